@@ -1,0 +1,51 @@
+# The single door. `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install rehearse test lint types tests notebooks lock lab clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## Create .venv and install the locked set into it
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+rehearse: $(STAMP)  ## Run the demo incident from request to sealed folder on the local sandbox
+	$(BIN)/manual-payout rehearse
+
+test: lint types tests  ## Lint, types and the whole test suite, notebooks included
+
+lint: $(STAMP)
+	$(BIN)/ruff check lib tests
+	$(BIN)/ruff format --check lib tests
+	$(BIN)/codespell lib tests docs README.md CHANGELOG.md Makefile
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+# One process per core would start one PostgreSQL each; two are enough for two cores and gentle on more.
+tests: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and keep their outputs and digests
+	$(BIN)/python -m tests.notebooks.refresh
+
+lab: $(STAMP)  ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab runbooks
+
+lock:  ## Recompute requirements.txt from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.txt
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,369 @@
+"""
+The nouns of a manual payout, frozen.
+
+A *request* asks for money to be moved and has *lines*; each line is one intent: one transfer to one connected account
+for one ledger payout. An *approval* names the digest of one exact request. A *payout record* (a row of
+``manual_payouts``) is a line whose sending has begun; an *attempt* is one idempotency key of it; an *event* is one line
+of the journal. Amounts are minor units; instants are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from manual_payout.canonical import digest_of, instant_text
+from manual_payout.money import Money
+
+
+class Mode(StrEnum):
+    """Which world the money is in. Evidence of one never verifies as another."""
+
+    SANDBOX = "sandbox"
+    TEST = "test"
+    LIVE = "live"
+
+
+class Team(StrEnum):
+    """The two teams whose approvals the SOP demands (pre-conditions, second line)."""
+
+    PAYMENTS_OPS = "payments_ops"
+    FINANCE = "finance"
+
+
+class Reason(StrEnum):
+    """Why the automation failed (SOP, pre-conditions, first line)."""
+
+    SCHEDULER_OUTAGE = "scheduler_outage"
+    PSP_REJECTION = "psp_rejection"
+    RESERVE_LOCK = "reserve_lock"
+    BANK_DETAILS_CHANGED = "bank_details_changed"
+    COMPLIANCE_HOLD = "compliance_hold"
+    DATA_ERROR = "data_error"
+    OTHER = "other"
+
+
+class State(StrEnum):
+    """
+    Where the money of one line stands.
+
+    ``approved → submitting → paid | refused | unknown``; ``unknown`` leads to ``paid``, ``refused`` or
+    ``needs_human``; ``reversed`` and ``partly_reversed`` are reached by their own requests.
+    """
+
+    APPROVED = "approved"
+    SUBMITTING = "submitting"
+    PAID = "paid"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    NEEDS_HUMAN = "needs_human"
+    REVERSED = "reversed"
+    PARTLY_REVERSED = "partly_reversed"
+
+
+# While a row is in one of these, no second row for the same ledger payout can exist: the database's own constraint.
+LIVE_STATES = (State.SUBMITTING, State.PAID, State.UNKNOWN, State.NEEDS_HUMAN, State.PARTLY_REVERSED)
+
+
+class Stage(StrEnum):
+    """The notebooks of one incident, in the order of the SOP's checklist."""
+
+    VERIFY = "1-verify"
+    EXECUTE = "2-execute"
+    LOG = "3-log"
+    NOTIFY = "4-notify"
+    SETTLE = "5-settle"
+    CLOSE = "6-close"
+
+    @property
+    def short(self) -> str:
+        """The name that ``--stage`` takes."""
+        return self.value.split("-", 1)[1]
+
+
+class CheckStatus(StrEnum):
+    """How one check ended. ``warn`` does not stop a payout; ``unknown`` does, as ``fail`` does."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    One question of the verification and its answer.
+
+    Attributes:
+        name: Stable name in the field's terms, such as ``reserve_arithmetic``.
+
+        question: What is asked, for a person.
+
+        status: How it ended.
+
+        expected: What a good answer looks like.
+
+        found: What was found.
+
+        remedy: What to do when it is not ok; empty when ok.
+    """
+
+    name: str
+    question: str
+    status: CheckStatus
+    expected: str
+    found: str
+    remedy: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether this answer forbids the payout."""
+        return self.status in (CheckStatus.FAIL, CheckStatus.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One intent: one transfer to one connected account for one ledger payout.
+
+    Attributes:
+        line_id: Ours, made when the request is filed; the idempotency key and the ledger claim derive from it.
+
+        amount: What is to be moved.
+
+        reserve_after: What must stay with the studio's balance afterwards.
+    """
+
+    line_id: str
+    line_no: int
+    studio_id: str
+    studio_name: str
+    ledger_payout_id: str
+    amount: Money
+    reserve_after: Money
+    destination_account: str
+
+    def statement(self) -> dict[str, Any]:
+        """The part of the request's statement that this line is."""
+        return {
+            "line_id": self.line_id,
+            "line_no": self.line_no,
+            "studio_id": self.studio_id,
+            "studio_name": self.studio_name,
+            "ledger_payout_id": self.ledger_payout_id,
+            "amount_minor": self.amount.amount_minor,
+            "currency": self.amount.currency,
+            "reserve_after_minor": self.reserve_after.amount_minor,
+            "destination_account": self.destination_account,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    The fallback request form as filed (SOP, pre-conditions): frozen, and named by the digest of its statement.
+
+    Attributes:
+        requested_by: Person id of who filed it.
+
+        nonce: Makes two requests with equal content two requests.
+
+        expires_at: After this instant it can neither be approved nor sent.
+    """
+
+    request_id: str
+    incident_id: str
+    kind: str
+    mode: Mode
+    platform_account: str
+    requested_by: str
+    reason: Reason
+    notes: str
+    nonce: str
+    filed_at: datetime
+    expires_at: datetime
+    lines: tuple[Line, ...]
+
+    def statement(self) -> dict[str, Any]:
+        """Everything that an approval binds to; a changed byte is another request."""
+        return {
+            "version": 1,
+            "request_id": self.request_id,
+            "incident_id": self.incident_id,
+            "kind": self.kind,
+            "mode": self.mode.value,
+            "platform_account": self.platform_account,
+            "requested_by": self.requested_by,
+            "reason": self.reason.value,
+            "notes": self.notes,
+            "nonce": self.nonce,
+            "filed_at": instant_text(self.filed_at),
+            "expires_at": instant_text(self.expires_at),
+            "lines": [line.statement() for line in self.lines],
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical statement, in hexadecimal."""
+        return digest_of(self.statement())
+
+    @property
+    def line(self) -> Line:
+        """The only line: the SOP's case."""
+        if len(self.lines) != 1:
+            raise AssertionError(f"Bug: request {self.request_id} has {len(self.lines)} lines where one is meant")
+        return self.lines[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """
+    One person's yes to one exact request, on behalf of one team.
+
+    Attributes:
+        signature: OpenSSH signature over the canonical statement, or empty where signing is not set up.
+    """
+
+    approval_id: str
+    request_id: str
+    request_digest: str
+    approver_id: str
+    team: Team
+    mode: Mode
+    platform_account: str
+    nonce: str
+    approved_at: datetime
+    expires_at: datetime
+    statement_digest: str
+    signature: str = ""
+
+    def statement(self) -> dict[str, Any]:
+        """What the approver said, in full."""
+        return {
+            "version": 1,
+            "approval_id": self.approval_id,
+            "request_id": self.request_id,
+            "request_digest": self.request_digest,
+            "approver_id": self.approver_id,
+            "team": self.team.value,
+            "mode": self.mode.value,
+            "platform_account": self.platform_account,
+            "nonce": self.nonce,
+            "approved_at": instant_text(self.approved_at),
+            "expires_at": instant_text(self.expires_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutRecord:
+    """
+    A row of ``manual_payouts``: a line whose sending has begun.
+
+    Attributes:
+        payout_id: Ours; equal to the line's id, since a line becomes at most one row.
+
+        attempt_no: The attempt whose key is in use, counted from 1.
+
+        first_sent_at: When the key of the present attempt may first have reached Stripe; its safe window counts from
+            here, by the database's clock.
+
+        owner: Who holds the sending right now, and until when (`lease_until`).
+
+        fence: Counts the takings of that right; a sender whose number is old may not send.
+
+        sent: Whether any request of the present attempt may have left this machine.
+
+        transfer: Stripe's answer as JSON text, once known.
+
+        settlement_rung: The highest rung of the settlement ladder seen so far.
+    """
+
+    payout_id: str
+    request_id: str
+    incident_id: str
+    ledger_payout_id: str
+    studio_id: str
+    studio_name: str
+    amount: Money
+    reserve_after: Money
+    destination_account: str
+    mode: Mode
+    reason: Reason
+    notes: str
+    requested_by: str
+    approved_by_payments_ops: str
+    approved_by_finance: str
+    operator_id: str
+    state: State
+    attempt_no: int
+    idempotency_key: str
+    transfer_group: str
+    payload: str
+    owner: str
+    fence: int
+    lease_until: datetime | None
+    sent: bool
+    created_at: datetime
+    first_sent_at: datetime | None = None
+    stripe_transfer_id: str | None = None
+    transfer: str | None = None
+    outcome_reason: str | None = None
+    outcome_at: datetime | None = None
+    logged_at: datetime | None = None
+    settlement_rung: str | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    One line of the journal, chained to the line before it.
+
+    Attributes:
+        stream: ``<incident>/<ledger payout>``: the journal of one evidence folder.
+
+        seq: Counted from 1 without gaps within the stream.
+
+        digest: Over all the other fields, the previous digest included.
+    """
+
+    stream: str
+    seq: int
+    kind: str
+    at: datetime
+    actor: str
+    data: dict[str, Any] = field(default_factory=dict)
+    previous: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    A rendered message in the outbox.
+
+    Attributes:
+        dedup_key: One message per event, kind and audience; the database refuses a second.
+
+        state: ``to_copy`` where nothing is configured to send it: the operator copies the text.
+    """
+
+    message_id: str
+    stream: str
+    payout_id: str
+    kind: str
+    audience: str
+    dedup_key: str
+    subject: str
+    body_text: str
+    body_html: str
+    state: str
+    created_at: datetime
+
+
+def stream_of(incident_id: str, ledger_payout_id: str) -> str:
+    """Name the journal, and the evidence folder, of one payout of one incident."""
+    return f"{incident_id}/{ledger_payout_id}"
