@@ -1,0 +1,26 @@
+"""
+A small local Stripe: transfers between a platform and its connected accounts, and what becomes of the money.
+
+The official SDK talks to it unmodified; only the base address and the key differ. It is deterministic, keeps
+everything in memory, and answers on loopback only::
+
+    with running(accounts=[SandboxAccount("acct_123")], available={"usd": 500_000}) as sandbox:
+        client = stripe.StripeClient(FALLBACK_KEY, base_addresses={"api": sandbox.base_url})
+"""
+
+from manual_payout.sandbox.faults import Fault
+from manual_payout.sandbox.permissions import FALLBACK_KEY, FULL_KEY, PLATFORM_ACCOUNT, READ_KEY
+from manual_payout.sandbox.process import Sandbox, running, serve
+from manual_payout.sandbox.records import SandboxAccount
+
+__all__ = [
+    "FALLBACK_KEY",
+    "FULL_KEY",
+    "PLATFORM_ACCOUNT",
+    "READ_KEY",
+    "Fault",
+    "Sandbox",
+    "SandboxAccount",
+    "running",
+    "serve",
+]
