@@ -1,0 +1,102 @@
+"""
+Time, from the one clock that judges.
+
+Expiry, leases and idempotency key windows are judged by the database's clock, so that two operators whose laptops
+disagree cannot disagree about a payout. Against the sandbox the test clock is the sandbox's, and waiting advances it.
+No other module asks for the time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import sqlalchemy as sa
+
+
+class Clock(Protocol):
+    """What the rest of the library knows of time."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        ...
+
+
+class DatabaseClock:
+    """
+    The clock of the database server.
+
+    Args:
+        engine: Our database. SQLite has the clock of this machine; it is a single-host database for that reason too.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._query = (
+            "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')"
+            if engine.dialect.name == "sqlite"
+            else "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
+        )
+
+    def now(self) -> datetime:
+        """Ask the database."""
+        with self._engine.connect() as connection:
+            text = connection.exec_driver_sql(self._query).scalar_one()
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
+
+
+class SandboxClock:
+    """
+    The test clock of the local sandbox; waiting advances it instead of sleeping.
+
+    Args:
+        base_url: Where the sandbox listens, such as ``http://127.0.0.1:12111``.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url.rstrip("/")
+
+    def now(self) -> datetime:
+        """Ask the sandbox."""
+        with urllib.request.urlopen(f"{self._base_url}/_sandbox/clock", timeout=10) as answer:  # noqa: S310  # loopback only, checked by the settings
+            return datetime.fromisoformat(json.load(answer)["now"])
+
+    def wait(self, seconds: float) -> None:
+        """Advance the sandbox's clock."""
+        request = urllib.request.Request(  # noqa: S310  # loopback only, checked by the settings
+            f"{self._base_url}/_sandbox/clock/advance",
+            data=json.dumps({"seconds": seconds}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310  # as above
+
+
+class FixedClock:
+    """
+    A clock that moves only when told: for tests.
+
+    Args:
+        start: The first instant, aware.
+    """
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """The instant it was last moved to."""
+        return self._now
+
+    def wait(self, seconds: float) -> None:
+        """Move on by *seconds*."""
+        self._now += timedelta(seconds=seconds)

