@@ -1,0 +1,1 @@
+"""A marketplace that does not exist: its ledger, its automation and its people, for rehearsals and tests."""

@@ -1,0 +1,41 @@
+"""
+The demo's automation: what recovers while somebody pays by hand.
+
+It honours the claim as a real one must: it takes a payout in one update whose condition excludes a claimed one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Engine, select, update
+
+from manual_payout.demo.ledger import payouts_table
+
+_PAYABLE = ("failed", "scheduled")
+
+
+def attempt(engine: Engine, ledger_payout_id: str, at: datetime) -> bool:
+    """Pay one payout in the ledger unless it is claimed or paid; say whether this call paid it."""
+    due = payouts_table.c
+    statement = (
+        update(payouts_table)
+        .where(due.ledger_payout_id == ledger_payout_id, due.status.in_(_PAYABLE))
+        .values(status="paid", paid_at=at)
+    )
+    with engine.begin() as connection:
+        return connection.execute(statement).rowcount == 1
+
+
+def pay_next_failed(engine: Engine, at: datetime) -> str | None:
+    """Pay the failed payout that is due longest; return its id, or None where nothing is left to pay."""
+    due = payouts_table.c
+    oldest = (
+        select(due.ledger_payout_id).where(due.status == "failed").order_by(due.due_at, due.ledger_payout_id).limit(1)
+    )
+    # Another may be faster each time; then the next oldest is tried.
+    while True:
+        with engine.connect() as connection:
+            candidate = connection.scalar(oldest)
+        if candidate is None or attempt(engine, candidate, at):
+            return candidate
