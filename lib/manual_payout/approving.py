@@ -1,0 +1,61 @@
+"""
+What an approver is shown before typing a yes: facts fetched afresh, effects rather than inputs.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from manual_payout.desk import Desk
+from manual_payout.display import Table, facts_table
+from manual_payout.errors import PolicyRefusedError
+from manual_payout.ledger import PayoutDue
+from manual_payout.money import Money
+
+
+def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> Table:
+    """
+    Show what this payout would do: before and after, the destination, and how unusual it is. Reads the ledger only.
+
+    Raises:
+        PolicyRefusedError: There is no such request, or the ledger does not know the payout.
+    """
+    request = desk.store.find_request(incident_id, ledger_payout_id)
+    due = desk.ledger.find_payout_due(ledger_payout_id)
+    if request is None or due is None:
+        raise PolicyRefusedError(
+            f"{incident_id} has no request for a payout that the ledger knows.", "Check the ticket."
+        )
+    line = request.line
+    balance = desk.ledger.find_balance(due.studio_id, due.currency)
+    earlier = desk.store.payouts_of(studio_id=line.studio_id, mode=request.mode.value)
+    facts = {
+        "studio": f"{due.studio_name} ({due.studio_id})",
+        "amount requested": line.amount.grouped,
+        "amount the ledger owes": due.amount.grouped,
+        "balance before → after": _effect(balance.balance, line.amount) if balance else "no balance in the ledger",
+        "minimum reserve": balance.reserve_minimum.grouped if balance else "unknown",
+        "destination requested": line.destination_account,
+        "destination on file": due.destination_account,
+        "destination last changed": f"{due.destination_changed_at:%Y-%m-%d}" if due.destination_changed_at else "never",
+        "ledger status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
+        "how unusual": _unusual(desk, due, line.amount),
+        "earlier manual payouts to this studio": str(len(earlier)),
+        "reason and notes": f"{request.reason.value}: {request.notes}",
+        "requested by": desk.registry.name_of(request.requested_by),
+        "mode and account": f"{request.mode}, {request.platform_account}",
+        "request digest": request.digest,
+    }
+    return facts_table(f"{incident_id}: you are asked to approve {line.amount.grouped} for {due.studio_name}.", facts)
+
+
+def _effect(before: Money, amount: Money) -> str:
+    return f"{before.grouped} → {(before - amount).grouped}"
+
+
+def _unusual(desk: Desk, due: PayoutDue, amount: Money) -> str:
+    past = [p.amount_minor for p in desk.ledger.past_payouts(due.studio_id) if p.amount.currency == amount.currency]
+    if not past:
+        return "no earlier payout in this currency to compare with"
+    middle = Money(int(median(past)), amount.currency)
+    return f"{amount.decimal / middle.decimal:.1f} times the median of the last {len(past)} payouts ({middle.grouped})"

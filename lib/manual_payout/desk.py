@@ -1,0 +1,117 @@
+"""
+The operator's desk: everything that one run works with, wired once from the settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from manual_payout import database
+from manual_payout.clock import Clock, DatabaseClock, SandboxClock
+from manual_payout.errors import SettingsError
+from manual_payout.gateway import Gateway, key_fits
+from manual_payout.ledger import Ledger, LedgerMapping
+from manual_payout.models import Mode
+from manual_payout.people import Registry, load_registry
+from manual_payout.settings import STRIPE_API, Settings
+from manual_payout.store import Store
+
+
+@dataclass
+class Desk:
+    """
+    What a run works with.
+
+    Attributes:
+        settings: The environment and the policy.
+
+        clock: The one that judges expiry and windows.
+    """
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    ledger: Ledger
+    registry: Registry
+    stripe_address: str = field(default="")
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """
+        Stripe through the restricted fallback key.
+
+        Raises:
+            SettingsError: There is no key, it is malformed, or it is of the wrong mode.
+        """
+        gateway = self._gateway(self.settings.fallback_secret())
+        if not key_fits(gateway.identity, self.settings.mode):
+            raise SettingsError(
+                f"STRIPE_FALLBACK_SECRET_KEY is a {gateway.identity}, but the mode is {self.settings.mode}.",
+                "Check out the key of this mode, or correct the mode in the policy file.",
+            )
+        return gateway
+
+    @cached_property
+    def watcher(self) -> Gateway:
+        """Stripe through the read-only key where one is configured, else through the fallback key."""
+        secret = self.settings.read_secret()
+        if secret is None:
+            return self.gateway
+        watcher = self._gateway(secret)
+        if not key_fits(watcher.identity, self.settings.mode):
+            raise SettingsError(
+                f"STRIPE_READ_SECRET_KEY is a {watcher.identity}, but the mode is {self.settings.mode}.",
+                "Configure the read-only key of this mode.",
+            )
+        return watcher
+
+    def now(self) -> datetime:
+        """The instant that judges."""
+        return self.clock.now()
+
+    def _gateway(self, key: str) -> Gateway:
+        return Gateway(key, base_url=self.stripe_address, timeout_s=self.settings.policy.stripe.timeout_s)
+
+
+def open_desk(settings: Settings) -> Desk:
+    """
+    Wire everything; the databases are asked whether they are there and current, Stripe is not called yet.
+
+    Raises:
+        SettingsError: A setting is missing or contradicts another.
+
+        DatabaseError: A database is unreachable or not migrated.
+    """
+    engine = database.connect(settings.database_text(), name="DATABASE_URL")
+    database.require_current(engine)
+    ledger_engine = database.connect(settings.ledger_database_text(), name="LEDGER_DATABASE_URL")
+    clock: Clock = DatabaseClock(engine)
+    if settings.mode is Mode.SANDBOX:
+        if settings.stripe_api_base == STRIPE_API:
+            raise SettingsError(
+                "The mode is sandbox but STRIPE_API_BASE is not set.",
+                "Start `manual-payout sandbox` and export what it prints; or set the mode to test or live in the policy file.",
+            )
+        clock = SandboxClock(settings.stripe_api_base)
+    return Desk(
+        settings=settings,
+        clock=clock,
+        store=Store(engine, clock),
+        ledger=Ledger(ledger_engine, _mapping(settings)),
+        registry=load_registry(settings.approvers_path()),
+        stripe_address=settings.stripe_api_base,
+    )
+
+
+def _mapping(settings: Settings) -> LedgerMapping:
+    names = settings.policy.ledger
+    return LedgerMapping(
+        due_relation=names.payouts_relation,
+        balance_relation=names.balances_relation,
+        claim_relation=names.claim_relation,
+        failed=names.failed_status,
+        claimed=names.claimed_status,
+        paid=names.paid_status,
+    )

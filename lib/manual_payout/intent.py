@@ -1,0 +1,95 @@
+"""
+What will be sent to Stripe, computed before anything is sent. Pure.
+
+The key and the transfer group derive from ids that were made when the request was filed, so that every run on every
+machine computes the same ones; the group names the ledger payout, so that one listing at Stripe shows every transfer
+that was ever made for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+from manual_payout.canonical import canonical_json
+from manual_payout.models import Line, Mode, Request
+
+_PREFIX = "manual-payout"
+
+
+def transfer_group(ledger_payout_id: str) -> str:
+    """Name the group under which every transfer for this ledger payout is made."""
+    return f"{_PREFIX}-{ledger_payout_id}"
+
+
+def idempotency_key(line_id: str, attempt_no: int) -> str:
+    """Name the one key of an attempt; another attempt is another key, recorded as such."""
+    return f"{_PREFIX}-{line_id}-{attempt_no}"
+
+
+def build_payload(request: Request, line: Line, attempt_no: int) -> dict[str, Any]:
+    """
+    Build the parameters of *Create a transfer* (Stripe API reference).
+
+    Returns:
+        amount (minor units), currency, destination, transfer_group, description and metadata; no free text of a person
+        is among them.
+    """
+    return {
+        "amount": line.amount.amount_minor,
+        "currency": line.amount.currency,
+        "destination": line.destination_account,
+        "transfer_group": transfer_group(line.ledger_payout_id),
+        "description": f"Manual payout fallback {request.incident_id}",
+        "metadata": {
+            "incident_id": request.incident_id,
+            "request_id": request.request_id,
+            "request_digest": request.digest,
+            "line_id": line.line_id,
+            "ledger_payout_id": line.ledger_payout_id,
+            "studio_id": line.studio_id,
+            "reason": request.reason.value,
+            "attempt": str(attempt_no),
+        },
+    }
+
+
+def is_own(transfer: dict[str, Any], line_id: str) -> bool:
+    """Whether a transfer says that it was made for this line."""
+    return bool(transfer.get("metadata", {}).get("line_id") == line_id)
+
+
+def difference(transfer: dict[str, Any], payload: dict[str, Any], mode: Mode) -> str:
+    """
+    Compare a transfer that Stripe shows with what was meant.
+
+    Returns:
+        The first field that differs with both values, as text; empty when nothing does.
+    """
+    expected = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
+    expected |= {"livemode": mode is Mode.LIVE}
+    expected |= {f"metadata.{name}": value for name, value in payload["metadata"].items() if name != "attempt"}
+    for name, value in expected.items():
+        found = transfer.get("metadata", {}).get(name[9:]) if name.startswith("metadata.") else transfer.get(name)
+        if found != value:
+            return f"{name}: sent {value!r}, Stripe shows {found!r}"
+    return ""
+
+
+def confirm_code(request: Request, line: Line, operator_id: str) -> str:
+    """
+    Compute the code that the dry run prints and the live run must be given.
+
+    It binds the operator who looked to the exact request: eight characters that read well aloud, such as ``K7QM-3FWD``.
+    """
+    bound = {
+        "request_digest": request.digest,
+        "payload": build_payload(request, line, 1),
+        "mode": request.mode.value,
+        "platform_account": request.platform_account,
+        "operator_id": operator_id,
+    }
+    raw = hashlib.sha256(b"confirm\n" + canonical_json(bound).encode()).digest()
+    text = base64.b32encode(raw).decode()[:8]
+    return f"{text[:4]}-{text[4:]}"

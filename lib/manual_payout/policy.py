@@ -1,0 +1,392 @@
+"""
+The rules of verification: facts in, checks out. Pure; every rule names its line of the SOP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from manual_payout.errors import ManualPayoutError
+from manual_payout.ledger import PayoutDue, StudioBalance
+from manual_payout.models import Check, CheckStatus, Line, Mode, PayoutRecord, Request, State
+from manual_payout.money import Money
+from manual_payout.parameters import Parameters
+from manual_payout.settings import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class StripeFacts:
+    """
+    What Stripe showed.
+
+    Attributes:
+        error: Why nothing was seen, or None.
+
+        foreign_transfers: Unreversed transfers of this transfer group that are not this line's own.
+
+        own_transfer: The id of this line's own transfer, if it exists.
+    """
+
+    error: ManualPayoutError | None = None
+    key: str = ""
+    key_restricted: bool = False
+    key_livemode: bool = False
+    livemode: bool = False
+    account_id: str | None = None
+    available: Money | None = None
+    foreign_transfers: tuple[str, ...] = ()
+    own_transfer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    Everything the verification looks at, fetched afresh.
+
+    Attributes:
+        request: The filed request, or None.
+
+        approval_error: Why the approvals do not stand, or None when they do.
+
+        approved_by: For people: who approved.
+
+        due: The ledger's payout, or None.
+
+        record: This line's payout record, or None while nothing was begun.
+
+        earlier: Other live or finished payout records for the same ledger payout.
+    """
+
+    parameters: Parameters
+    mode: Mode
+    at: datetime
+    request: Request | None
+    request_withdrawn: bool
+    approval_error: ManualPayoutError | None
+    approved_by: str
+    due: PayoutDue | None
+    balance: StudioBalance | None
+    record: PayoutRecord | None
+    earlier: tuple[PayoutRecord, ...]
+    stripe: StripeFacts
+
+
+def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
+    """
+    Answer every question of the verification; none is left out because another failed.
+
+    Returns:
+        The checks in the order of the SOP: pre-conditions, then step 1.
+    """
+    return tuple(rule(facts, policy) for rule in RULES)
+
+
+def incident(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions: automation failure identified with an open incident."""
+    return _check(
+        "incident", "Is there an incident with a filed fallback request?", bool(facts.request),
+        f"a request filed under {facts.parameters.incident_id}",
+        f"request {facts.request.request_id[:8]} of {facts.request.filed_at:%Y-%m-%d %H:%M} UTC" if facts.request else "none",
+        f"File it: manual-payout request --incident-id {facts.parameters.incident_id} …",
+    )  # fmt: skip
+
+
+def request_in_force(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions: fallback request form submitted."""
+    request = facts.request
+    fine = request is not None and not facts.request_withdrawn and facts.at < request.expires_at
+    found = "no request"
+    if request is not None:
+        found = "withdrawn" if facts.request_withdrawn else f"valid until {request.expires_at:%Y-%m-%d %H:%M} UTC"
+    # A sending that has begun must be finished and recorded, however old its request is by then.
+    begun = facts.record is not None and facts.record.state is not State.REFUSED
+    return _check(
+        "request_in_force", "Is the request still in force?", fine or begun, "neither expired nor withdrawn", found,
+        "File a new request and have it approved.",
+    )  # fmt: skip
+
+
+def same_as_requested(facts: Facts, _policy: Policy) -> Check:
+    """SOP step 1: confirm incident ID, studio identifiers, amount and destination."""
+    difference = _difference(facts)
+    return _check(
+        "same_as_requested", "Are these parameters the ones that were requested?", difference == "",
+        "every field as filed", difference or "every field as filed",
+        "Run with the values of the request, or file a new request with these.",
+    )  # fmt: skip
+
+
+def approved(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions: approved by both Payments Ops and Finance."""
+    error = facts.approval_error
+    return _check(
+        "approved_by_both_teams", "Have Payments Ops and Finance approved exactly this request?", error is None,
+        "two people, two teams, neither requester nor operator", facts.approved_by if error is None else error.message,
+        error.remedy if error is not None else "",
+    )  # fmt: skip
+
+
+def ledger_payout_exists(facts: Facts, _policy: Policy) -> Check:
+    """SOP step 1: export the ledger payout details."""
+    due = facts.due
+    return _check(
+        "ledger_payout_exists", "Does the ledger know this payout?", due is not None, facts.parameters.ledger_payout_id,
+        f"{due.amount.grouped}, due {due.due_at:%Y-%m-%d}, {due.failure_reason or 'no failure reason'}" if due else "not found",
+        "Check the ledger payout id against the ledger and the ticket.",
+    )  # fmt: skip
+
+
+def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
+    """SOP step 1: confirm studio identifiers."""
+    expected = f"{facts.parameters.studio_name} ({facts.parameters.studio_id})"
+    found = f"{facts.due.studio_name} ({facts.due.studio_id})" if facts.due else "no ledger payout"
+    return _check(
+        "ledger_payout_of_studio", "Does it belong to this studio?", expected == found, expected, found,
+        "Correct the studio id and name; never pay another studio's payout.",
+    )  # fmt: skip
+
+
+def ledger_payout_unpaid(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions: automation failure identified; design rule 6, racing the automation."""
+    due, line = facts.due, facts.request.line if facts.request else None
+    claims = (
+        {line.line_id} | {record.payout_id for record in facts.earlier if record.state is State.REFUSED}
+        if line
+        else set()
+    )
+    fine = due is not None and (due.standing == "failed" or (due.standing == "claimed" and due.claimed_by in claims))
+    found = _standing(due, line)
+    return _check(
+        "ledger_payout_unpaid", "Is it failed and unpaid in the ledger?", fine, "failed, or claimed by this request", found,
+        "Do not pay: find out who pays it, and close or withdraw this request.",
+    )  # fmt: skip
+
+
+def amount_as_on_file(facts: Facts, _policy: Policy) -> Check:
+    """SOP step 1: confirm amount; the currency is the ledger's."""
+    due = facts.due
+    asked = _asked(lambda: facts.parameters.amount_in(due.currency).grouped) if due else facts.parameters.amount
+    found = due.amount.grouped if due else "no ledger payout"
+    return _check(
+        "amount_as_on_file", "Is the amount the one the ledger owes?", asked == found, asked, found,
+        "Correct the amount; a partial payout is not made by hand.",
+    )  # fmt: skip
+
+
+def destination_as_on_file(facts: Facts, _policy: Policy) -> Check:
+    """SOP step 1: confirm the destination connected account."""
+    expected, due = facts.parameters.destination_account, facts.due
+    found = due.destination_account if due else "no ledger payout"
+    changed = f", changed {due.destination_changed_at:%Y-%m-%d}" if due and due.destination_changed_at else ""
+    return _check(
+        "destination_as_on_file", "Is the destination the studio's account on file?", expected == found, expected, found + changed,
+        "Stop and ask the studio through a known contact; a changed destination is how fraud looks.",
+    )  # fmt: skip
+
+
+def reserve_arithmetic(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions: studio balance verified against the ledger."""
+    name, question = "reserve_arithmetic", "Is reserve after = balance − amount?"
+    if facts.balance is None or facts.due is None:
+        return _check(
+            name, question, False, "a balance in the ledger", "none", "Check the studio's balance in the ledger."
+        )
+    stated = _asked(lambda: facts.parameters.reserve_after_in(facts.due.currency).grouped if facts.due else "")
+    after = facts.balance.balance - facts.due.amount
+    found = f"{facts.balance.balance.grouped} − {facts.due.amount.grouped} = {after.grouped}"
+    return _check(
+        name, question, after.grouped == stated, stated, found,
+        "Recompute the reserve from the ledger's balance and file the request with it.",
+    )  # fmt: skip
+
+
+def reserve_minimum(facts: Facts, policy: Policy) -> Check:
+    """SOP, pre-conditions: reserve remaining at least the required minimum."""
+    name, question = "reserve_minimum", "Does the required minimum reserve remain?"
+    if facts.balance is None or facts.due is None:
+        return _check(
+            name, question, False, "a balance in the ledger", "none", "Check the studio's balance in the ledger."
+        )
+    floor = Money(policy.request.reserve_minimum_minor.get(facts.due.currency, 0), facts.due.currency)
+    needed = max(floor, facts.balance.reserve_minimum, key=lambda money: money.amount_minor)
+    after = facts.balance.balance - facts.due.amount
+    return _check(
+        name, question, after >= needed, f"at least {needed.grouped}", after.grouped,
+        "Do not pay: the reserve would fall below the required minimum; Finance decides.",
+    )  # fmt: skip
+
+
+def ceiling(facts: Facts, policy: Policy) -> Check:
+    """Design, policy: a ceiling on what one manual payout may move."""
+    name, question = "below_ceiling", "Is the amount below the ceiling for manual payouts?"
+    if facts.due is None:
+        return _check(name, question, False, "a ledger payout", "none", "Check the ledger payout id.")
+    limit = policy.request.amount_minor_max.get(facts.due.currency)
+    if limit is None:
+        return Check(name, question, CheckStatus.OK, "no ceiling set for this currency", facts.due.amount.grouped)
+    return _check(
+        name, question, facts.due.amount.amount_minor <= limit, f"at most {Money(limit, facts.due.currency).grouped}",
+        facts.due.amount.grouped, "Finance raises the ceiling in the reviewed policy file, or this payout waits.",
+    )  # fmt: skip
+
+
+def no_earlier_payout(facts: Facts, _policy: Policy) -> Check:
+    """Design rule 7: one live payout record per ledger payout."""
+    standing = [record for record in facts.earlier if record.state is not State.REFUSED]
+    found = ", ".join(f"{record.state} under {record.incident_id}" for record in standing) or "none"
+    if not standing and facts.record is not None:
+        found = f"only this request's own, {facts.record.state}"
+    return _check(
+        "no_earlier_manual_payout", "Has nobody paid it by hand before?", not standing, "none", found,
+        "Do not pay: run `manual-payout status` on the other incident.",
+    )  # fmt: skip
+
+
+def outcome_known(facts: Facts, _policy: Policy) -> Check:
+    """Design rule 3: an unknown outcome is left only through reconcile."""
+    open_states = (State.UNKNOWN, State.NEEDS_HUMAN)
+    unknown = facts.record is not None and facts.record.state in open_states
+    return _check(
+        "outcome_known", "Is no earlier attempt of unknown outcome?", not unknown, "no open attempt",
+        f"attempt {facts.record.attempt_no} is {facts.record.state}" if facts.record else "nothing sent yet",
+        f"Run `manual-payout reconcile {facts.parameters.incident_id}`; never send again before.",
+    )  # fmt: skip
+
+
+def key_is_right(facts: Facts, _policy: Policy) -> Check:
+    """SOP, pre-conditions and security controls: the restricted key, of the right mode."""
+    seen = facts.stripe
+    fine = bool(seen.key) and seen.key_restricted and seen.key_livemode == (facts.mode is Mode.LIVE)
+    kind = "live" if facts.mode is Mode.LIVE else "test"
+    return _check(
+        "key_is_right", "Is the key restricted and of the right mode?", fine, f"a restricted {kind} key (rk_{kind}_…)",
+        seen.key or _why(seen), "Check the restricted fallback key out of the secret manager and export it.",
+    )  # fmt: skip
+
+
+def account_is_right(facts: Facts, policy: Policy) -> Check:
+    """Design rule 1: the account that approvals bind to is the account that pays."""
+    name, question = "account_is_right", "Does the key belong to the platform account that was approved?"
+    expected = facts.request.platform_account if facts.request else policy.stripe.platform_account
+    found = facts.stripe.account_id
+    if found is None and facts.stripe.error is None and policy.stripe.account_check == "if_visible":
+        return Check(
+            name, question, CheckStatus.WARN, expected, "not visible to this key", "Look it up in the Dashboard."
+        )
+    return _check(
+        name, question, found == expected and facts.stripe.livemode == (facts.mode is Mode.LIVE), expected,
+        found or _why(facts.stripe, "not visible to this key"),
+        "Use the key of the approved account; grant it Accounts: Read, or set stripe.account_check in the policy file.",
+    )  # fmt: skip
+
+
+def no_transfer_in_group(facts: Facts, _policy: Policy) -> Check:
+    """Design rule 3: Stripe itself shows no transfer for this ledger payout."""
+    seen = facts.stripe
+    name, question = "no_transfer_in_group", "Does Stripe show no other transfer for this ledger payout?"
+    if seen.error is not None:
+        return Check(name, question, CheckStatus.UNKNOWN, "none", _why(seen), seen.error.remedy)
+    found = ", ".join(seen.foreign_transfers) or (f"only our own {seen.own_transfer}" if seen.own_transfer else "none")
+    return _check(
+        name, question, not seen.foreign_transfers, "none", found,
+        "Do not pay: the money may have moved already; compare that transfer with the ledger.",
+    )  # fmt: skip
+
+
+def stripe_balance(facts: Facts, _policy: Policy) -> Check:
+    """SOP, purpose: transfers draw on the platform's available balance."""
+    name, question = "stripe_balance", "Does the available Stripe balance cover the amount?"
+    if facts.stripe.available is None or facts.due is None:
+        remedy = facts.stripe.error.remedy if facts.stripe.error else "Check the ledger payout id."
+        return Check(name, question, CheckStatus.UNKNOWN, "a balance", _why(facts.stripe, "no ledger payout"), remedy)
+    if facts.stripe.own_transfer is not None:
+        return Check(
+            name, question, CheckStatus.OK, "covered before the transfer", f"already sent, {facts.stripe.own_transfer}"
+        )
+    return _check(
+        name, question, facts.stripe.available >= facts.due.amount, f"at least {facts.due.amount.grouped}",
+        facts.stripe.available.grouped, "Top up the platform balance in this currency, or wait for charges to become available.",
+    )  # fmt: skip
+
+
+RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
+    incident,
+    request_in_force,
+    same_as_requested,
+    approved,
+    ledger_payout_exists,
+    ledger_payout_of_studio,
+    ledger_payout_unpaid,
+    amount_as_on_file,
+    destination_as_on_file,
+    reserve_arithmetic,
+    reserve_minimum,
+    ceiling,
+    no_earlier_payout,
+    outcome_known,
+    key_is_right,
+    account_is_right,
+    no_transfer_in_group,
+    stripe_balance,
+)
+
+
+def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | None:
+    """
+    Compare typed parameters with a filed request.
+
+    Returns:
+        The first field that differs, with the recorded and the found value as text; None when all agree.
+    """
+    line: Line = request.line
+    pairs = {
+        "incident_id": (request.incident_id, parameters.incident_id),
+        "studio_id": (line.studio_id, parameters.studio_id),
+        "studio_name": (line.studio_name, parameters.studio_name),
+        "ledger_payout_id": (line.ledger_payout_id, parameters.ledger_payout_id),
+        "amount": (line.amount.grouped, parameters.amount_in(line.amount.currency).grouped),
+        "reserve_after": (line.reserve_after.grouped, parameters.reserve_after_in(line.amount.currency).grouped),
+        "reason": (request.reason.value, parameters.reason.value),
+        "destination_account": (line.destination_account, parameters.destination_account),
+        "notes": (request.notes, parameters.notes),
+    }
+    return next(((name, was, now) for name, (was, now) in pairs.items() if was != now), None)
+
+
+def _difference(facts: Facts) -> str:
+    if facts.request is None:
+        return "no request to compare with"
+    try:
+        found = differs(facts.parameters, facts.request)
+    except ManualPayoutError as error:
+        return error.message
+    return f"{found[0]}: filed {found[1]!r}, now {found[2]!r}" if found else ""
+
+
+def _asked(text: Callable[[], str]) -> str:
+    try:
+        return text()
+    except ManualPayoutError as error:
+        return error.message
+
+
+def _standing(due: PayoutDue | None, line: Line | None) -> str:
+    if due is None:
+        return "no ledger payout"
+    if due.standing == "claimed":
+        whose = "this request" if line is not None and due.claimed_by == line.line_id else due.claimed_by
+        return f"claimed by {whose}"
+    if due.standing == "paid":
+        return f"paid{f' at {due.paid_at:%Y-%m-%d %H:%M} UTC' if due.paid_at else ''}"
+    return due.status
+
+
+def _why(seen: StripeFacts, otherwise: str = "") -> str:
+    return seen.error.message if seen.error is not None else otherwise
+
+
+def _check(name: str, question: str, fine: bool, expected: str, found: str, remedy: str) -> Check:  # noqa: FBT001  # the verdict
+    status = CheckStatus.OK if fine else CheckStatus.FAIL
+    return Check(name, question, status, expected, found, "" if fine else remedy)

@@ -1,0 +1,139 @@
+"""
+The fallback request form (SOP, pre-conditions): frozen when filed, and named by its digest.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import timedelta
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from manual_payout.canonical import digest_of, instant_text
+from manual_payout.desk import Desk
+from manual_payout.errors import ClaimError, IntentConflictError, PolicyRefusedError, SettingsError
+from manual_payout.ledger import PayoutDue
+from manual_payout.models import Line, Mode, Request
+from manual_payout.parameters import Parameters
+from manual_payout.people import Person
+from manual_payout.policy import differs
+
+_TICKET = Environment(
+    loader=PackageLoader("manual_payout", "comms/templates"),
+    undefined=StrictUndefined,
+    # Markdown, not HTML: every value is checked plain text, and Markdown's own characters are escaped below.
+    autoescape=False,  # noqa: S701
+)
+
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~"})
+
+
+def file_request(desk: Desk, parameters: Parameters, requester: Person, *, replace: bool) -> tuple[Request, bool]:
+    """
+    File a request, or return the one on record with the same content.
+
+    Args:
+        replace: Withdraw an open request for the same ledger payout that says something else.
+
+    Returns:
+        The request, and whether it is new.
+
+    Raises:
+        PolicyRefusedError: The ledger does not know this payout.
+
+        IntentConflictError: The same ledger payout has an open request with other content, and *replace* is not set.
+
+        ClaimError: Money of the open request is under way; it cannot be replaced.
+    """
+    due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
+    if due is None:
+        raise PolicyRefusedError(
+            f"The ledger has no payout {parameters.ledger_payout_id}.", "Check the ledger payout id against the ledger."
+        )
+    earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
+    if earlier is not None and desk.now() < earlier.expires_at:
+        difference = differs(parameters, earlier)
+        if difference is None:
+            return earlier, False
+        if not replace:
+            raise IntentConflictError(
+                *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
+            )
+    if earlier is not None:
+        _require_nothing_under_way(desk, earlier)
+    request = _build(desk, parameters, due, requester, earlier)
+    desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
+    return request, True
+
+
+def ticket_text(desk: Desk, request: Request) -> str:
+    """Write the text for the incident ticket, in Markdown (docs/incident-template.md)."""
+    line, policy = request.line, desk.settings.policy
+    values = {
+        "incident_id": request.incident_id,
+        "incident_url": policy.messages.incident_url.format(incident_id=request.incident_id),
+        "request_id": request.request_id,
+        "digest": request.digest,
+        "studio_name": line.studio_name,
+        "studio_id": line.studio_id,
+        "ledger_payout_id": line.ledger_payout_id,
+        "amount": line.amount.grouped,
+        "amount_text": line.amount.text,
+        "reserve_after": line.reserve_after.grouped,
+        "destination": line.destination_account,
+        "reason": request.reason.value.replace("_", " "),
+        "notes": request.notes or "none",
+        "mode": request.mode.value,
+        "platform_account": request.platform_account,
+        "requested_by": desk.registry.name_of(request.requested_by),
+        "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
+        "expires_at": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+    }
+    free = {name: values[name].translate(_MARKDOWN) for name in ("studio_name", "notes", "requested_by")}
+    return _TICKET.get_template("ticket.md.j2").render(values | free)
+
+
+def _require_nothing_under_way(desk: Desk, earlier: Request) -> None:
+    live = desk.store.find_live_payout(earlier.line.ledger_payout_id, earlier.mode)
+    if live is not None:
+        raise ClaimError(
+            f"Ledger payout {live.ledger_payout_id} is {live.state} under {live.incident_id}.",
+            "It cannot be requested again; run `manual-payout status`.",
+        )
+
+
+def _build(desk: Desk, parameters: Parameters, due: PayoutDue, requester: Person, earlier: Request | None) -> Request:
+    policy, now = desk.settings.policy, desk.now()
+    if not policy.stripe.platform_account:
+        raise SettingsError(
+            "stripe.platform_account is not set.", "Name the platform's own account in the policy file."
+        )
+    values = parameters.as_dict() | {"at": instant_text(now), "earlier": earlier.digest if earlier else ""}
+    # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
+    nonce = digest_of(values)[:32] if desk.settings.mode is Mode.SANDBOX else secrets.token_hex(16)
+    request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"request {nonce}"))
+    line = Line(
+        line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line 1 of {request_id}")),
+        line_no=1,
+        studio_id=parameters.studio_id,
+        studio_name=parameters.studio_name,
+        ledger_payout_id=parameters.ledger_payout_id,
+        amount=parameters.amount_in(due.currency),
+        reserve_after=parameters.reserve_after_in(due.currency),
+        destination_account=parameters.destination_account,
+    )
+    return Request(
+        request_id=request_id,
+        incident_id=parameters.incident_id,
+        kind="transfer",
+        mode=desk.settings.mode,
+        platform_account=policy.stripe.platform_account,
+        requested_by=requester.person_id,
+        reason=parameters.reason,
+        notes=parameters.notes,
+        nonce=nonce,
+        filed_at=now,
+        expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
+        lines=(line,),
+    )

@@ -1,0 +1,119 @@
+"""
+Fetch the facts afresh, and have them judged (SOP, pre-conditions and step 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from manual_payout import policy
+from manual_payout.approvals import check_approvals
+from manual_payout.desk import Desk
+from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
+from manual_payout.intent import is_own, transfer_group
+from manual_payout.models import Check, PayoutRecord, Request, State
+from manual_payout.parameters import Parameters
+from manual_payout.policy import Facts, StripeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The facts and the answers."""
+
+    facts: Facts
+    checks: tuple[Check, ...]
+
+    @property
+    def go(self) -> bool:
+        """Whether no check forbids the payout."""
+        return not any(check.stops for check in self.checks)
+
+    def require_go(self) -> None:
+        """
+        Refuse unless every check allows it.
+
+        Raises:
+            PolicyRefusedError: Naming the first check that does not, and how many there are.
+        """
+        failed = [check for check in self.checks if check.stops]
+        if failed:
+            first, more = failed[0], f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
+            raise PolicyRefusedError(
+                f"NO-GO{more}. {first.question} Expected {first.expected}; found {first.found}.", first.remedy
+            )
+
+
+def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification:
+    """
+    Fetch everything the checks look at, afresh, and judge it. Reads only.
+
+    Args:
+        operator_id: Person id of who runs this.
+
+    Raises:
+        SettingsError, DatabaseError: Something needed cannot be asked at all.
+    """
+    facts = gather(desk, parameters, operator_id)
+    return Verification(facts, policy.judge(facts, desk.settings.policy))
+
+
+def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
+    """Fetch everything the checks look at. Reads only."""
+    request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
+    record = desk.store.find_payout(request.line.line_id) if request else None
+    due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
+    error, approved_by = _approvals(desk, request, record, operator_id)
+    return Facts(
+        parameters=parameters,
+        mode=desk.settings.mode,
+        at=desk.now(),
+        request=request,
+        request_withdrawn=desk.store.is_withdrawn(request) if request else False,
+        approval_error=error,
+        approved_by=approved_by,
+        due=due,
+        balance=desk.ledger.find_balance(due.studio_id, due.currency) if due else None,
+        record=record,
+        earlier=_earlier(desk, parameters, record),
+        stripe=_stripe(desk, parameters, request, due.currency if due else None),
+    )
+
+
+def _approvals(
+    desk: Desk, request: Request | None, record: PayoutRecord | None, operator_id: str
+) -> tuple[ApprovalError | None, str]:
+    if request is None:
+        return ApprovalError("No request, hence no approvals.", "File the request first."), ""
+    # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after
+    # a refusal by Stripe, needs approvals that stand now.
+    begun = record is not None and record.state is not State.REFUSED
+    at = record.created_at if begun and record else desk.now()
+    try:
+        stored = desk.store.approvals_of(request.request_id)
+        return None, str(check_approvals(request, stored, desk.registry, operator_id=operator_id, at=at))
+    except ApprovalError as error:
+        return error, ""
+
+
+def _earlier(desk: Desk, parameters: Parameters, record: PayoutRecord | None) -> tuple[PayoutRecord, ...]:
+    same = desk.store.payouts_of(ledger_payout_id=parameters.ledger_payout_id, mode=desk.settings.mode)
+    return tuple(other for other in same if record is None or other.payout_id != record.payout_id)
+
+
+def _stripe(desk: Desk, parameters: Parameters, request: Request | None, currency: str | None) -> StripeFacts:
+    identity = desk.gateway.identity
+    seen = StripeFacts(key=str(identity), key_restricted=identity.restricted, key_livemode=identity.livemode)
+    try:
+        listed = desk.gateway.transfers_in_group(transfer_group(parameters.ledger_payout_id))
+        present = [transfer for transfer in listed if not transfer["reversed"]]
+        own = next((t["id"] for t in present if request and is_own(t, request.line.line_id)), None)
+        return replace(
+            seen,
+            livemode=desk.gateway.livemode(),
+            account_id=desk.gateway.account_id(),
+            available=desk.gateway.available(currency) if currency else None,
+            foreign_transfers=tuple(transfer["id"] for transfer in present if transfer["id"] != own),
+            own_transfer=own,
+        )
+    except (StripeRefusedError, SettingsError) as error:
+        return replace(seen, error=error)
