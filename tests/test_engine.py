@@ -1,0 +1,388 @@
+"""An executed notebook says what happened, is always whole on disk, and holds no secret. With real kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from manual_payout.engine import StoppedBySignal, execute, orderly_signals, read_status
+from manual_payout.errors import EvidenceError, ParameterError, RefusedError
+from manual_payout.redaction import Redactor
+from manual_payout.templates import compare_code, digest_of, is_banner, read_notebook
+
+KEY = "rk_live_51Habcdefgha91f"
+PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "manual_payout", "--no-progress-bar"]
+
+
+def write_template(folder, *sources, name="template.ipynb", tags=()):
+    """A template of a heading and a cell for each source, the first of them behind the parameters."""
+    nb = new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        }
+    )
+    nb.cells = [new_code_cell("amount: str = '1'  # Amount.", metadata={"tags": ["parameters"]})]
+    for number, source in enumerate(sources, 1):
+        nb.cells += [new_markdown_cell(f"## Step {number}"), new_code_cell(source)]
+    nb.cells[-1].metadata["tags"] = list(tags)
+    path = folder / name
+    nbformat.write(nb, path)
+    return path
+
+
+def run(folder, *sources, parameters=None, redactor=None, **options):
+    """Run a template of these sources; returns how it ended and what was saved."""
+    template = write_template(folder, *sources)
+    output = folder / "out.ipynb"
+    execution = execute(template, output, parameters or {}, redactor=redactor or Redactor([KEY]), **options)
+    nb = read_notebook(output)
+    assert [] == compare_code(nb, read_notebook(template))
+    return execution, nb
+
+
+def code_statuses(nb):
+    """What the file itself says about its code cells."""
+    return [cell.metadata.papermill.status for cell in nb.cells if cell.cell_type == "code"]
+
+
+def banner(nb):
+    """The first line of the banner."""
+    return nb.cells[0].source.splitlines()[0] if is_banner(nb.cells[0]) else ""
+
+
+def is_running(pid):
+    """Whether the process exists; one that waits to be reaped by init has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_completed_run_says_so_and_shows_its_progress(tmp_path):
+    """Every cell is completed, no banner, and the progress names cells by their Jupyter number and heading."""
+    shown = []
+    execution, nb = run(
+        tmp_path, "print(amount)", "", "1 + 1", parameters={"amount": "2"}, progress=lambda *step: shown.append(step)
+    )
+
+    assert ("completed", None, "", "") == (
+        execution.status, execution.failing_cell, execution.error_name, execution.error_message
+    )  # fmt: skip
+    assert {"completed"} == set(execution.cells)
+    assert execution.cells == read_status(nb).cells
+    assert nb.metadata.papermill.exception is None
+    assert banner(nb) == ""
+    assert "2\n" == nb.cells[3].outputs[0].text
+    assert digest_of(read_notebook(tmp_path / "template.ipynb")) == nb.metadata.manual_payout.template_sha256
+    assert [("running", 3, 4, "Step 1"), ("completed", 3, 4, "Step 1"), ("running", 4, 4, "Step 3")] == shown[4:7]
+
+
+STOPS = {
+    "raised": ("raise ValueError('no <b>')", "failed", "ValueError", "it raised ValueError"),
+    "system_exit": ("raise SystemExit(0)", "failed", "SystemExit", "it raised SystemExit"),
+    "interrupted": ("raise KeyboardInterrupt", "unknown", "KeyboardInterrupt", "the kernel was interrupted"),
+    "killed": (
+        "import os, time; print('posting', flush=True); time.sleep(.5); os.kill(os.getpid(), 9)",
+        "unknown",
+        "DeadKernelError",
+        "the kernel died",
+    ),
+    "left": ("import os; os._exit(0)", "unknown", "DeadKernelError", "the kernel died"),
+    "late": ("import time; time.sleep(600)", "unknown", "CellTimeoutError", "it did not end within its 2 s"),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stopped_run_names_the_cell_and_what_is_known_of_it(tmp_path, stop):
+    """A cell that raised has failed; one whose end nobody saw is unknown; those behind it did not run."""
+    source, status, name, because = STOPS[stop]
+    pid = "import os; print(os.getpid())"
+    execution, nb = run(tmp_path, pid, source, "3", "4", timeout_s=2 if stop == "late" else None)
+    expected = ["completed", "completed", "completed", status, "not_run", "not_run"]
+    unknown = "What that cell did is unknown. " if status == "unknown" else ""
+
+    assert (status, name, 5) == (execution.status, execution.error_name, execution.failing_cell)
+    assert expected == code_statuses(nb)
+    assert execution.cells == read_status(nb).cells
+    assert f"**Stopped in cell 4 (Step 2): {because}. {unknown}Cells 5 to 6 did not run.**" == banner(nb)
+    assert nb.metadata.papermill.exception is True
+    assert not is_running(int(nb.cells[4].outputs[0].text))
+    if stop == "killed":
+        assert "posting\n" == nb.cells[6].outputs[0].text
+
+
+def test_a_kernel_that_does_not_start_is_no_run(tmp_path, monkeypatch):
+    """Nothing ran, and the notebook says so."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    execution, nb = run(tmp_path, "1")
+
+    assert ("not_run", None) == (execution.status, execution.failing_cell)
+    assert ["not_run"] * 3 == code_statuses(nb)
+    assert "**Stopped before cell 1: the kernel did not start. Cells 1 to 3 did not run.**" == banner(nb)
+
+
+def test_no_secret_reaches_the_disk(tmp_path):
+    """Not through source, output, a line printed in two pieces, a traceback, metadata or a parameter."""
+    password = "hunter2/hunter2"
+    encoded = base64.b64encode(f"user:{KEY}".encode()).decode()
+    template = write_template(
+        tmp_path,
+        f"import sys\ntoken = '{KEY}'\nprint(token)\ntoken",
+        "import time\nfor part in (token[:9], token[9:]):\n    print(part, end='', flush=True); time.sleep(.4)",
+        "from IPython.display import JSON, display\ndisplay(JSON({token: [token]}), metadata={'x': token})",
+        f"print('{encoded}', 'hunter2%2Fhunter2')\nraise ValueError(token)",
+    )
+    redactor = Redactor([password, KEY])
+    execution = execute(template, tmp_path / "out.ipynb", {"amount": password}, redactor=redactor)
+    saved = (tmp_path / "out.ipynb").read_text()
+
+    assert "failed" == execution.status
+    assert "[redacted rk_live …a91f sha256:e8e106fe]" == execution.error_message
+    assert [] == [form for form in (KEY, password, "hunter2%2F", encoded[8:-8]) if form in saved]
+    assert [] == redactor.find(saved)
+
+
+LOOK_AROUND = """\
+import importlib.util, json, os, sys
+from ipykernel import get_connection_info
+connection = get_connection_info(unpack=True)
+folder = os.path.dirname(connection["ip"])
+print(json.dumps({
+    "transport": connection["transport"],
+    "mode": oct(os.stat(folder).st_mode & 0o777),
+    "cwd": os.getcwd() == folder + "/work" and os.listdir(),
+    "ipython": os.environ["IPYTHONDIR"] == folder + "/ipython",
+    "runtime": os.environ["JUPYTER_RUNTIME_DIR"] == folder + "/jupyter",
+    "planted": [name for name in ("startup_ran", "pythonstartup_ran") if hasattr(sys, name)],
+    "stripe": importlib.util.find_spec("stripe").origin,
+    "ours": importlib.util.find_spec("manual_payout").origin,
+    "mine": os.environ.get("MINE"),
+}))"""
+
+
+def plant(folder):
+    """Everything that Python, IPython and Jupyter would pick up nearby; returns the environment that points there."""
+    startup = folder / ".ipython/profile_default/startup"
+    kernel = folder / ".local/share/jupyter/kernels/python3"
+    startup.mkdir(parents=True)
+    kernel.mkdir(parents=True)
+    (startup / "00.py").write_text("import sys; sys.startup_ran = True")
+    (folder / "start.py").write_text("import sys; sys.pythonstartup_ran = True")
+    (folder / "stripe.py").write_text("raise SystemExit('planted')")
+    (kernel / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}')
+    return {
+        **os.environ,
+        "HOME": str(folder),
+        "IPYTHONDIR": str(folder / ".ipython"),
+        "PYTHONSTARTUP": str(folder / "start.py"),
+        "PYTHONPATH": str(folder),
+        "MINE": "given",
+    }
+
+
+def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch):
+    """A stripe.py where the operator stands, startup files and a foreign kernel specification have no effect."""
+    environment = plant(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _, nb = run(tmp_path, LOOK_AROUND, kernel_env=environment)
+    found = json.loads(nb.cells[3].outputs[0].text)
+    stripe, ours = found.pop("stripe"), found.pop("ours")
+    expected = {"transport": "ipc", "mode": "0o700", "cwd": [], "ipython": True, "runtime": True, "planted": []}
+
+    assert expected | {"mine": "given"} == found
+    assert "site-packages" in stripe
+    assert str(Path(execute.__code__.co_filename).parent) == str(Path(ours).parent)
+
+
+def test_an_existing_output_is_refused_and_untouched(tmp_path):
+    """Nothing runs, and the earlier evidence stays as it is, byte for byte."""
+    output = tmp_path / "out.ipynb"
+    output.write_bytes(b"earlier evidence")
+    template = write_template(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+
+    with pytest.raises(EvidenceError, match=r"out\.ipynb already exists"):
+        execute(template, output, {}, redactor=Redactor())
+    assert b"earlier evidence" == output.read_bytes()
+    assert ["out.ipynb", "template.ipynb"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_runner_that_fails_between_cells_still_tells_the_truth(tmp_path):
+    """An error of our own is raised, and the notebook says where it stood; no kernel is left."""
+
+    def show(event, number, *_):
+        if (event, number) == ("completed", 3):
+            raise OSError("the terminal is gone")
+
+    with pytest.raises(OSError, match="the terminal is gone"):
+        run(tmp_path, "import os; print(os.getpid())", "2", progress=show)
+    nb = read_notebook(tmp_path / "out.ipynb")
+
+    assert ["completed", "completed", "completed", "not_run"] == code_statuses(nb)
+    assert "**Stopped before cell 4: the program that ran it failed with OSError. Cell 4 did not run.**" == banner(nb)
+    assert not is_running(int(nb.cells[4].outputs[0].text))
+
+
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (ParameterError, {"parameters": {"amounts": "1"}}),
+        (ParameterError, {"parameters": {"amount": ("1", "2")}}),
+        (RefusedError, {"tags": ["skip-execution"]}),
+        (RefusedError, {"tags": ["raises-exception"]}),
+        (RefusedError, {"expected_digest": "0" * 64}),
+    ],
+)
+def test_what_may_not_run_leaves_no_file(tmp_path, error, options):
+    """A foreign parameter, a tag that excuses a cell, or a template that is not the reviewed one: nothing begins."""
+    template = write_template(tmp_path, "1", tags=options.pop("tags", ()))
+
+    with pytest.raises(error):
+        execute(template, tmp_path / "out.ipynb", options.pop("parameters", {}), redactor=Redactor(), **options)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_signal_between_notebooks_exits_at_once():
+    """Outside a notebook the runner stops with the usual code, and afterwards the old handlers are back."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(StoppedBySignal) as stopped, orderly_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (143, None, before) == (stopped.value.code, stopped.value.execution, signal.getsignal(signal.SIGTERM))
+
+
+def test_a_notebook_runs_inside_a_running_event_loop_and_off_the_main_thread(tmp_path):
+    """From a notebook, or where signals cannot be handled, the run works all the same."""
+    found = []
+
+    async def run_inside():
+        found.append(run(tmp_path, "1")[0].status)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run_inside()))
+    thread.start()
+    thread.join()
+
+    assert ["completed"] == found
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path):
+    """A file system of 64 kB, where mounting is allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs privileges")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_last_good_notebook(tmp_path, small_disk):
+    """The error says what is wrong; what is on disk is whole, and calls the cell unknown, and later ones not run."""
+    marker = tmp_path / "later"
+    template = write_template(tmp_path, "print('x' * 100_000)", f"open({str(marker)!r}, 'w')")
+    output = small_disk / "out.ipynb"
+
+    with pytest.raises(EvidenceError, match="could not be saved: No space left on device"):
+        execute(template, output, {}, redactor=Redactor())
+    assert ("completed", "completed", "unknown", "not_run", "not_run") == read_status(read_notebook(output)).cells[1:]
+    assert not marker.exists()
+    assert [output] == list(small_disk.iterdir())
+
+
+# What papermill's own command does with our engine ------------------------------------------------------------------
+
+
+def papermill(folder, *sources, tags=(), options=(), **process):
+    """Run papermill's command; returns its exit code, what it printed and the notebook."""
+    template = write_template(folder, *sources, tags=tags)
+    command = [*PAPERMILL, *options, str(template), "out.ipynb"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, **process)
+    output = folder / "out.ipynb"
+    return done.returncode, done.stderr, read_notebook(output) if output.exists() else None
+
+
+def test_papermill_with_a_dead_kernel_exits_138_and_calls_the_cell_unknown(tmp_path):
+    """papermill's own exit code stays; its last words do not overwrite the truth."""
+    code, _, nb = papermill(tmp_path, "import os; os.kill(os.getpid(), 9)", "2")
+
+    assert (138, ["completed", "unknown", "not_run"]) == (code, code_statuses(nb))
+    assert (
+        "**Stopped in cell 2 (Step 1): the kernel died. What that cell did is unknown. Cell 3 did not run.**"
+        == banner(nb)
+    )
+
+
+def test_papermill_with_an_exception_keeps_its_own_error_and_stays_redacted(tmp_path):
+    """papermill writes once more after the engine, around it: that write is atomic and redacted too."""
+    options = ("-p", "amount", "5", "--no-request-save-on-cell-execute", "--log-output", "--stdout-file", "log.txt")
+    environment = {**os.environ, "STRIPE_FALLBACK_SECRET_KEY": "notakey-hunter2"}
+    code, shown, nb = papermill(
+        tmp_path,
+        "import os; token = os.environ['STRIPE_FALLBACK_SECRET_KEY']; print(token)",
+        "raise ValueError(token)",
+        options=options,
+        env=environment,
+    )
+    kept = (tmp_path / "out.ipynb").read_text() + (tmp_path / "log.txt").read_text()
+
+    assert (1, ["completed"] * 3 + ["failed"]) == (code, code_statuses(nb))
+    assert ["papermill-error-cell-tag"] == nb.cells[0].metadata.tags
+    assert "PapermillExecutionError" in shown
+    assert "hunter2" not in kept + shown
+    assert "[redacted]" in kept
+
+
+def test_papermill_does_not_take_system_exit_for_success(tmp_path):
+    """Stock papermill exits with 0, as if the rest had run."""
+    code, shown, nb = papermill(tmp_path, "raise SystemExit(0)", "2")
+
+    assert (1, ["completed", "failed", "not_run"]) == (code, code_statuses(nb))
+    assert "SystemExit" in shown
+
+
+def test_papermill_refuses_an_existing_output(tmp_path):
+    """Also where it would have written only at the end."""
+    (tmp_path / "out.ipynb").write_text(nbformat.writes(new_notebook()))
+    before = (tmp_path / "out.ipynb").read_bytes()
+    code, shown, _ = papermill(tmp_path, "1", options=["--no-request-save-on-cell-execute"])
+
+    assert (1, before) == (code, (tmp_path / "out.ipynb").read_bytes())
+    assert "out.ipynb already exists; it was not touched" in shown
+
+
+@pytest.mark.parametrize("tag", ["skip-execution", "raises-exception"])
+def test_papermill_refuses_a_tag_that_excuses_a_cell(tmp_path, tag):
+    """Nothing runs and nothing is written."""
+    code, shown, nb = papermill(tmp_path, "1", tags=[tag])
+
+    assert (1, None) == (code, nb)
+    assert f"carries the tag '{tag}'" in shown
+
+
+def test_papermill_on_a_disk_that_takes_no_more_keeps_the_last_good_notebook(tmp_path):
+    """The limit on the size of a file cuts a write in the middle, as a full disk does."""
+
+    def limit():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    code, shown, nb = papermill(tmp_path, "print('x' * 100_000)", "2", preexec_fn=limit)
+
+    assert 1 == code
+    assert "could not be saved: File too large. Its last saved version is unchanged" in shown
+    assert ("unknown", ("unknown", "not_run", "not_run")) == (read_status(nb).status, read_status(nb).cells[2:])
+    assert ["out.ipynb", "template.ipynb"] == sorted(path.name for path in tmp_path.iterdir())

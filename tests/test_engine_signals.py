@@ -1,0 +1,112 @@
+"""What is left when the process that runs a notebook is told to stop, or is shot."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from manual_payout.engine import read_status
+from manual_payout.templates import is_banner, read_notebook
+
+RUNNER = """\
+import sys
+from pathlib import Path
+from manual_payout.engine import execute, orderly_signals
+from manual_payout.redaction import Redactor
+with orderly_signals():
+    execute(Path("template.ipynb"), Path("out.ipynb"), {}, redactor=Redactor())
+"""
+COMMANDS = {
+    "papermill": ["-m", "papermill", "--engine", "manual_payout", "--no-progress-bar", "template.ipynb", "out.ipynb"],
+    "runner": ["-c", RUNNER],
+}
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+CASES = [(door, signum) for door in COMMANDS for signum in SIGNALS]
+PATIENCE_S = 120
+
+
+def wait_until(condition):
+    """Wait for something that must happen, however slow the machine is."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """Whether the process exists; one that waits to be reaped by init has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def start(folder, door):
+    """Start a run whose second cell prints, announces its kernel, and waits for ever."""
+    nb = new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        }
+    )
+    pay = f"import os, time\nprint('posting', flush=True)\nopen({str(folder / 'pid')!r}, 'x').write(str(os.getpid()))\n"
+    nb.cells = [
+        new_code_cell("amount: str = '1'", metadata={"tags": ["parameters"]}),
+        new_markdown_cell("## Pay"),
+        new_code_cell(pay + "time.sleep(3600)"),
+        new_code_cell("'late'"),
+    ]
+    nbformat.write(nb, folder / "template.ipynb")
+    return subprocess.Popen([sys.executable, *COMMANDS[door]], cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module", name="stopped")
+def _stopped(tmp_path_factory):
+    """Eight runs at once, each stopped in its second cell as soon as its output is on disk."""
+    runs = {case: (tmp_path_factory.mktemp("run"), case) for case in CASES}
+    processes = {case: start(folder, case[0]) for case, (folder, _) in runs.items()}
+    found = {}
+    for case, (folder, _) in runs.items():
+        wait_until(lambda folder=folder: (folder / "pid").exists() and (folder / "pid").read_text())
+        wait_until(lambda folder=folder: "posting\\n" in (folder / "out.ipynb").read_text().partition("stdout")[2])
+        processes[case].send_signal(case[1])
+        _, shown = processes[case].communicate(timeout=PATIENCE_S)
+        kernel = int((folder / "pid").read_text())
+        alive = is_running(kernel)
+        found[case] = (processes[case].returncode, read_notebook(folder / "out.ipynb"), kernel, alive, shown, folder)
+    return found
+
+
+@pytest.mark.parametrize(("door", "signum"), [case for case in CASES if case[1] != signal.SIGKILL])
+def test_a_signal_stops_the_run_in_good_order(stopped, door, signum):
+    """The cell is unknown, the rest not run, the notebook says so, the kernel is gone, and the exit code is usual."""
+    code, nb, _, alive, shown, folder = stopped[door, signum]
+    statuses = [cell.metadata.papermill.status for cell in nb.cells if cell.cell_type == "code"]
+    expected = ["completed"] * (len(statuses) - 2) + ["unknown", "not_run"]
+
+    assert (128 + signum, expected, False) == (code, statuses, alive)
+    assert is_banner(nb.cells[0])
+    assert f"(Pay): the run was stopped by {signum.name}. What that cell did is unknown." in nb.cells[0].source
+    assert nb.metadata.papermill.exception is True
+    assert "Traceback" not in shown
+    assert ["out.ipynb", "pid", "template.ipynb"] == sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("door", COMMANDS)
+def test_a_shot_process_leaves_a_whole_notebook_that_is_read_as_unknown(stopped, door):
+    """The file still says running; its reader knows that no such run exists. The kernel dies with its parent."""
+    code, nb, kernel, _, _, _ = stopped[door, signal.SIGKILL]
+    found = read_status(nb)
+    statuses = [status for status, cell in zip(found.cells, nb.cells, strict=True) if cell.cell_type == "code"]
+
+    assert -signal.SIGKILL == code
+    assert "running" in [cell.metadata.papermill.status for cell in nb.cells]
+    assert ("unknown", ["unknown", "not_run"]) == (found.status, statuses[-2:])
+    wait_until(lambda: not is_running(kernel))

@@ -1,0 +1,144 @@
+"""Secrets leave no trace of their value, and everything else stays as it was."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import string
+from urllib.parse import quote, quote_plus
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manual_payout.errors import SettingsError
+from manual_payout.redaction import Redactor, redact_notebook, secrets_in
+
+KEY = "rk_live_51Habcdefgha91f"
+PASSWORD = 'p@ss wörd/"1\\'
+# The mark itself is written with brackets: a secret with a bracket at its edge can meet one.
+SECRETS = st.text(string.ascii_letters + string.digits + "-_.~!@#$%^&*()+=/\\'\"<>?äß€", min_size=8, max_size=40)
+ANY_TEXT = st.text(string.ascii_letters + string.digits + " \n:/=", max_size=40)
+FORMS = {
+    "raw": lambda secret: secret,
+    "url": lambda secret: quote(secret, safe=""),
+    "form": quote_plus,
+    "lower_hex": lambda secret: re.sub("[/%+@]", lambda found: f"%{ord(found[0]):02x}", secret),
+    "html": html.escape,
+    "json_in_json": lambda secret: json.dumps(json.dumps({"a": secret})),
+    "json": json.dumps,
+    "repr": repr,
+    "base64_0": lambda secret: base64.b64encode(secret.encode()).decode(),
+    "base64_1": lambda secret: base64.b64encode(b"x" + secret.encode() + b"yz").decode(),
+    "base64_2": lambda secret: base64.urlsafe_b64encode(b"user:" + secret.encode()).decode(),
+    "mime": lambda secret: base64.encodebytes(b"x" * 60 + secret.encode()).decode(),
+    "broken_line": lambda secret: secret[:4] + "\n" + secret[4:],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(secret=SECRETS, before=ANY_TEXT, after=ANY_TEXT)
+def test_no_form_of_a_secret_survives(form, secret, before, after):
+    """Whatever a library made of the secret, the redactor finds it, and finds nothing in its own result."""
+    redactor = Redactor([secret])
+    written = FORMS[form](secret)
+
+    result = redactor.redact(before + written + after)
+
+    assert redactor.find(before + written + after)
+    assert redactor.find(result) == []
+    assert written not in result
+
+
+@given(secret=SECRETS, text=ANY_TEXT)
+def test_redacting_twice_changes_nothing(secret, text):
+    """The mark of a removed secret is not itself redacted."""
+    redactor = Redactor([secret, KEY])
+    once = redactor.redact(f"{text}{secret}{KEY}{text}")
+
+    assert once == redactor.redact(once)
+
+
+@given(text=st.text())
+def test_other_text_is_left_alone(text):
+    """Text without a secret comes back as it was, as text and as bytes."""
+    redactor = Redactor([KEY, PASSWORD])
+
+    assert text == redactor.redact(text)
+    assert text.encode(errors="surrogatepass") == redactor.redact(text.encode(errors="surrogatepass"))
+
+
+@given(data=st.binary(), secret=SECRETS)
+def test_bytes_that_are_no_text_survive_around_a_secret(data, secret):
+    """A damaged file loses its secret and nothing else."""
+    assert secret.encode() not in Redactor([secret]).redact(data + b"\n" + secret.encode() + b"\n" + data)
+
+
+def test_a_key_leaves_its_mode_and_last_four_characters():
+    """An operator must see which key it was, to rotate the right one."""
+    expected = "key [redacted rk_live …a91f sha256:e8e106fe]"
+
+    assert expected == Redactor([KEY]).redact(f"key {KEY}")
+    assert expected == Redactor().redact(f"key {KEY}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "kinds"),
+    [
+        ("sk_test_****************a91f", "[redacted sk_test …a91f]", []),
+        ("whsec_abcdefgh12345678", "[redacted]", ["a Stripe webhook secret"]),
+        ("xoxb-1234567890-abcdef", "[redacted]", ["a Slack token"]),
+        ("https://hooks.slack.com/services/T0/B0/x1y2", "https://[redacted]", ["a Slack webhook"]),
+        ("https%3A%2F%2Fhooks.slack.com%2Fservices%2FT0%2FB0%2Fx1", "https%3A%2F%2F[redacted]", ["a Slack webhook"]),
+        ("pk_live_51Habcdefgha91f acct_1Nv0FGQ9RKHgCVdK", "pk_live_51Habcdefgha91f acct_1Nv0FGQ9RKHgCVdK", []),
+    ],
+)
+def test_what_looks_like_a_secret_is_removed_without_being_known(text, expected, kinds):
+    """The second net; account ids and publishable keys are no secrets."""
+    assert expected == Redactor().redact(text)
+    assert kinds == Redactor().find(text)
+
+
+@pytest.mark.parametrize("secret", ["", "  ", "short", "short\n", "redacted", "rk_live"])
+def test_a_secret_that_would_shred_everything_is_refused(secret):
+    """Better no run than evidence in which every other word is redacted."""
+    with pytest.raises(SettingsError):
+        Redactor([secret])
+
+
+def test_white_space_around_a_secret_does_not_count():
+    """A key file ends in a newline; the key in an output does not."""
+    assert "[redacted]" == Redactor(["hunter2hunter2\n"]).redact("hunter2hunter2")
+
+
+def test_secrets_of_an_environment_are_found_by_name():
+    """Tokens, keys and database passwords are secrets; the names of channels and projects are not."""
+    environment = {
+        "STRIPE_FALLBACK_SECRET_KEY": KEY,
+        "DATABASE_URL": "postgresql://payout:p%40ssw0rd@db/payout",
+        "LEDGER_DATABASE_URL": "sqlite:///ledger.sqlite",
+        "SLACK_BOT_TOKEN": "xoxb-1",
+        "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/x",
+        "SLACK_CHANNEL": "#payments",
+        "SMTP_PASSWORD": "mailmail",
+        "PAGERDUTY_ROUTING_KEY": "R0UT1NG",
+        "JIRA_API_TOKEN": "jirajira",
+        "JIRA_PROJECT_KEY": "PAY",
+        "JIRA_TOKEN": "",
+    }
+    expected = {KEY, "p@ssw0rd", "xoxb-1", "https://hooks.slack.com/services/x", "mailmail", "R0UT1NG", "jirajira"}
+
+    assert expected == set(secrets_in(environment))
+
+
+def test_a_redacted_notebook_is_still_a_notebook():
+    """Even where a weak password is a word of the format, the result is valid, and names of fields are cleaned too."""
+    cell = nbformat.v4.new_code_cell("print(1)", metadata={"tags": ["parameters"], KEY: KEY})
+    cell.outputs = [nbformat.v4.new_output("display_data", {"application/json": {KEY: [KEY]}})]
+    clean = redact_notebook(nbformat.v4.new_notebook(cells=[cell]), Redactor([KEY, "metadata", "stdout"]))
+
+    nbformat.validate(clean)
+    assert KEY not in nbformat.writes(clean)
