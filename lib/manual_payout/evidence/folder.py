@@ -1,0 +1,107 @@
+"""
+The folder ``outputs/<incident>/<ledger payout>/`` and the rule that nothing in it is ever overwritten.
+
+Files that the notebooks save are kept once: the same content is the same file, other content is the next number. Only
+what is derived anew from the database (journal, manifest, pages) is replaced, atomically.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from manual_payout.errors import EvidenceError
+from manual_payout.models import Stage
+from manual_payout.redaction import Redactor
+
+_NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,})")
+
+
+class Folder:
+    """
+    One evidence folder.
+
+    Args:
+        path: Made when the first file is saved.
+
+        redactor: Through which every byte goes.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor) -> None:
+        self.path = path
+        self._redactor = redactor
+
+    def keep(self, name: str, content: str) -> Path:
+        """
+        Save *content* under *name*, or under the next number if *name* holds other content.
+
+        Returns:
+            The file that now holds the content.
+
+        Raises:
+            EvidenceError: It cannot be written.
+        """
+        data = self._redactor.redact(content).encode()
+        stem, suffix = Path(name).stem, Path(name).suffix
+        number = 1
+        while True:
+            path = self.path / (name if number == 1 else f"{stem}-{number:02}{suffix}")
+            if path.is_file():
+                if path.read_bytes() == data:
+                    return path
+                number += 1
+                continue
+            return _write(path, data)
+
+    def replace(self, name: str, content: str) -> Path:
+        """Save what is derived anew each time, in place of the earlier version."""
+        return _write(self.path / name, self._redactor.redact(content).encode())
+
+    def keep_bytes(self, name: str, data: bytes) -> Path:
+        """Save bytes that hold no text, such as a picture, in place of the earlier version."""
+        return _write(self.path / name, data)
+
+    def next_notebook(self, stage: Stage | str) -> Path:
+        """Name the next, not yet existing, executed notebook of *stage*: ``2-execute-03.ipynb``."""
+        numbers = [number for name, number, _ in self.notebooks() if name == str(stage)]
+        return self.path / f"{stage}-{max(numbers, default=0) + 1:02}.ipynb"
+
+    def notebooks(self) -> list[tuple[str, int, Path]]:
+        """Return stage, number and path of every executed notebook, in the order of stage and number."""
+        named = [(_NUMBERED.fullmatch(path.stem), path) for path in sorted(self.path.glob("*.ipynb"))]
+        return [(match["stem"], int(match["number"]), path) for match, path in named if match]
+
+    def files(self) -> list[Path]:
+        """Return every file, sorted, temporary ones left out."""
+        return sorted(path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def json_text(value: Any) -> str:
+    """Write JSON for people and programs: sorted, indented, ending in a line break."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, data: bytes) -> Path:
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; evidence is read by reviewers.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise EvidenceError(
+            f"{path.name} cannot be saved in the evidence folder: {error.strerror}.",
+            "Make room or correct the permissions, then run the same stage again; what moved is in the database.",
+        ) from None
+    return path

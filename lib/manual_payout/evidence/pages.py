@@ -1,0 +1,124 @@
+"""
+Executed notebooks as pages that open anywhere: one file each, no external load, no script.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import bleach
+import nbformat
+from bleach.css_sanitizer import CSSSanitizer
+from nbconvert import HTMLExporter
+
+_CSP = (
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    'font-src data:">'
+)
+
+# What our own tables, nbconvert's code listing and Markdown are made of; nothing that loads, submits or runs.
+_TAGS = frozenset(
+    [
+        "a",
+        "abbr",
+        "b",
+        "blockquote",
+        "br",
+        "caption",
+        "code",
+        "dd",
+        "del",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "i",
+        "img",
+        "ins",
+        "kbd",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "q",
+        "s",
+        "samp",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "u",
+        "ul",
+    ]
+)
+_ATTRIBUTES = {"*": ["class", "id", "style"], "a": ["href", "title"], "img": ["alt", "src", "width", "height"]}
+_STYLES = CSSSanitizer(
+    allowed_css_properties=[
+        "border", "border-bottom", "border-collapse", "border-left", "caption-side", "color", "font-family", "font-size",
+        "font-style", "font-variant-numeric", "font-weight", "margin", "max-width", "overflow-wrap", "padding",
+        "text-align", "text-decoration", "vertical-align", "white-space",
+    ]
+)  # fmt: skip
+
+_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
+
+
+def page_of(notebook: Path) -> str:
+    """
+    Render an executed notebook as one offline page: sources and outputs, hostile HTML made harmless.
+
+    Raises:
+        ValueError: The file is not a notebook.
+    """
+    node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is untyped
+    # A scrap is data for programs; the page shows what people see.
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_scrap(output)]
+    body, _ = _exporter().from_notebook_node(node, resources={"metadata": {"name": notebook.stem}})
+    # The template brings scripts for MathJax and widgets, none of which an executed runbook has.
+    return _SCRIPT.sub("", str(body)).replace("<head>", f"<head>{_CSP}", 1)
+
+
+def clean(element: object) -> str:
+    """Keep only what cannot load, submit or run."""
+    text = element.decode() if isinstance(element, bytes) else str(element)
+    return str(
+        bleach.clean(text, tags=_TAGS, attributes=_ATTRIBUTES, protocols=["data", "https"], css_sanitizer=_STYLES)
+    )
+
+
+def _exporter() -> Any:
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert is untyped
+        sanitize_html=True,
+        embed_images=True,
+        require_js_url="",
+        mathjax_url="",
+        jquery_url="",
+        mermaid_js_url="",
+        widget_renderer_url="",
+    )
+    # nbconvert's own list escapes headings, table heads and styles; its filter takes no options.
+    exporter.register_filter("clean_html", clean)  # type: ignore[no-untyped-call]  # nbconvert is untyped
+    return exporter
+
+
+def _is_scrap(output: Any) -> bool:
+    return any(mime.startswith("application/scrapbook") for mime in output.get("data", {}))

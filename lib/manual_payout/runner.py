@@ -1,0 +1,196 @@
+"""
+Run the stage notebooks one after another, each a new numbered file, and stop at the first that refuses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import scrapbook
+from sqlalchemy.engine import make_url
+
+from manual_payout import errors
+from manual_payout.desk import Desk
+from manual_payout.engine import Execution, execute
+from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.pages import page_of
+from manual_payout.evidence.sealing import seal_folder
+from manual_payout.models import Stage, State
+from manual_payout.parameters import Parameters
+from manual_payout.redaction import Redactor
+from manual_payout.reviewed import reviewed_digest
+from manual_payout.settings import Settings, variables
+
+# What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
+DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
+LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
+
+Progress = Callable[[Stage, str, int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """
+    How one stage ended.
+
+    Attributes:
+        exit_code: As the command line documents them.
+
+        verdict: The stage's own word.
+
+        message: Why it stopped; empty when it did not.
+
+        remedy: What to do next; empty when it did not stop.
+
+        notebook: The executed notebook.
+
+        result: What the notebook glued; empty when it came to nothing.
+    """
+
+    stage: Stage
+    exit_code: int
+    verdict: str
+    message: str
+    remedy: str
+    notebook: Path
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_stages(
+    desk: Desk,
+    stages: Sequence[Stage],
+    parameters: Parameters,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    progress: Progress = lambda *_: None,
+) -> list[StageResult]:
+    """
+    Run *stages* in order until one does not end well; seal the folder whatever happened.
+
+    Args:
+        extra: The parameters of 6-close.
+
+        progress: Called with stage, event, cell, number of cells, and the heading above the cell.
+
+    Returns:
+        The result of each stage that ran.
+
+    Raises:
+        EvidenceError: A template was changed, or the folder cannot be written.
+    """
+    redactor = Redactor.from_environment(kernel_environment(desk.settings))
+    path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
+    folder = Folder(path, redactor)
+    results: list[StageResult] = []
+    with _sealed(desk, folder, parameters):
+        for stage in stages:
+            results.append(_run_stage(desk, stage, parameters, folder, redactor, extra or {}, progress))
+            if results[-1].exit_code:
+                break
+    return results
+
+
+def kernel_environment(settings: Settings) -> dict[str, str]:
+    """
+    Return the environment of a stage's kernel: what these settings say, and of ours only what is none of theirs.
+
+    Paths are made absolute, since a kernel runs in a folder of its own.
+    """
+    secrets = {name: getattr(settings, name) for name in ("fallback_key", "read_key")}
+    values = {
+        "fallback_key_command": settings.fallback_key_command,
+        "read_key_command": settings.read_key_command,
+        "stripe_api_base": settings.stripe_api_base,
+        "database_url": _absolute(settings.database_text()),
+        "ledger_database_url": _absolute(settings.ledger_database_text()),
+        "home": str(settings.runbooks_dir.parent),
+        "outputs": str(settings.outputs_dir),
+        "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
+        "approvers_file": str(settings.approvers_file.resolve()) if settings.approvers_file else "",
+    } | {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    names = variables()
+    others = {name: value for name, value in os.environ.items() if name not in names.values()}
+    return others | {names[name]: value for name, value in values.items() if value}
+
+
+def _run_stage(
+    desk: Desk,
+    stage: Stage,
+    parameters: Parameters,
+    folder: Folder,
+    redactor: Redactor,
+    extra: Mapping[str, Any],
+    progress: Progress,
+) -> StageResult:
+    template = desk.settings.runbooks_dir / f"{stage}.ipynb"
+    output = folder.next_notebook(stage)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    values = parameters.as_dict() | (dict(extra) if stage is Stage.CLOSE else {})
+    execution = execute(
+        template,
+        output,
+        values,
+        redactor=redactor,
+        kernel_env=kernel_environment(desk.settings),
+        expected_digest=reviewed_digest(stage),
+        progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
+    )
+    folder.replace(f"{output.stem}.html", page_of(output))
+    return _judge(desk, stage, execution, parameters)
+
+
+def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameters) -> StageResult:
+    result = _result_of(execution.path)
+    refusal = result.get("findings", {}).get("refusal", {})
+    verdict = str(result.get("verdict", execution.status))
+    if execution.status == "completed":
+        return StageResult(stage, 0, verdict, "", "", execution.path, result)
+    message = str(refusal.get("message") or execution.error_message or f"{stage} ended as {execution.status}.")
+    remedy = str(
+        refusal.get("remedy") or f"Open {execution.path.name} to see where it stopped, then run the same stage again."
+    )
+    code = _exit_code(str(refusal.get("error") or execution.error_name))
+    if stage is Stage.EXECUTE and code in (1, 5) and _may_have_moved(desk, parameters):
+        code, remedy = 4, f"Run `manual-payout reconcile {parameters.incident_id}`; never send again before."
+    return StageResult(stage, code, verdict, message, remedy, execution.path, result)
+
+
+def _exit_code(error_name: str) -> int:
+    kind = getattr(errors, error_name, None)
+    if isinstance(kind, type) and issubclass(kind, ManualPayoutError):
+        return kind.exit_code
+    # A notebook that ends in anything else is evidence that does not say what happened.
+    return EvidenceError.exit_code
+
+
+def _may_have_moved(desk: Desk, parameters: Parameters) -> bool:
+    request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
+    record = desk.store.find_payout(request.line.line_id) if request else None
+    return record is not None and record.state in (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
+
+
+def _result_of(notebook: Path) -> dict[str, Any]:
+    scraps = scrapbook.read_notebook(str(notebook)).scraps
+    return dict(scraps["result"].data) if "result" in scraps else {}
+
+
+@contextmanager
+def _sealed(desk: Desk, folder: Folder, parameters: Parameters) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if folder.path.is_dir():
+            seal_folder(desk, folder, parameters.incident_id, parameters.ledger_payout_id)
+
+
+def _absolute(url: str) -> str:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+        parsed = parsed.set(database=str(Path(parsed.database).resolve()))
+    return parsed.render_as_string(hide_password=False)

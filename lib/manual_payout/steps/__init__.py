@@ -1,0 +1,40 @@
+"""
+What a notebook imports: one call per cell, each answering one question with something that shows itself.
+
+The calls hold no rules of their own; they ask the rooms above and put the answers into tables and the evidence folder.
+"""
+
+from manual_payout.steps.closing import checklist, close, seal, summary
+from manual_payout.steps.execution import payload, send, transfer_as_stripe_shows_it
+from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log
+from manual_payout.steps.notification import prepare, slack_message, studio_email
+from manual_payout.steps.run import Run, begin, conclude
+from manual_payout.steps.settling import ladder, timeline, watch
+from manual_payout.steps.verification import approvals, ledger_payout, request, verify
+
+__all__ = [
+    "Run",
+    "approvals",
+    "audit_row",
+    "audit_sql",
+    "begin",
+    "checklist",
+    "close",
+    "compare_audit_row",
+    "conclude",
+    "ladder",
+    "ledger_payout",
+    "log",
+    "payload",
+    "prepare",
+    "request",
+    "seal",
+    "send",
+    "slack_message",
+    "studio_email",
+    "summary",
+    "timeline",
+    "transfer_as_stripe_shows_it",
+    "verify",
+    "watch",
+]

@@ -1,0 +1,113 @@
+"""Stage 2: the exact payload, the confirm code, and the one transfer."""
+
+from __future__ import annotations
+
+import json
+
+from manual_payout import transfer
+from manual_payout.display import Banner, Table, Text
+from manual_payout.errors import ManualPayoutError
+from manual_payout.evidence.folder import json_text
+from manual_payout.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.models import PayoutRecord, State
+from manual_payout.steps.run import Run, question
+from manual_payout.verification import verify as verify_afresh
+
+
+@question
+def payload(run: Run) -> Text:
+    """Show exactly what Stripe will be sent, and keep it."""
+    request = transfer.find_request(run.desk, run.parameters)
+    record = run.find_record()
+    attempt_no = _attempt_no(record)
+    line = request.line
+    body = build_payload(request, line, attempt_no)
+    shown = {"POST": "/v1/transfers", "Idempotency-Key": idempotency_key(line.line_id, attempt_no), "body": body}
+    run.folder.keep("payload.json", json_text(shown))
+    return Text(
+        f"Exactly this is sent: {line.amount.grouped} ({line.amount.amount_minor} minor units) to {line.destination_account}.",
+        json.dumps(shown, indent=2, ensure_ascii=False),
+    )
+
+
+@question
+def send(run: Run) -> Banner:
+    """
+    In a dry run, print the confirm code; live, move the money once (SOP step 3).
+
+    The gate is inside `transfer.send`; this cell can be run alone, twice or out of order without moving money twice.
+    """
+    return _dry(run) if run.dry_run else _live(run)
+
+
+@question
+def transfer_as_stripe_shows_it(run: Run) -> Table:
+    """Read the transfer back from Stripe and compare it with what was approved."""
+    record = run.find_record()
+    if record is None or record.stripe_transfer_id is None:
+        return Table(
+            "No transfer exists for this ledger payout; nothing has moved.",
+            ("field", "approved", "at Stripe", "result"),
+            (),
+        )
+    shown = run.desk.gateway.get_transfer(record.stripe_transfer_id)
+    pairs = {
+        "amount in minor units": (str(record.amount.amount_minor), str(shown["amount"])),
+        "currency": (record.amount.currency, shown["currency"]),
+        "destination": (record.destination_account, shown["destination"]),
+        "transfer group": (record.transfer_group, shown["transfer_group"]),
+        "request digest": (
+            json.loads(record.payload)["metadata"]["request_digest"],
+            shown["metadata"].get("request_digest", ""),
+        ),
+        "reversed": ("0", str(shown["amount_reversed"])),
+    }
+    rows = tuple((name, was, now, "same" if was == now else "differs") for name, (was, now) in pairs.items())
+    agree = all(row[3] == "same" for row in rows)
+    caption = f"{record.stripe_transfer_id} {'is' if agree else 'IS NOT'} what was approved."
+    return Table(caption, ("field", "approved", "at Stripe", "result"), rows)
+
+
+def _dry(run: Run) -> Banner:
+    record = run.find_record()
+    if record is not None and record.state is State.PAID:
+        return Banner(
+            "Already sent",
+            f"{record.stripe_transfer_id} was made at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC. Nothing more will be sent.",
+            good=True,
+        )
+    request = transfer.find_request(run.desk, run.parameters)
+    verify_afresh(run.desk, run.parameters, run.operator.person_id).require_go()
+    code = confirm_code(request, request.line, run.operator.person_id)
+    run.findings["confirm_code"] = code
+    data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
+    run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
+    return Banner(
+        f"Dry run: nothing was sent. Confirm code: {code}",
+        f"If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
+        good=True,
+    )
+
+
+def _live(run: Run) -> Banner:
+    before = run.find_record()
+    try:
+        record = transfer.send(run.desk, run.parameters, run.operator)
+    except ManualPayoutError as error:
+        run.folder.keep("stripe-refusal.json", json_text({"error": type(error).__name__, "message": error.message}))
+        raise
+    run.folder.keep("stripe-response.json", (record.transfer or "") + "\n")
+    if before is not None and before.state is State.PAID:
+        return Banner("Already sent", f"{record.stripe_transfer_id} was made before; nothing was sent now.", good=True)
+    return Banner(
+        f"Sent: {record.stripe_transfer_id}",
+        f"{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"attempt {record.attempt_no}. Stripe's response is saved as stripe-response.json.",
+        good=True,
+    )
+
+
+def _attempt_no(record: PayoutRecord | None) -> int:
+    if record is None:
+        return 1
+    return record.attempt_no + 1 if record.state is State.REFUSED else record.attempt_no

@@ -1,0 +1,211 @@
+"""
+One run of one stage: bind it to the world, remember its findings, and end it with a truthful result.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import scrapbook
+
+from manual_payout.canonical import instant_text
+from manual_payout.desk import Desk, open_desk
+from manual_payout.display import Banner, Table, facts_table
+from manual_payout.errors import ManualPayoutError, PolicyRefusedError
+from manual_payout.evidence.folder import Folder
+from manual_payout.models import Mode, PayoutRecord, Request, Stage, stream_of
+from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, Parameters, refuse_unknown, validate
+from manual_payout.people import Person
+from manual_payout.redaction import Redactor
+from manual_payout.settings import load_settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What a notebook's namespace holds besides parameters: Jupyter's own names begin with these or are not scalars.
+_SCALARS = (str, int, float, bool, type(None), list, dict, tuple)
+_JUPYTER = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
+
+
+@dataclass
+class Run:
+    """
+    One run of one stage; a notebook's first cell makes it and every other cell is given it.
+
+    Attributes:
+        extra: The parameters that only this stage declares.
+
+        findings: What the stage found; glued as the notebook's result.
+
+        refusal: Why the stage ends in a refusal, or None.
+    """
+
+    stage: Stage
+    parameters: Parameters
+    desk: Desk
+    operator: Person
+    folder: Folder
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    findings: dict[str, Any] = field(default_factory=dict)
+    refusal: ManualPayoutError | None = None
+
+    @property
+    def stream(self) -> str:
+        """The journal that this run writes to."""
+        return stream_of(self.parameters.incident_id, self.parameters.ledger_payout_id)
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may move and nothing but the journal may be written."""
+        return self.parameters.dry_run
+
+    def find_request(self) -> Request | None:
+        """Return the stored request that the parameters select, or None."""
+        return self.desk.store.find_request(self.parameters.incident_id, self.parameters.ledger_payout_id)
+
+    def find_record(self) -> PayoutRecord | None:
+        """Return the payout record of that request, or None while nothing was begun."""
+        request = self.find_request()
+        return self.desk.store.find_payout(request.line.line_id) if request else None
+
+    def get_record(self) -> PayoutRecord:
+        """
+        Return the payout record.
+
+        Raises:
+            PolicyRefusedError: Nothing was begun.
+        """
+        record = self.find_record()
+        if record is None:
+            raise PolicyRefusedError(
+                f"Nothing has been sent for {self.parameters.ledger_payout_id} under {self.parameters.incident_id}.",
+                "Run 2-execute live first.",
+            )
+        return record
+
+    def binding(self) -> Table:
+        """Say what this run is bound to: the incident, the world, the people."""
+        desk, parameters = self.desk, self.parameters
+        return facts_table(
+            f"This run: {self.stage} of {parameters.incident_id}, {'dry run' if self.dry_run else 'live'}, {desk.settings.mode} mode.",
+            {
+                "incident": parameters.incident_id,
+                "studio": f"{parameters.studio_name} ({parameters.studio_id})",
+                "ledger payout": parameters.ledger_payout_id,
+                "amount as typed": parameters.amount,
+                "destination": parameters.destination_account,
+                "moves money": _moves_money(self),
+                "operator": f"{self.operator.name} ({self.operator.person_id})",
+                "Stripe": f"{_place(desk.settings.mode)}, {desk.gateway.identity}",
+                "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
+            },
+        )
+
+    def _repr_html_(self) -> str:
+        return self.binding()._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self.binding())
+
+
+def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
+    """
+    Validate the parameters and bind the run to databases, Stripe and people.
+
+    Args:
+        stage: The notebook's name, such as ``1-verify``.
+
+        namespace: The notebook's ``globals()``: the parameters as papermill or a person left them.
+
+    Raises:
+        ParameterError: A parameter is wrong, or there is one of an unknown name.
+
+        SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
+    """
+    given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+    refuse_unknown(given)
+    parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
+    desk = open_desk(load_settings())
+    redactor = Redactor.from_environment(os.environ)
+    folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, redactor)
+    operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
+    extra = {name: given[name] for name in CLOSE_PARAMETERS if name in given}
+    return Run(Stage(stage), parameters, desk, operator, folder, extra)
+
+
+def conclude(run: Run, verdict: str, sentence: str, *, good: bool = True) -> Banner:
+    """
+    End the stage: glue its result, tell the journal, and refuse if the stage found a reason to.
+
+    Args:
+        verdict: The finding in a word or two.
+
+        sentence: What it means and what comes next.
+
+    Raises:
+        ManualPayoutError: The stage's refusal, after everything was recorded.
+    """
+    _glue(run, verdict)
+    data = {"stage": run.stage.value, "verdict": verdict, "dry_run": run.dry_run}
+    run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
+    if run.refusal is not None:
+        raise run.refusal
+    return Banner(verdict, sentence, good)
+
+
+def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+    """Decorate a step: a refusal is put into the result and the journal before the notebook stops."""
+
+    @functools.wraps(answer)
+    def asked(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return answer(run, *args, **kwargs)
+        except ManualPayoutError as error:
+            run.findings["refusal"] = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+            _glue(run, error.title)
+            data = {
+                "stage": run.stage.value,
+                "error": type(error).__name__,
+                "message": error.message,
+                "dry_run": run.dry_run,
+            }
+            run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
+            raise
+
+    return cast("Callable[Concatenate[Run, P], T]", asked)
+
+
+def _glue(run: Run, verdict: str) -> None:
+    record = run.find_record()
+    result = {
+        "stage": run.stage.value,
+        "verdict": verdict,
+        "dry_run": run.dry_run,
+        "incident_id": run.parameters.incident_id,
+        "ledger_payout_id": run.parameters.ledger_payout_id,
+        "mode": run.desk.settings.mode.value,
+        "operator": run.operator.person_id,
+        "at": instant_text(run.desk.now()),
+        "state": record.state.value if record else "approved or earlier",
+        "stripe_transfer_id": record.stripe_transfer_id if record else None,
+        "findings": run.findings,
+    }
+    scrapbook.glue("result", result, encoder="json")
+
+
+def _is_parameter(name: str, value: Any) -> bool:
+    return not name.startswith("_") and name not in _JUPYTER and isinstance(value, _SCALARS)
+
+
+def _moves_money(run: Run) -> str:
+    if run.stage is not Stage.EXECUTE:
+        return "no, this stage never does"
+    return "no, dry run" if run.dry_run else "YES, one transfer"
+
+
+def _place(mode: Mode) -> str:
+    return "local sandbox" if mode is Mode.SANDBOX else f"api.stripe.com, {mode} mode"

@@ -1,0 +1,148 @@
+"""Stage 5: how far the money has come, and a picture of the way."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+
+from manual_payout import settlement
+from manual_payout.display import Banner, Picture, Table
+from manual_payout.errors import NotFinishedError, StripeRefusedError, UnknownOutcomeError
+from manual_payout.models import PayoutRecord, State
+from manual_payout.settlement import Ladder, Reached, RungName
+from manual_payout.steps.run import Run, question
+
+_TITLES = {
+    RungName.ACCEPTED: "Accepted: the transfer exists",
+    RungName.SETTLED_ON_PLATFORM: "Settled on the platform",
+    RungName.USABLE_BY_STUDIO: "Usable by the studio",
+    RungName.PAID_TO_BANK: "Paid to the bank",
+}
+
+
+@question
+def watch(run: Run) -> Banner:
+    """Follow the money as long as the policy's patience lasts, recording every new rung (SOP step 6)."""
+    record = _sent(run)
+    if record is None:
+        return Banner("Nothing to watch", "Nothing was sent.", good=False)
+    last = settlement.watch(run.desk, record, seen=lambda ladder: _note(run, ladder))
+    goal = RungName(run.desk.settings.policy.settlement.done_rung)
+    top = _TITLES[last.top] if last.top else "not even accepted"
+    run.findings |= {"rung": last.top.value if last.top else None, "goal": goal.value}
+    if last.failed is not None:
+        run.refusal = StripeRefusedError(
+            f"Settlement failed at {_TITLES[last.failed.name]}: {last.failed.note}",
+            "Tell the studio and the incident; the money was transferred, never send it again.",
+        )
+        return Banner("Failed on the way", last.failed.note, good=False)
+    if last.done(goal):
+        return Banner("Arrived", f"{top}. {last.rungs[-1].note}", good=True)
+    if blocked := last.blocked(goal):
+        run.refusal = NotFinishedError(f"{_TITLES[blocked.name]} cannot be seen with this key.", blocked.note)
+        return Banner("As far as this key can see", f"{top}. {blocked.note}", good=False)
+    run.refusal = NotFinishedError(
+        f"Not settled yet: {top}.", f"Run `manual-payout run … --stage settle` again later; {_next_time(last)}"
+    )
+    return Banner("Still on its way", f"{top}. {_next_time(last)}", good=False)
+
+
+@question
+def ladder(run: Run) -> Table:
+    """Show every rung as Stripe shows it now."""
+    record = _sent(run)
+    if record is None:
+        return Table("Nothing was sent.", ("rung", "status", "when", "shown by", "note"), ())
+    seen = settlement.look(run.desk, record)
+    rows = tuple((_TITLES[r.name], r.reached.value, _when(r.at), r.shown_by, r.note) for r in seen.rungs)
+    top = _TITLES[seen.top] if seen.top else "nothing reached"
+    return Table(f"{record.stripe_transfer_id}: {top}.", ("rung", "status", "when", "shown by", "note"), rows)
+
+
+@question
+def timeline(run: Run) -> Picture | Banner:
+    """Draw what happened when, from request to the highest rung."""
+    points = _points(run)
+    if not points:
+        return Banner("Nothing to draw", "Nothing has happened for this ledger payout yet.", good=False)
+    png = _draw(points, f"{run.parameters.incident_id}: from request to settlement")
+    run.folder.keep_bytes("timeline.png", png)
+    words = "\n".join(f"{at:%Y-%m-%d %H:%M} UTC  {what}" for at, what in points)
+    return Picture(png, words)
+
+
+def _note(run: Run, seen: Ladder) -> None:
+    record = run.get_record()
+    if seen.top is None or run.dry_run:
+        return
+    done = seen.done(RungName(run.desk.settings.policy.settlement.done_rung))
+    shown = next(rung for rung in seen.rungs if rung.name is seen.top)
+    data = {"shown_by": shown.shown_by, "note": shown.note, "failed": seen.failed is not None}
+    run.desk.store.record_settlement(record, seen.top.value, done=done, actor=run.operator.person_id, data=data)
+
+
+def _sent(run: Run) -> PayoutRecord | None:
+    record = run.find_record() if run.dry_run else run.get_record()
+    if record is None or record.state is State.REFUSED:
+        return None
+    if record.stripe_transfer_id is None:
+        raise UnknownOutcomeError(
+            f"The sending is {record.state}; there may be nothing to settle.",
+            f"Run `manual-payout reconcile {record.incident_id}`.",
+        )
+    return record
+
+
+def _points(run: Run) -> list[tuple[datetime, str]]:
+    names = {
+        "request_filed": "request filed",
+        "approved": "approved",
+        "intent_recorded": "intent recorded",
+        "outcome_paid": "transfer accepted",
+        "payout_logged": "row compared",
+    }
+    points = []
+    for event in run.desk.store.events_of(run.stream):
+        if event.kind in names:
+            points.append((event.at, names[event.kind]))
+        elif event.kind == "settlement_observed":
+            points.append((event.at, event.data["rung"].replace("_", " ")))
+    return points
+
+
+def _draw(points: list[tuple[datetime, str]], title: str) -> bytes:
+    # Costs a second to import, and only this needs it.
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.9 + 0.32 * len(points)), dpi=110)
+    axes = figure.subplots()
+    start = points[0][0]
+    hours = [(at - start).total_seconds() / 3600 for at, _ in points]
+    rows = list(range(len(points)))[::-1]
+    axes.hlines(rows, 0, hours, color="#8c959f", linewidth=1)
+    axes.plot(hours, rows, "o", color="#1a7f37")
+    axes.set_yticks(rows, [f"{what}  {at:%d %b %H:%M}" for at, what in points], fontsize=8)
+    # Minutes and days on one axis: the beginning would vanish on a linear one.
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlabel("hours since the request (UTC)", fontsize=8)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.tight_layout()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _when(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at else ""
+
+
+def _next_time(seen: Ladder) -> str:
+    waiting = next((rung for rung in seen.rungs if rung.reached is Reached.NOT_YET), None)
+    if waiting is None or waiting.at is None:
+        return "Stripe names no date yet."
+    return f"Stripe expects the next rung at {_when(waiting.at)}."

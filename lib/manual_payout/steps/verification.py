@@ -1,0 +1,115 @@
+"""Stage 1: is everything as it must be before money may move? Reads only."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from manual_payout.display import Table, check_table, facts_table, verdict
+from manual_payout.errors import PolicyRefusedError
+from manual_payout.evidence.folder import json_text
+from manual_payout.models import Team
+from manual_payout.steps.run import Run, question
+from manual_payout.verification import verify as verify_afresh
+
+# What a spreadsheet would run as a formula (OWASP, *CSV Injection*), full-width forms included.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # the full-width forms are meant
+
+
+@question
+def request(run: Run) -> Table:
+    """Show the fallback request as it was filed."""
+    found = run.find_request()
+    if found is None:
+        return facts_table(f"{run.parameters.incident_id} has no fallback request for this ledger payout.", {})
+    run.folder.keep("request.json", json_text({"statement": found.statement(), "digest": found.digest}))
+    line, names = found.line, run.desk.registry
+    return facts_table(
+        f"Request {found.request_id[:8]}: {line.amount.grouped} for {line.studio_name}, filed by {names.name_of(found.requested_by)}.",
+        {
+            "request": found.request_id,
+            "digest": found.digest,
+            "filed": f"{found.filed_at:%Y-%m-%d %H:%M} UTC by {names.name_of(found.requested_by)}",
+            "valid until": f"{found.expires_at:%Y-%m-%d %H:%M} UTC",
+            "reason": found.reason.value,
+            "notes": found.notes,
+            "mode and account": f"{found.mode}, {found.platform_account}",
+        },
+    )
+
+
+@question
+def approvals(run: Run) -> Table:
+    """Show who approved it."""
+    found = run.find_request()
+    given = run.desk.store.approvals_of(found.request_id) if found else []
+    run.folder.keep("approvals.json", json_text([a.statement() | {"digest": a.statement_digest} for a in given]))
+    teams = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
+    rows = tuple(
+        (
+            teams[approval.team],
+            run.desk.registry.name_of(approval.approver_id),
+            f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
+            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
+            approval.request_digest[:12] + "…",
+        )
+        for approval in given
+    )
+    people = len({approval.approver_id for approval in given})
+    return Table(
+        f"{people} of 2 people have approved.", ("team", "approved by", "at", "stands until", "of request digest"), rows
+    )
+
+
+@question
+def ledger_payout(run: Run) -> Table:
+    """Show the ledger payout and export it as CSV into the folder (SOP step 1, second line)."""
+    due = run.desk.ledger.find_payout_due(run.parameters.ledger_payout_id)
+    if due is None:
+        return facts_table(f"The ledger has no payout {run.parameters.ledger_payout_id}.", {})
+    row = run.desk.ledger.export_row(due.ledger_payout_id)
+    path = run.folder.keep("ledger-payout.csv", csv_text([row]))
+    balance = run.desk.ledger.find_balance(due.studio_id, due.currency)
+    before = balance.balance.grouped if balance else "no balance in the ledger"
+    after = (balance.balance - due.amount).grouped if balance else ""
+    return facts_table(
+        f"The ledger owes {due.studio_name} {due.amount.grouped}; exported to {path.name}.",
+        {
+            "owed": due.amount.grouped,
+            "for the period": f"{due.period_start:%Y-%m-%d} to {due.period_end:%Y-%m-%d}",
+            "status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
+            "destination on file": due.destination_account,
+            "balance before → after": f"{before} → {after}" if after else before,
+            "minimum reserve": balance.reserve_minimum.grouped if balance else "",
+        },
+    )
+
+
+@question
+def verify(run: Run) -> Table:
+    """Fetch every fact afresh and judge it; the verdict is in the caption."""
+    found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
+    checks = {check.name: check.status.value for check in found.checks}
+    run.findings |= {"checks": checks, "verdict": verdict(found.checks)}
+    data = {"verdict": verdict(found.checks), "checks": checks}
+    run.desk.store.record_event(run.stream, "verified", run.operator.person_id, data)
+    try:
+        found.require_go()
+    except PolicyRefusedError as error:
+        run.refusal = error
+        run.findings["refusal"] = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+    return check_table(found.checks)
+
+
+def csv_text(rows: list[dict[str, str]]) -> str:
+    """Write rows as CSV in which no cell is a formula to a spreadsheet."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: defused(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def defused(cell: str) -> str:
+    """Quote a cell that a spreadsheet would take for a formula."""
+    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
