@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install rehearse test lint types tests notebooks lock lab clean
+.PHONY: help install rehearse test lint types tests nbval notebooks lock lab clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ $(STAMP): requirements.txt pyproject.toml
 rehearse: $(STAMP)  ## Run the demo incident from request to sealed folder on the local sandbox
 	$(BIN)/manual-payout rehearse
 
-test: lint types tests  ## Lint, types and the whole test suite, notebooks included
+test: lint types tests nbval  ## Lint, types and the whole test suite, notebooks included
 
 lint: $(STAMP)
 	$(BIN)/ruff check lib tests
@@ -36,6 +36,11 @@ types: $(STAMP)
 # One process per core would start one PostgreSQL each; two are enough for two cores and gentle on more.
 tests: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# Each committed notebook is run again on the demo incident and compared with the outputs it carries.
+nbval: $(STAMP)
+	$(BIN)/python -m pytest -p tests.notebooks.nbval_scene --nbval --nbval-current-env --nbval-cell-timeout=120 \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg runbooks
 
 notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and keep their outputs and digests
 	$(BIN)/python -m tests.notebooks.refresh

@@ -16,6 +16,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import manual_payout
 from manual_payout.engine import StoppedBySignal, execute, orderly_signals, read_status
 from manual_payout.errors import EvidenceError, ParameterError, RefusedError
 from manual_payout.redaction import Redactor
@@ -204,7 +205,7 @@ def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch):
 
     assert expected | {"mine": "given"} == found
     assert "site-packages" in stripe
-    assert str(Path(execute.__code__.co_filename).parent) == str(Path(ours).parent)
+    assert manual_payout.__file__ == ours
 
 
 def test_an_existing_output_is_refused_and_untouched(tmp_path):
@@ -300,6 +301,18 @@ def test_a_full_disk_leaves_the_last_good_notebook(tmp_path, small_disk):
     assert ("completed", "completed", "unknown", "not_run", "not_run") == read_status(read_notebook(output)).cells[1:]
     assert not marker.exists()
     assert [output] == list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("first", ["papermill", "manual_payout.engine", "manual_payout.engine.saving"])
+def test_papermill_knows_the_engine_whoever_is_imported_first(first):
+    """papermill asks for the engine while it is itself being imported, which can be before the engine exists."""
+    code = (
+        f"import {first}, papermill.engines, manual_payout.engine\n"
+        "found = papermill.engines.papermill_engines.get_engine('manual_payout')\n"
+        "assert found is manual_payout.engine.TruthfulEngine"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # What papermill's own command does with our engine ------------------------------------------------------------------

@@ -9,12 +9,14 @@ import random
 import signal
 import threading
 import time
+from unittest import mock
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from manual_payout.engine import _OutputFile, read_status
+from manual_payout.engine import read_status
+from manual_payout.engine.saving import OutputFile
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor
 
@@ -26,7 +28,7 @@ def build(size=10):
 
 def output_file(folder):
     """The file of a run that is about to begin."""
-    return _OutputFile(folder / "out.ipynb", Redactor())
+    return OutputFile(folder / "out.ipynb", Redactor())
 
 
 def test_readers_never_see_half_a_notebook(tmp_path):
@@ -100,7 +102,8 @@ def test_a_failed_write_keeps_the_good_version(tmp_path, monkeypatch, accepted, 
 def test_a_folder_that_cannot_be_synced_does_not_cost_the_run_its_file(tmp_path, monkeypatch):
     """The file is in place and this run's, so that its next save succeeds."""
     output = output_file(tmp_path)
-    monkeypatch.setattr("manual_payout.engine._sync_folder", lambda _: (_ for _ in ()).throw(OSError(5, "I/O error")))
+    failing = mock.Mock(side_effect=OSError(5, "I/O error"))
+    monkeypatch.setattr("manual_payout.engine.saving._sync_folder", failing)
     with pytest.raises(EvidenceError, match="could not be saved: I/O error"):
         output.save(build())
     monkeypatch.undo()

@@ -114,6 +114,17 @@ def test_white_space_around_a_secret_does_not_count():
     assert "[redacted]" == Redactor(["hunter2hunter2\n"]).redact("hunter2hunter2")
 
 
+def test_a_secret_learned_later_is_removed_with_the_earlier_ones():
+    """The key that a command prints joins what the environment told; the redactor it joins stays as it was."""
+    first = Redactor(["hunter2hunter2"])
+    both = first.with_secrets("opensesame\n", "hunter2hunter2")
+
+    assert "[redacted] [redacted]" == both.redact("hunter2hunter2 opensesame")
+    assert "[redacted] opensesame" == first.redact("hunter2hunter2 opensesame")
+    with pytest.raises(SettingsError):
+        first.with_secrets("short")
+
+
 def test_secrets_of_an_environment_are_found_by_name():
     """Tokens, keys and database passwords are secrets; the names of channels and projects are not."""
     environment = {

@@ -4,9 +4,12 @@ The operator's desk: everything that one run works with, wired once from the set
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+
+from sqlalchemy.engine import make_url
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
@@ -15,6 +18,7 @@ from manual_payout.gateway import Gateway, key_fits
 from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode
 from manual_payout.people import Registry, load_registry
+from manual_payout.redaction import Redactor
 from manual_payout.settings import STRIPE_API, Settings
 from manual_payout.store import Store
 
@@ -66,6 +70,18 @@ class Desk:
                 "Configure the read-only key of this mode.",
             )
         return watcher
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """
+        What every byte of evidence goes through: it knows each secret of this run by value.
+
+        Raises:
+            SettingsError: There is no key, or a secret is too short to be told from ordinary text.
+        """
+        urls = (self.settings.database_text(), self.settings.ledger_database_text())
+        secrets = [self.settings.fallback_secret(), self.settings.read_secret(), *(make_url(url).password for url in urls)]
+        return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
 
     def now(self) -> datetime:
         """The instant that judges."""

@@ -87,10 +87,10 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        kept = sorted({secret.strip() for secret in secrets}, key=lambda secret: (-len(secret), secret))
-        for secret in kept:
+        self._secrets = sorted({secret.strip() for secret in secrets}, key=lambda secret: (-len(secret), secret))
+        for secret in self._secrets:
             _refuse_unfit(secret)
-        nets = _NETS | {"secret": "|".join(pattern for secret in kept for pattern in _patterns(secret))}
+        nets = _NETS | {"secret": "|".join(pattern for secret in self._secrets for pattern in _patterns(secret))}
         self._pattern = re.compile("|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net))
 
     @classmethod
@@ -99,9 +99,18 @@ class Redactor:
         Build the redactor of this installation from its settings.
 
         A key that a command prints (``STRIPE_FALLBACK_SECRET_KEY_COMMAND``) is not in the environment: whoever runs
-        the command adds the key; the net for Stripe keys catches it meanwhile.
+        the command adds the key (:meth:`with_secrets`); the net for Stripe keys catches it meanwhile.
         """
         return cls(secrets_in(environment))
+
+    def with_secrets(self, *secrets: str) -> Redactor:
+        """
+        Return a redactor that knows *secrets* too; this one stays as it is.
+
+        Raises:
+            SettingsError: A secret is too short to be removed without destroying the evidence.
+        """
+        return Redactor([*self._secrets, *secrets])
 
     def redact(self, text: AnyStr) -> AnyStr:
         """Return *text* without secrets; bytes that are not UTF-8 stay as they are around them."""

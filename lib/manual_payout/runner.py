@@ -23,7 +23,6 @@ from manual_payout.evidence.pages import page_of
 from manual_payout.evidence.sealing import seal_folder
 from manual_payout.models import Stage, State
 from manual_payout.parameters import Parameters
-from manual_payout.redaction import Redactor
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Settings, variables
 
@@ -84,13 +83,12 @@ def run_stages(
     Raises:
         EvidenceError: A template was changed, or the folder cannot be written.
     """
-    redactor = Redactor.from_environment(kernel_environment(desk.settings))
     path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
-    folder = Folder(path, redactor)
+    folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
     with _sealed(desk, folder, parameters):
         for stage in stages:
-            results.append(_run_stage(desk, stage, parameters, folder, redactor, extra or {}, progress))
+            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress))
             if results[-1].exit_code:
                 break
     return results
@@ -124,7 +122,6 @@ def _run_stage(
     stage: Stage,
     parameters: Parameters,
     folder: Folder,
-    redactor: Redactor,
     extra: Mapping[str, Any],
     progress: Progress,
 ) -> StageResult:
@@ -136,7 +133,7 @@ def _run_stage(
         template,
         output,
         values,
-        redactor=redactor,
+        redactor=desk.redactor,
         kernel_env=kernel_environment(desk.settings),
         expected_digest=reviewed_digest(stage),
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),

@@ -32,19 +32,9 @@ def checklist(run: Run) -> Table:
 @question
 def close(run: Run) -> Banner:
     """Record the close, with root cause and follow-ups, when nothing is open."""
-    if run.findings["open"]:
-        if not run.dry_run:
-            run.refusal = NotFinishedError(
-                f"{run.parameters.incident_id} cannot be closed: {', '.join(run.findings['open'])}.",
-                "Do what the list says, then run 6-close again.",
-            )
-        return Banner("Not closed", f"Still open: {', '.join(run.findings['open'])}.", good=False)
-    if run.dry_run:
-        return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
-    data = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to")}
-    if run.desk.store.find_event(run.stream, "incident_closed") is None:
-        run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, data)
-    return Banner("Closed", f"Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)
+    shown = _close(run)
+    run.verdict = shown.word
+    return shown
 
 
 @question
@@ -130,3 +120,19 @@ def _result_row(path: Path) -> list[str]:
         result["stripe_transfer_id"] or "",
         result["at"][:19].replace("T", " "),
     ]
+
+
+def _close(run: Run) -> Banner:
+    if run.findings["open"]:
+        if not run.dry_run:
+            run.refusal = NotFinishedError(
+                f"{run.parameters.incident_id} cannot be closed: {', '.join(run.findings['open'])}.",
+                "Do what the list says, then run 6-close again.",
+            )
+        return Banner("Not closed", f"Still open: {', '.join(run.findings['open'])}.", good=False)
+    if run.dry_run:
+        return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
+    data = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to")}
+    if run.desk.store.find_event(run.stream, "incident_closed") is None:
+        run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, data)
+    return Banner("Closed", f"Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)

@@ -37,7 +37,9 @@ def send(run: Run) -> Banner:
 
     The gate is inside `transfer.send`; this cell can be run alone, twice or out of order without moving money twice.
     """
-    return _dry(run) if run.dry_run else _live(run)
+    shown = _dry(run) if run.dry_run else _live(run)
+    run.verdict = "Dry run, nothing was sent" if shown.word.startswith("Confirm") else shown.word
+    return shown
 
 
 @question
@@ -83,8 +85,8 @@ def _dry(run: Run) -> Banner:
     data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
     run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
     return Banner(
-        f"Dry run: nothing was sent. Confirm code: {code}",
-        f"If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
+        f"Confirm code: {code}",
+        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
         good=True,
     )
 

@@ -78,21 +78,9 @@ def compare_audit_row(run: Run) -> Table:
 @question
 def log(run: Run) -> Banner:
     """Record that the row was read back and agrees; once."""
-    record = _paid(run)
-    if record is None:
-        return Banner("Nothing to log", "Nothing was sent.", good=False)
-    if run.dry_run:
-        return Banner(
-            "Dry run: not logged", "The row above is as it stands; run live to record the reading back.", good=True
-        )
-    if run.refusal is not None:
-        return Banner("Not logged", "The row does not agree; see the table above.", good=False)
-    run.desk.store.mark_logged(record, run.operator.person_id, {"compared": run.findings["compared"]})
-    return Banner(
-        "Logged",
-        f"The row of {record.stripe_transfer_id} was read back and agrees with Stripe and the approvals.",
-        good=True,
-    )
+    shown = _log(run)
+    run.verdict = shown.word
+    return shown
 
 
 def insert_statement(values: dict[str, Any]) -> str:
@@ -148,3 +136,21 @@ def _comparison(run: Run, record: PayoutRecord) -> tuple[tuple[str, ...], ...]:
         ("approved_by_finance", record.approved_by_finance, "approval", given.get("finance", "")),
     ]
     return tuple((*row, "same" if row[1] == row[3] else "differs") for row in found)
+
+
+def _log(run: Run) -> Banner:
+    record = _paid(run)
+    if record is None:
+        return Banner("Nothing to log", "Nothing was sent.", good=False)
+    if run.dry_run:
+        return Banner(
+            "Dry run: not logged", "The row above is as it stands; run live to record the reading back.", good=True
+        )
+    if run.refusal is not None:
+        return Banner("Not logged", "The row does not agree; see the table above.", good=False)
+    run.desk.store.mark_logged(record, run.operator.person_id, {"compared": run.findings["compared"]})
+    return Banner(
+        "Logged",
+        f"The row of {record.stripe_transfer_id} was read back and agrees with Stripe and the approvals.",
+        good=True,
+    )

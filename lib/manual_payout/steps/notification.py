@@ -37,6 +37,28 @@ def studio_email(run: Run) -> Text:
 @question
 def prepare(run: Run) -> Banner:
     """Put both messages into the outbox, each once."""
+    shown = _prepare(run)
+    run.verdict = shown.word
+    return shown
+
+
+def _rendered(run: Run) -> list[Message] | None:
+    record = run.find_record() if run.dry_run else run.get_record()
+    if record is None or (run.dry_run and record.state is State.REFUSED):
+        return None
+    if record.stripe_transfer_id is None:
+        raise UnknownOutcomeError(
+            f"The sending is {record.state}; nobody is told of money that may not have moved.",
+            f"Run `manual-payout reconcile {record.incident_id}`.",
+        )
+    due = run.desk.ledger.get_payout_due(record.ledger_payout_id)
+    policy = run.desk.settings.policy.messages
+    occasion = Occasion(record, due, run.desk.registry, policy, is_rehearsal(record.mode))
+    # The moment of the outcome, so that rendering again gives the same message.
+    return compose(occasion, at=record.outcome_at or run.desk.now())
+
+
+def _prepare(run: Run) -> Banner:
     rendered = _rendered(run)
     if rendered is None:
         return Banner("Nothing to tell", "Nothing was sent.", good=False)
@@ -54,19 +76,3 @@ def prepare(run: Run) -> Banner:
         f"and confirm delivery in the ticket.{again}",
         good=True,
     )
-
-
-def _rendered(run: Run) -> list[Message] | None:
-    record = run.find_record() if run.dry_run else run.get_record()
-    if record is None or (run.dry_run and record.state is State.REFUSED):
-        return None
-    if record.stripe_transfer_id is None:
-        raise UnknownOutcomeError(
-            f"The sending is {record.state}; nobody is told of money that may not have moved.",
-            f"Run `manual-payout reconcile {record.incident_id}`.",
-        )
-    due = run.desk.ledger.get_payout_due(record.ledger_payout_id)
-    policy = run.desk.settings.policy.messages
-    occasion = Occasion(record, due, run.desk.registry, policy, is_rehearsal(record.mode))
-    # The moment of the outcome, so that rendering again gives the same message.
-    return compose(occasion, at=record.outcome_at or run.desk.now())

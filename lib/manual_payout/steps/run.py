@@ -5,7 +5,6 @@ One run of one stage: bind it to the world, remember its findings, and end it wi
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -14,13 +13,12 @@ import scrapbook
 
 from manual_payout.canonical import instant_text
 from manual_payout.desk import Desk, open_desk
-from manual_payout.display import Banner, Table, facts_table
+from manual_payout.display import Table, facts_table
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.evidence.folder import Folder
 from manual_payout.models import Mode, PayoutRecord, Request, Stage, stream_of
 from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, Parameters, refuse_unknown, validate
 from manual_payout.people import Person
-from manual_payout.redaction import Redactor
 from manual_payout.settings import load_settings
 
 P = ParamSpec("P")
@@ -41,6 +39,8 @@ class Run:
 
         findings: What the stage found; glued as the notebook's result.
 
+        verdict: What the stage's main cell came to, in a word or two; empty until it has run.
+
         refusal: Why the stage ends in a refusal, or None.
     """
 
@@ -51,6 +51,7 @@ class Run:
     folder: Folder
     extra: Mapping[str, Any] = field(default_factory=dict)
     findings: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
     refusal: ManualPayoutError | None = None
 
     @property
@@ -130,31 +131,42 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     refuse_unknown(given)
     parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
     desk = open_desk(load_settings())
-    redactor = Redactor.from_environment(os.environ)
-    folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, redactor)
+    folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     extra = {name: given[name] for name in CLOSE_PARAMETERS if name in given}
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
 
 
-def conclude(run: Run, verdict: str, sentence: str, *, good: bool = True) -> Banner:
+def conclude(run: Run) -> Table:
     """
     End the stage: glue its result, tell the journal, and refuse if the stage found a reason to.
 
-    Args:
-        verdict: The finding in a word or two.
-
-        sentence: What it means and what comes next.
+    Returns:
+        What this notebook came to, as it is recorded.
 
     Raises:
+        PolicyRefusedError: The stage's main cell was not run, so there is nothing to conclude.
+
         ManualPayoutError: The stage's refusal, after everything was recorded.
     """
-    _glue(run, verdict)
-    data = {"stage": run.stage.value, "verdict": verdict, "dry_run": run.dry_run}
-    run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
+    if not run.verdict:
+        raise PolicyRefusedError(f"{run.stage} has not answered its question yet.", "Run its cells in order.")
+    result = _glue(run, run.verdict)
+    data = {"stage": run.stage.value, "verdict": run.verdict, "dry_run": run.dry_run}
+    event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
     if run.refusal is not None:
         raise run.refusal
-    return Banner(verdict, sentence, good)
+    return facts_table(
+        f"{run.stage}: {run.verdict}.",
+        {
+            "verdict": run.verdict,
+            "run": "dry run" if run.dry_run else "live",
+            "the money": result["state"],
+            "Stripe transfer": result["stripe_transfer_id"] or "none",
+            "journal": f"event {event.seq} of {event.stream}",
+            "finished": f"{event.at:%Y-%m-%d %H:%M:%S} UTC",
+        },
+    )
 
 
 def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
@@ -179,7 +191,7 @@ def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[R
     return cast("Callable[Concatenate[Run, P], T]", asked)
 
 
-def _glue(run: Run, verdict: str) -> None:
+def _glue(run: Run, verdict: str) -> dict[str, Any]:
     record = run.find_record()
     result = {
         "stage": run.stage.value,
@@ -190,11 +202,12 @@ def _glue(run: Run, verdict: str) -> None:
         "mode": run.desk.settings.mode.value,
         "operator": run.operator.person_id,
         "at": instant_text(run.desk.now()),
-        "state": record.state.value if record else "approved or earlier",
+        "state": record.state.value if record else "nothing begun",
         "stripe_transfer_id": record.stripe_transfer_id if record else None,
         "findings": run.findings,
     }
     scrapbook.glue("result", result, encoder="json")
+    return result
 
 
 def _is_parameter(name: str, value: Any) -> bool:

@@ -23,28 +23,9 @@ _TITLES = {
 @question
 def watch(run: Run) -> Banner:
     """Follow the money as long as the policy's patience lasts, recording every new rung (SOP step 6)."""
-    record = _sent(run)
-    if record is None:
-        return Banner("Nothing to watch", "Nothing was sent.", good=False)
-    last = settlement.watch(run.desk, record, seen=lambda ladder: _note(run, ladder))
-    goal = RungName(run.desk.settings.policy.settlement.done_rung)
-    top = _TITLES[last.top] if last.top else "not even accepted"
-    run.findings |= {"rung": last.top.value if last.top else None, "goal": goal.value}
-    if last.failed is not None:
-        run.refusal = StripeRefusedError(
-            f"Settlement failed at {_TITLES[last.failed.name]}: {last.failed.note}",
-            "Tell the studio and the incident; the money was transferred, never send it again.",
-        )
-        return Banner("Failed on the way", last.failed.note, good=False)
-    if last.done(goal):
-        return Banner("Arrived", f"{top}. {last.rungs[-1].note}", good=True)
-    if blocked := last.blocked(goal):
-        run.refusal = NotFinishedError(f"{_TITLES[blocked.name]} cannot be seen with this key.", blocked.note)
-        return Banner("As far as this key can see", f"{top}. {blocked.note}", good=False)
-    run.refusal = NotFinishedError(
-        f"Not settled yet: {top}.", f"Run `manual-payout run … --stage settle` again later; {_next_time(last)}"
-    )
-    return Banner("Still on its way", f"{top}. {_next_time(last)}", good=False)
+    shown = _watch(run)
+    run.verdict = shown.word
+    return shown
 
 
 @question
@@ -146,3 +127,28 @@ def _next_time(seen: Ladder) -> str:
     if waiting is None or waiting.at is None:
         return "Stripe names no date yet."
     return f"Stripe expects the next rung at {_when(waiting.at)}."
+
+
+def _watch(run: Run) -> Banner:
+    record = _sent(run)
+    if record is None:
+        return Banner("Nothing to watch", "Nothing was sent.", good=False)
+    last = settlement.watch(run.desk, record, seen=lambda ladder: _note(run, ladder))
+    goal = RungName(run.desk.settings.policy.settlement.done_rung)
+    top = _TITLES[last.top] if last.top else "not even accepted"
+    run.findings |= {"rung": last.top.value if last.top else None, "goal": goal.value}
+    if last.failed is not None:
+        run.refusal = StripeRefusedError(
+            f"Settlement failed at {_TITLES[last.failed.name]}: {last.failed.note}",
+            "Tell the studio and the incident; the money was transferred, never send it again.",
+        )
+        return Banner("Failed on the way", last.failed.note, good=False)
+    if last.done(goal):
+        return Banner("Arrived", f"{top}. {last.rungs[-1].note}", good=True)
+    if blocked := last.blocked(goal):
+        run.refusal = NotFinishedError(f"{_TITLES[blocked.name]} cannot be seen with this key.", blocked.note)
+        return Banner("As far as this key can see", f"{top}. {blocked.note}", good=False)
+    run.refusal = NotFinishedError(
+        f"Not settled yet: {top}.", f"Run `manual-payout run … --stage settle` again later; {_next_time(last)}"
+    )
+    return Banner("Still on its way", f"{top}. {_next_time(last)}", good=False)

@@ -8,7 +8,7 @@ import io
 from manual_payout.display import Table, check_table, facts_table, verdict
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Team
+from manual_payout.models import Stage, Team
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
 
@@ -91,6 +91,8 @@ def verify(run: Run) -> Table:
     found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
     checks = {check.name: check.status.value for check in found.checks}
     run.findings |= {"checks": checks, "verdict": verdict(found.checks)}
+    if run.stage is Stage.VERIFY:
+        run.verdict = verdict(found.checks)
     data = {"verdict": verdict(found.checks), "checks": checks}
     run.desk.store.record_event(run.stream, "verified", run.operator.person_id, data)
     try:

@@ -1,0 +1,120 @@
+"""The runner's door: it reads, checks, parameterizes, runs and saves a notebook by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.iorw import load_notebook_node
+from papermill.log import logger
+from papermill.parameterize import parameterize_notebook
+
+from manual_payout.engine.client import Client
+from manual_payout.engine.kernel import private_folder
+from manual_payout.engine.recording import Progress, Run
+from manual_payout.engine.saving import OutputFile
+from manual_payout.engine.signals import Stop, StoppedBySignal, deferred_signals
+from manual_payout.engine.statuses import Execution
+from manual_payout.errors import RefusedError
+from manual_payout.redaction import Redactor
+from manual_payout.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nbformat import NotebookNode
+
+
+def execute(
+    template_path: Path,
+    output_path: Path,
+    parameters: Mapping[str, Any],
+    *,
+    redactor: Redactor,
+    kernel_env: Mapping[str, str] | None = None,
+    timeout_s: int | None = None,
+    progress: Progress | None = None,
+    expected_digest: str | None = None,
+) -> Execution:
+    """
+    Run the template with *parameters* and save it as a new notebook.
+
+    A cell that fails, a kernel that dies and a cell that takes too long are answers, not exceptions.
+
+    Args:
+        output_path: A new file in an existing folder. Nothing is expanded in it.
+
+        parameters: Names that the template declares; plain values only.
+
+        redactor: What everything saved passes.
+
+        kernel_env: The kernel's environment instead of this process's; cleaned of what decides which code is loaded.
+
+        timeout_s: How many seconds one cell may take; None for as long as it needs.
+
+        progress: Called when a code cell starts and ends.
+
+        expected_digest: The digest of the reviewed template; the very notebook that is run is compared with it.
+
+    Raises:
+        RefusedError: The template is not the reviewed one, or a cell of it escapes its execution; nothing ran.
+
+        ParameterError: A parameter is unknown or not a plain value; nothing ran.
+
+        EvidenceError: The template cannot be read, the output exists, or it could not be saved.
+
+        StoppedBySignal: A signal stopped the run; the notebook is saved and the kernel is gone.
+    """
+    nb = read_notebook(template_path)
+    digest = digest_of(nb)
+    if expected_digest not in (None, digest):
+        refuse(template_path, [f"Its digest is {digest}, the reviewed one is {expected_digest}."])
+    refuse(template_path, check_template(nb))
+    check_parameters(parameters, dict.fromkeys(declared_parameters(nb), (str, int, float, bool, type(None))))
+    output = OutputFile(output_path.absolute(), redactor)
+    run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
+    # The run has recorded these two, with all that is known about them.
+    with deferred_signals() as stop, contextlib.suppress(DeadKernelError, CellTimeoutError):
+        carry_out(run, stop, os.environ if kernel_env is None else kernel_env, timeout=timeout_s)
+    found = run.statuses()
+    execution = Execution(found.status, found.failing_cell, found.cells, output.path, run.error_name, run.error_message)
+    if stop.signum is not None:
+        raise StoppedBySignal(stop.signum, execution)
+    return execution
+
+
+def _parameterized(nb: NotebookNode, parameters: Mapping[str, Any], template: Path, digest: str) -> NotebookNode:
+    prepared: NotebookNode = load_notebook_node(nb)  # a copy, with the fields that papermill expects
+    prepared = parameterize_notebook(prepared, dict(parameters), kernel_name="python3", language="python")
+    # Names, not paths: a path tells who ran it where, and is wrong as soon as the evidence is moved.
+    prepared.metadata.papermill["input_path"] = template.name
+    prepared.metadata["manual_payout"] = {"template": template.stem, "template_sha256": digest}
+    return prepared
+
+
+def refuse(template: Path | str, findings: list[str]) -> None:
+    """Raise RefusedError if there are findings, sentences that say why *template* may not run."""
+    if findings:
+        raise RefusedError(
+            f"{template} may not run: {' '.join(findings)}",
+            "Run the reviewed template that came with this release.",
+        )
+
+
+def carry_out(run: Run, stop: Stop, environment: Mapping[str, str], **options: Any) -> None:
+    """Run the notebook from its first save to its last one."""
+    for cell in run.nb.cells:
+        cell.metadata.pop("execution", None)  # another run's timing would pass as the proof of this one
+    run.notebook_start()
+    try:
+        with private_folder() as private:
+            Client(run, stop, environment, private, log=logger, **options).execute()
+    except BaseException as error:
+        if not run.stopped_because:
+            run.ended_badly(error, f"the program that ran it failed with {type(error).__name__}")
+        raise
+    finally:
+        run.notebook_complete()

@@ -1,0 +1,59 @@
+"""The demo incident as a scene for the committed notebooks: approved for the first two, paid for the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from manual_payout.demo import incident
+from manual_payout.desk import Desk
+from manual_payout.intent import confirm_code
+from manual_payout.models import Request
+from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
+from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
+
+
+class Story:
+    """
+    The scene, and what has happened on it.
+
+    Args:
+        desk: The operator's desk.
+
+        request: Filed and approved.
+    """
+
+    def __init__(self, desk: Desk, request: Request) -> None:
+        self.desk = desk
+        self._request = request
+        self._paid = False
+
+    def reach(self, notebook: str) -> None:
+        """Let happen what must have happened before *notebook* is run: from 3-log on, the money has moved."""
+        if notebook[0] in "12" or self._paid:
+            return
+        operator = self.desk.registry.find(incident.OPERATOR)
+        code = confirm_code(self._request, self._request.line, operator.person_id)
+        live = demo_parameters(dry_run=False, confirm=code)
+        results = run_stages(self.desk, DRY_RUN, demo_parameters()) + run_stages(self.desk, LIVE_RUN, live)
+        assert [0] * len(results) == [result.exit_code for result in results], results
+        self._paid = True
+
+
+@contextlib.contextmanager
+def told() -> Iterator[Story]:
+    """Set the scene, and point this process's environment, hence every kernel it starts, at it."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="story") as folder, stage_set(Path(folder)) as (desk, _stripe):
+        os.environ.update(kernel_environment(desk.settings))
+        # The demo's policy and people, whatever the developer's own environment says.
+        for name in ("MANUAL_PAYOUT_POLICY", "MANUAL_PAYOUT_APPROVERS"):
+            os.environ.pop(name, None)
+        try:
+            yield Story(desk, file_and_approve(desk))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
