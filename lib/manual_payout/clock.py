@@ -12,9 +12,11 @@ import json
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
+
+from manual_payout.errors import SettingsError
 
 
 class Clock(Protocol):
@@ -68,18 +70,32 @@ class SandboxClock:
         self._base_url = base_url.rstrip("/")
 
     def now(self) -> datetime:
-        """Ask the sandbox."""
-        with urllib.request.urlopen(f"{self._base_url}/_sandbox/clock", timeout=10) as answer:  # noqa: S310  # loopback only, checked by the settings
-            return datetime.fromisoformat(json.load(answer)["now"])
+        """
+        Ask the sandbox.
+
+        Raises:
+            SettingsError: It does not answer.
+        """
+        return datetime.fromisoformat(self._ask("clock")["now"])
 
     def wait(self, seconds: float) -> None:
         """Advance the sandbox's clock."""
+        self._ask("clock/advance", {"seconds": seconds})
+
+    def _ask(self, path: str, body: dict[str, float] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  # loopback only, checked by the settings
-            f"{self._base_url}/_sandbox/clock/advance",
-            data=json.dumps({"seconds": seconds}).encode(),
+            f"{self._base_url}/_sandbox/{path}",
+            data=json.dumps(body).encode() if body is not None else None,
             headers={"Content-Type": "application/json"},
         )
-        urllib.request.urlopen(request, timeout=10).close()  # noqa: S310  # as above
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # as above
+                return cast("dict[str, Any]", json.load(answer))
+        except OSError as error:
+            raise SettingsError(
+                f"The local sandbox at {self._base_url} does not answer ({type(error).__name__}).",
+                "Start it with `manual-payout sandbox` and export what it prints.",
+            ) from None
 
 
 class FixedClock:

@@ -153,7 +153,7 @@ def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameter
         refusal.get("remedy") or f"Open {execution.path.name} to see where it stopped, then run the same stage again."
     )
     code = _exit_code(str(refusal.get("error") or execution.error_name))
-    if stage is Stage.EXECUTE and code in (1, 5) and _may_have_moved(desk, parameters):
+    if stage is Stage.EXECUTE and code in (2, 5) and _may_have_moved(desk, parameters):
         code, remedy = 4, f"Run `manual-payout reconcile {parameters.incident_id}`; never send again before."
     return StageResult(stage, code, verdict, message, remedy, execution.path, result)
 

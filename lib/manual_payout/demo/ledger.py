@@ -174,12 +174,16 @@ def create_demo_ledger(engine: Engine, ledger: DemoLedger | None = None) -> bool
     return True
 
 
+# Countries of demo studios to which a US platform cannot transfer under the full agreement.
+_OUTSIDE_REGION = frozenset({"JP", "KW"})
+
+
 def sandbox_accounts(ledger: DemoLedger) -> list[dict[str, str]]:
     """
     Return the connected account of every studio, for the sandbox to seed.
 
     Returns:
-        id, country, currency, display_name, transfers (``active``, ``inactive``), payout_schedule, bank (``ok``,
+        id, country, currency, display_name, transfers (``active``, ``inactive``), service_agreement, payout_schedule, bank (``ok``,
         ``fails``), bank_last4.
     """
     return [
@@ -189,6 +193,8 @@ def sandbox_accounts(ledger: DemoLedger) -> list[dict[str, str]]:
             "currency": studio.currency,
             "display_name": studio.name,
             "transfers": studio.transfers,
+            # Stripe pays across its regions only under the recipient agreement (*Cross-border payouts*).
+            "service_agreement": "recipient" if studio.country in _OUTSIDE_REGION else "full",
             "payout_schedule": "daily",
             "bank": studio.bank,
             "bank_last4": studio.bank_last4,

@@ -1,0 +1,57 @@
+"""The documents say what the software does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from manual_payout.rehearsal import file_and_approve, stage_set
+from manual_payout.requesting import ticket_text
+from typer.main import get_command
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
+    """Every command of the command line, with its parent's name."""
+    from manual_payout.cli import app
+
+    top = get_command(app)
+    for name, command in top.commands.items():
+        children = getattr(command, "commands", None)
+        yield from ((f"{name} {child}", made) for child, made in children.items()) if children else [(name, command)]
+
+
+def test_incident_template_is_what_request_prints(tmp_path):
+    """The page shows the demo incident's ticket to the letter."""
+    page = (ROOT / "docs" / "incident-template.md").read_text("utf-8")
+    shown = re.search(r"<!-- ticket -->\n(.*)<!-- /ticket -->", page, re.DOTALL).group(1)
+    with stage_set(tmp_path) as (desk, _):
+        printed = ticket_text(desk, file_and_approve(desk))
+
+    assert printed.strip() == shown.strip()
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_is_in_the_readme_and_has_help_with_an_example(name, command):
+    """Nobody has to read the source to find a command."""
+
+    assert f"manual-payout {name}" in README
+    assert "Example" in command.help
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    """No link to a file is broken."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_file_that_messages_point_to_exists():
+    """A remedy that names a page names one that is there."""
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "lib").rglob("*.py"))
+
+    assert [] == [name for name in set(re.findall(r"docs/[a-z-]+\.md", sources)) if not (ROOT / name).is_file()]
