@@ -11,13 +11,14 @@ import difflib
 import re
 import unicodedata
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from manual_payout.errors import ParameterError
 from manual_payout.models import Reason
 from manual_payout.money import Money, amount_text, check_payable, parse
+from manual_payout.plain_text import find_invisible, shown
 
 # The parameters of every stage notebook, in the order of the SOP's flags.
 STAGE_PARAMETERS = (
@@ -48,8 +49,13 @@ _CONFIRM = re.compile(r"[A-Z2-7]{4}-[A-Z2-7]{4}", re.ASCII)
 _MARKUP = re.compile(r"<[A-Za-z/!?@#]|&#|javascript:", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|rk|rkcs|whsec)_(?:live_|test_)?[A-Za-z0-9]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}")
 
+_Check = Callable[[str, Any], Any]
+
 NAME_LENGTH_MAX = 200
 NOTES_LENGTH_MAX = 2000
+CLOSE_LENGTH_MAX = 4000
+
+_LAST4 = re.compile(r"[A-Za-z0-9]{4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +103,37 @@ def validate(values: Mapping[str, Any]) -> Parameters:
     for name in STAGE_PARAMETERS:
         if name not in values:
             raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
-    return Parameters(
-        incident_id=_matching("incident_id", values["incident_id"], _INCIDENT, "a ticket id such as INC-123"),
-        studio_id=_uuid("studio_id", values["studio_id"]),
-        studio_name=check_text("studio_name", values["studio_name"], NAME_LENGTH_MAX),
-        ledger_payout_id=_uuid("ledger_payout_id", values["ledger_payout_id"]),
-        amount=_amount("amount", values["amount"]),
-        reserve_after=amount_text(values["reserve_after"], field="reserve_after"),
-        reason=_reason(values["reason"]),
-        destination_account=_matching(
-            "destination_account", values["destination_account"], _ACCOUNT, "a connected account such as acct_123"
-        ),
-        notes=check_text("notes", values["notes"], NOTES_LENGTH_MAX, empty=True),
-        operator=_matching("operator", values["operator"], _PERSON, "the id, handle or email of a registered operator"),
-        dry_run=_flag("dry_run", values["dry_run"]),
-        confirm=_confirm(values["confirm"]),
-    )
+    return Parameters(**{name: check(name, values[name]) for name in STAGE_PARAMETERS})
+
+
+def validate_closing(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Check what step 7 of the SOP asks for; what is missing is an open item, not a mistake.
+
+    Returns:
+        The parameters of `CLOSE_PARAMETERS` that were given.
+
+    Raises:
+        ParameterError: One is wrong.
+    """
+    return {name: check(name, values[name]) for name in CLOSE_PARAMETERS if name in values}
+
+
+def check(name: str, value: Any) -> Any:
+    """
+    Check one parameter by itself.
+
+    Args:
+        name: One of `STAGE_PARAMETERS` and `CLOSE_PARAMETERS`.
+
+    Returns:
+        The value in its one form, such as a UUID in lower case.
+
+    Raises:
+        ParameterError: Naming what was found and what was expected.
+    """
+    _refuse_secret(name, value)
+    return _CHECKS[name](name, value)
 
 
 def refuse_unknown(values: Mapping[str, Any]) -> None:
@@ -123,11 +144,12 @@ def refuse_unknown(values: Mapping[str, Any]) -> None:
         ParameterError: Naming it, and the name that was probably meant.
     """
     known = STAGE_PARAMETERS + CLOSE_PARAMETERS
-    for name in values:
+    for name, value in values.items():
         if name not in known:
+            _refuse_secret(name, value)
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"The names are: {', '.join(known)}."
-            raise ParameterError(name, values[name], "no parameter of that name", hint)
+            raise ParameterError(shown(name), value, "no parameter of that name", hint)
 
 
 def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) -> str:
@@ -149,20 +171,25 @@ def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) 
         raise ParameterError(
             field, value, f"at most {length_max} characters", f"Shorten {field}; details belong in the ticket."
         )
-    bad = next((c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}), None)
+    bad = find_invisible(text)
     if bad is not None:
         name = unicodedata.name(bad, "control character")
         raise ParameterError(field, value, f"one line of plain text without U+{ord(bad):04X} ({name})")
     if match := _MARKUP.search(text):
         raise ParameterError(field, value, f"plain text without markup such as {match.group()!r}")
-    if _SECRET.search(text):
+    _refuse_secret(field, text)
+    return text
+
+
+def _refuse_secret(field: str, value: Any) -> None:
+    # Before anything else, since every other refusal quotes what it found.
+    if isinstance(value, str) and _SECRET.search(value):
         raise ParameterError(
-            field,
+            shown(field),
             "[redacted]",
             "text without a key or token",
-            f"Take it out of {field} and rotate that key: it was exposed.",
+            f"Take it out of {shown(field)} and rotate that key: it was exposed.",
         )
-    return text
 
 
 def _matching(field: str, value: Any, pattern: re.Pattern[str], expected: str) -> str:
@@ -191,11 +218,14 @@ def _amount(field: str, value: Any) -> str:
     return text
 
 
-def _reason(value: Any) -> Reason:
+def _reason(field: str, value: Any) -> Reason:
     try:
         return Reason(value)
     except ValueError:
-        raise ParameterError("reason", value, f"one of {', '.join(Reason)}") from None
+        near = difflib.get_close_matches(str(value), list(Reason), n=1)
+        raise ParameterError(
+            field, value, f"one of {', '.join(Reason)}", f"Did you mean {near[0]}?" if near else ""
+        ) from None
 
 
 def _flag(field: str, value: Any) -> bool:
@@ -204,7 +234,33 @@ def _flag(field: str, value: Any) -> bool:
     return value
 
 
-def _confirm(value: Any) -> str:
-    if value == "":
-        return ""
-    return _matching("confirm", value, _CONFIRM, "the code that the dry run printed, such as ABCD-2345, or nothing")
+def _or_nothing(check_one: _Check) -> _Check:
+    return lambda field, value: "" if value == "" else check_one(field, value)
+
+
+def _as(pattern: re.Pattern[str], expected: str) -> _Check:
+    return lambda field, value: _matching(field, value, pattern, expected)
+
+
+def _text(length_max: int, *, empty: bool = False) -> _Check:
+    return lambda field, value: check_text(field, value, length_max, empty=empty)
+
+
+_CHECKS: dict[str, _Check] = {
+    "incident_id": _as(_INCIDENT, "a ticket id such as INC-123"),
+    "studio_id": _uuid,
+    "studio_name": _text(NAME_LENGTH_MAX),
+    "ledger_payout_id": _uuid,
+    "amount": _amount,
+    "reserve_after": lambda field, value: amount_text(value, field=field),
+    "reason": _reason,
+    "destination_account": _as(_ACCOUNT, "a connected account such as acct_123"),
+    "notes": _text(NOTES_LENGTH_MAX, empty=True),
+    "operator": _as(_PERSON, "the id, handle or email of a registered operator"),
+    "dry_run": _flag,
+    "confirm": _or_nothing(_as(_CONFIRM, "the code that the dry run printed, such as ABCD-2345, or nothing")),
+    "root_cause": _text(CLOSE_LENGTH_MAX, empty=True),
+    "follow_ups": _text(CLOSE_LENGTH_MAX, empty=True),
+    "automation_restored": _flag,
+    "key_rotated_to": _or_nothing(_as(_LAST4, "the last four characters of the new key")),
+}
