@@ -7,16 +7,25 @@ handle and an email of the same person are the same person.
 
 from __future__ import annotations
 
+import re
 import tomllib
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from manual_payout.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.models import Team
+from manual_payout.plain_text import find_invisible
 
 _MAY = frozenset({"request", "operate", "approve"})
+_NEEDED = ("id", "handle", "name", "email", "teams", "may", "valid_from")
+_KNOWN = frozenset({*_NEEDED, "valid_until"})
+
+_HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,40 +126,93 @@ def load_registry(path: Path) -> Registry:
         SettingsError: It cannot be read, or an entry is incomplete or contradicts another.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("person", [])
-        people = tuple(_person(entry) for entry in entries)
+        content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(
-            f"The registry of people {path} cannot be read: {error}.", "Correct MANUAL_PAYOUT_APPROVERS."
+            f"The registry of people {path} cannot be read: {str(why).rstrip('.')}.",
+            "Correct MANUAL_PAYOUT_APPROVERS or the file.",
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    entries = content.get("person")
+    if set(content) != {"person"} or not isinstance(entries, list) or not entries:
         raise SettingsError(
-            f"The registry of people {path} has an entry that is wrong: {error}.",
-            "Each [[person]] needs id, handle, name, email, teams, may and valid_from.",
-        ) from None
-    return Registry(people, path.name)
+            f"The registry of people {path} holds {sorted(content)}, expected [[person]] tables and nothing else.",
+            "Write each person as a table [[person]] (see docs/configuration.md).",
+        )
+    return Registry(tuple(_person(entry, f"person {at} in {path}") for at, entry in enumerate(entries, 1)), path.name)
 
 
-def _person(entry: dict[str, Any]) -> Person:
-    may = frozenset(entry["may"])
-    if unknown := may - _MAY:
-        raise ValueError(f"{entry['handle']} may {min(unknown)!r}, which is none of {sorted(_MAY)}")
-    teams = tuple(entry["teams"])
-    # Speaking for both teams would make one person two approvals.
-    if sum(team in {t.value for t in Team} for team in teams) > 1:
-        raise ValueError(f"{entry['handle']} is in both approving teams")
-    return Person(
-        person_id=str(entry["id"]),
-        handle=entry["handle"],
-        name=entry["name"],
-        email=entry["email"],
-        teams=teams,
-        may=may,
-        valid_from=_instant(entry["valid_from"]),
-        valid_until=_instant(entry["valid_until"]) if entry.get("valid_until") else None,
+def _person(entry: Any, where: str) -> Person:
+    def wrong(what: str) -> SettingsError:
+        return SettingsError(f"{where} {what}.", "Correct the entry (see docs/configuration.md, People).")
+
+    if not isinstance(entry, dict):
+        raise wrong("is not a table")
+    where = f"{where} ({entry['handle']!r})" if isinstance(entry.get("handle"), str) else where
+    if missing := [name for name in _NEEDED if name not in entry]:
+        raise wrong(f"has no {missing[0]}")
+    if unknown := sorted(set(entry) - _KNOWN):
+        # A misspelt valid_until would leave somebody in force who has gone.
+        raise wrong(f"has {unknown[0]!r}, which is none of {', '.join(_NEEDED)}, valid_until")
+    person = Person(
+        person_id=_id(entry["id"], wrong),
+        handle=_matching("handle", entry["handle"], _HANDLE, wrong),
+        name=_name(entry["name"], wrong),
+        email=_matching("email", entry["email"], _EMAIL, wrong),
+        teams=tuple(_words("teams", entry["teams"], wrong)),
+        may=frozenset(_words("may", entry["may"], wrong)),
+        valid_from=_instant("valid_from", entry["valid_from"], wrong),
+        valid_until=_instant("valid_until", entry["valid_until"], wrong) if "valid_until" in entry else None,
     )
+    _check_person(person, wrong)
+    return person
 
 
-def _instant(value: Any) -> datetime:
-    at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+_Wrong = Callable[[str], SettingsError]
+
+
+def _check_person(person: Person, wrong: _Wrong) -> None:
+    if unknown := person.may - _MAY:
+        raise wrong(f"may {min(unknown)!r}, which is none of {', '.join(sorted(_MAY))}")
+    # Speaking for both teams would make one person two approvals.
+    if all(team.value in person.teams for team in Team):
+        raise wrong("is in both approving teams")
+    if "approve" in person.may and person.approving_team() is None:
+        raise wrong(f"may approve, but is in neither {' nor '.join(team.value for team in Team)}")
+    if person.valid_until is not None and person.valid_until <= person.valid_from:
+        raise wrong("is valid until before it is valid from")
+
+
+def _id(value: Any, wrong: _Wrong) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise wrong(f"has the id {value!r}, expected a UUID") from None
+
+
+def _matching(field: str, value: Any, pattern: re.Pattern[str], wrong: _Wrong) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise wrong(f"has the {field} {value!r}, which is none")
+    return value
+
+
+def _name(value: Any, wrong: _Wrong) -> str:
+    if not isinstance(value, str) or value != value.strip() or not value or find_invisible(value):
+        raise wrong(f"has the name {value!r}, expected one line of text")
+    return value
+
+
+def _words(field: str, value: Any, wrong: _Wrong) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise wrong(f'has {field} {value!r}, expected a list such as ["finance"]')
+    return value
+
+
+def _instant(field: str, value: Any, wrong: _Wrong) -> datetime:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise wrong(f"has {field} {value!r}, expected an instant such as 2026-01-01T00:00:00Z") from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

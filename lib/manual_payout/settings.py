@@ -7,24 +7,72 @@ parameters, never in the TOML file, and never shown.
 
 from __future__ import annotations
 
+import difflib
 import os
 import subprocess
 import tomllib
+from email.utils import parseaddr
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from manual_payout.errors import SettingsError
+from manual_payout.errors import ManualPayoutError, SettingsError
 from manual_payout.models import Mode
+from manual_payout.money import AMOUNT_MINOR_MAX, exponent
+from manual_payout.plain_text import find_invisible
 
 _PACKAGE = Path(__file__).resolve().parent
 STRIPE_API = "https://api.stripe.com"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+# Thirty days: an approval or request that stands longer says nothing about the incident any more.
+_LIFETIME_S_MAX = 30 * 24 * 3600
+
+
+def _one_line(text: str) -> str:
+    if not text or find_invisible(text):
+        raise ValueError("one line of text is expected")
+    return text
+
+
+def _currencies(amounts: dict[str, int]) -> dict[str, int]:
+    for currency in amounts:
+        try:
+            exponent(currency)
+        except ManualPayoutError:
+            # A ceiling under a name that no payout has would be no ceiling.
+            raise ValueError(f"{currency!r} is no currency of Stripe's, in lower case such as usd") from None
+    return amounts
+
+
+def _address(text: str) -> str:
+    local, at, host = parseaddr(text)[1].partition("@")
+    if not (local and at and host) or " " in local + host:
+        raise ValueError("an email address such as Support <support@marketplace.example> is expected")
+    return text
+
+
+def _incident_url(text: str) -> str:
+    try:
+        filled = text.format(incident_id="INC-123")
+    except (KeyError, IndexError, ValueError, AttributeError):
+        filled = ""
+    if "INC-123" not in filled or urlsplit(filled).scheme not in {"http", "https"}:
+        raise ValueError("an address with {incident_id} in it, and no other name in braces, is expected")
+    return text
+
+
+_Line = Annotated[str, AfterValidator(_one_line)]
+_Minor = Annotated[int, Field(ge=0, le=AMOUNT_MINOR_MAX)]
+_MinorByCurrency = Annotated[dict[str, _Minor], AfterValidator(_currencies)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: "3" is no number and 1 is not true, in a file that somebody reviewed.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class StripePolicy(_Section):
@@ -41,30 +89,37 @@ class StripePolicy(_Section):
         timeout_s: Of one HTTP attempt. Three attempts and their pauses must fit into the lease.
     """
 
-    mode: Mode = Mode.SANDBOX
-    platform_account: str = ""
+    mode: Annotated[Mode, Field(strict=False)] = Mode.SANDBOX
+    platform_account: str = Field("", pattern="^(acct_[A-Za-z0-9]+)?$")
     account_check: str = Field("required", pattern="^(required|if_visible)$")
     timeout_s: float = Field(30.0, gt=0, le=80)
 
 
 class RequestPolicy(_Section):
-    """Lifetimes in seconds, and the ceiling of one payout in minor units by currency."""
+    """
+    How long requests and approvals stand, and what one payout may come to.
 
-    request_lifetime_s: int = Field(24 * 3600, gt=0)
-    approval_lifetime_s: int = Field(4 * 3600, gt=0)
-    amount_minor_max: dict[str, int] = Field(default_factory=dict)
-    reserve_minimum_minor: dict[str, int] = Field(default_factory=dict)
+    Attributes:
+        amount_minor_max: The ceiling of one payout in minor units, by currency.
+
+        reserve_minimum_minor: The least reserve in minor units, by currency, where the ledger asks for less.
+    """
+
+    request_lifetime_s: int = Field(24 * 3600, gt=0, le=_LIFETIME_S_MAX)
+    approval_lifetime_s: int = Field(4 * 3600, gt=0, le=_LIFETIME_S_MAX)
+    amount_minor_max: _MinorByCurrency = Field(default_factory=dict)
+    reserve_minimum_minor: _MinorByCurrency = Field(default_factory=dict)
 
 
 class LedgerPolicy(_Section):
     """How the two relations and the statuses are called in the marketplace's ledger (docs/ledger.md)."""
 
-    payouts_relation: str = "manual_payout_due"
-    balances_relation: str = "manual_payout_balance"
+    payouts_relation: _Line = "manual_payout_due"
+    balances_relation: _Line = "manual_payout_balance"
     claim_relation: str = ""
-    failed_status: str = "failed"
-    claimed_status: str = "claimed_by_fallback"
-    paid_status: str = "paid"
+    failed_status: _Line = "failed"
+    claimed_status: _Line = "claimed_by_fallback"
+    paid_status: _Line = "paid"
 
 
 class SettlementPolicy(_Section):
@@ -88,9 +143,9 @@ class SettlementPolicy(_Section):
 class MessagePolicy(_Section):
     """Where the messages of step 5 go, and what they link to."""
 
-    slack_channel: str = "#payments-alerts"
-    support_from: str = "Support <support@marketplace.example>"
-    incident_url: str = "https://tickets.example/browse/{incident_id}"
+    slack_channel: _Line = "#payments-alerts"
+    support_from: Annotated[_Line, AfterValidator(_address)] = "Support <support@marketplace.example>"
+    incident_url: Annotated[_Line, AfterValidator(_incident_url)] = "https://tickets.example/browse/{incident_id}"
 
 
 class Policy(_Section):
@@ -212,8 +267,7 @@ def load_settings(**overrides: Any) -> Settings:
     if "policy" not in overrides:
         file = settings.policy_file or _PACKAGE / "demo" / "policy.toml"
         settings = settings.model_copy(update={"policy": read_policy(file)})
-    _check_address(settings)
-    return settings
+    return settings.model_copy(update={"stripe_api_base": _checked_address(settings)})
 
 
 def variables() -> dict[str, str]:
@@ -236,8 +290,12 @@ def read_policy(path: Path) -> Policy:
         raise _settings_error(f"the policy file {path}", error) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(
-            f"The policy file {path} cannot be read: {error}.", "Correct MANUAL_PAYOUT_POLICY or the file."
+            f"The policy file {path} cannot be read: {_why(error)}.", "Correct MANUAL_PAYOUT_POLICY or the file."
         ) from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error).rstrip(".")
 
 
 def project_root(home: Path) -> Path:
@@ -254,43 +312,80 @@ def _secret(name: str, value: SecretStr | None, command: str) -> str:
     text = value.get_secret_value().strip() if value is not None else ""
     if not text:
         raise SettingsError(
-            f"{name} is not set.", f"Check the key out of the secret manager and export {name}, or set {name}_COMMAND."
+            f"{name} is not set." if not command else f"{name}_COMMAND printed nothing.",
+            f"Check the key out of the secret manager and export {name}, or set {name}_COMMAND.",
         )
     # A key with a line break inside would end up in the text of the HTTP library's error.
     if not text.isascii() or not text.replace("_", "").isalnum():
         raise SettingsError(
-            f"{name} does not look like a Stripe key.", "Export the key alone, without quotes or spaces."
+            f"{name} does not look like a Stripe key: {_blemish(text)}.",
+            "Export the key alone, without quotes or spaces.",
         )
     return text
+
+
+def _blemish(text: str) -> str:
+    """Say what is wrong with a key without showing any of it."""
+    if len(text.split()) > 1:
+        return f"it holds {'a line break' if len(text.splitlines()) > 1 else 'a space'}"
+    return "it stands in quotes" if text[0] in "\"'" else "it holds other characters than letters, digits and _"
 
 
 def _command_output(name: str, command: str) -> str:
     try:
         # A shell, because secret managers are called with pipes; the command is the operator's own configuration.
-        run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+        run = subprocess.run(  # noqa: S602
+            command, shell=True, capture_output=True, text=True, errors="replace", timeout=60, check=False
+        )
     except subprocess.TimeoutExpired:
         raise SettingsError(f"{name}_COMMAND took over 60 s.", "Run it by hand; it may be asking for input.") from None
     if run.returncode != 0:
+        # What it printed is not shown: it may be half a key.
         raise SettingsError(f"{name}_COMMAND ended with exit code {run.returncode}.", "Run it by hand and correct it.")
     return run.stdout
 
 
-def _check_address(settings: Settings) -> None:
-    host = urlsplit(settings.stripe_api_base).hostname or ""
-    loopback = host in {"127.0.0.1", "localhost", "::1"}
-    if settings.mode is Mode.SANDBOX and not loopback and settings.stripe_api_base != STRIPE_API:
+def _checked_address(settings: Settings) -> str:
+    """Return the address of Stripe without a slash at its end, if it is one that the mode may use."""
+    found = settings.stripe_api_base.rstrip("/")
+    if found == STRIPE_API:
+        return found
+    if settings.mode is not Mode.SANDBOX:
         raise SettingsError(
-            f"STRIPE_API_BASE: found {settings.stripe_api_base!r}, expected a loopback address in sandbox mode.",
-            "Start `manual-payout sandbox` and export what it prints.",
-        )
-    if settings.mode is not Mode.SANDBOX and settings.stripe_api_base != STRIPE_API:
-        raise SettingsError(
-            f"STRIPE_API_BASE: found {settings.stripe_api_base!r}, expected {STRIPE_API} in {settings.mode} mode.",
+            f"STRIPE_API_BASE is set to another address than {STRIPE_API} in {settings.mode} mode.",
             "Unset STRIPE_API_BASE, or set the mode to sandbox in the policy file.",
         )
+    try:
+        parts: SplitResult | None = urlsplit(found)
+        whole = parts is not None and parts.port is not None and parts.path == parts.query == parts.fragment == ""
+    except ValueError:
+        # A port that is no number, or half a pair of brackets.
+        parts, whole = None, False
+    if parts is None or parts.scheme != "http" or parts.hostname not in _LOOPBACK or not whole or parts.username:
+        raise SettingsError(
+            "STRIPE_API_BASE is not a loopback address with a port, which sandbox mode expects: http://127.0.0.1:12111.",
+            "Start `manual-payout sandbox` and export what it prints.",
+        )
+    return found
 
 
 def _settings_error(where: str, error: ValidationError) -> SettingsError:
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "a value"
-    return SettingsError(f"{name} in {where} is wrong: {first['msg']}.", "Correct it (see docs/configuration.md).")
+    first = error.errors(include_input=False, include_url=False)[0]
+    names = [str(part) for part in first["loc"]]
+    name = ".".join(names) or "a value"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(names[-1], _entries(names[:-1]), n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Those are: {', '.join(_entries(names[:-1]))}."
+        return SettingsError(f"{name} in {where} is no entry that is known.", hint)
+    # Nothing of the value itself is shown: it may be a secret.
+    reason = str(first.get("ctx", {}).get("error") or first["msg"]).rstrip(".")
+    return SettingsError(f"{name} in {where} is wrong: {reason}.", "Correct it (see docs/configuration.md).")
+
+
+def _entries(section: list[str]) -> list[str]:
+    """Name the entries of the policy file, or of one of its sections."""
+    fields = Policy.model_fields
+    if not section:
+        return list(fields)
+    kind = fields[section[0]].annotation if section[0] in fields else None
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
