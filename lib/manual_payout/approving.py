@@ -58,4 +58,6 @@ def _unusual(desk: Desk, due: PayoutDue, amount: Money) -> str:
     if not past:
         return "no earlier payout in this currency to compare with"
     middle = Money(int(median(past)), amount.currency)
+    if not middle.amount_minor:
+        return f"the last {len(past)} payouts were mostly zero"
     return f"{amount.decimal / middle.decimal:.1f} times the median of the last {len(past)} payouts ({middle.grouped})"

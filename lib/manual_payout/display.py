@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout.models import Check, CheckStatus
+from manual_payout.plain_text import shown, width
 
 # Colour only repeats what the word says.
 _COLOURS = {
@@ -22,6 +23,8 @@ _COLOURS = {
 
 # Only in these columns is a word a finding; elsewhere it is somebody else's word, such as the ledger's own "failed".
 _FINDINGS = frozenset({"status", "result", "verdict"})
+
+_BREAKS = "\n\t"
 
 _CELL = "text-align:left;vertical-align:top;padding:3px 10px;border-bottom:1px solid #8884;white-space:normal;overflow-wrap:anywhere"
 
@@ -47,28 +50,27 @@ class Table:
     numbers: frozenset[str] = field(default=frozenset())
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th style="{_CELL};font-weight:600">{html.escape(name)}</th>' for name in self.columns)
+        head = "".join(f'<th style="{_CELL};font-weight:600">{_html(name)}</th>' for name in self.columns)
         body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
-        caption = f'<caption style="text-align:left;font-weight:600;padding:6px 10px;caption-side:top">{html.escape(self.caption)}</caption>'
+        caption = f'<caption style="text-align:left;font-weight:600;padding:6px 10px;caption-side:top">{_html(self.caption)}</caption>'
         return (
             f'<table style="border-collapse:collapse;margin:0;font-size:13px">{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 
     def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        lines = [
-            "  ".join(
-                f"{cell:{_align(name, self.numbers)}{width}}"
-                for name, cell, width in zip(self.columns, row, widths, strict=True)
-            ).rstrip()
-            for row in (self.columns, *self.rows)
-        ]
-        return "\n".join([self.caption, *lines])
+        cells = [tuple(shown(cell) for cell in row) for row in (self.columns, *self.rows)]
+        widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(self._padded, self.columns, row, widths)).rstrip() for row in cells]
+        return "\n".join([shown(self.caption), *lines])
 
     def as_dicts(self) -> list[dict[str, str]]:
         """The rows for programs."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def _padded(self, name: str, cell: str, columns: int) -> str:
+        pad = " " * (columns - width(cell))
+        return pad + cell if name in self.numbers else cell + pad
 
     def _html_row(self, row: tuple[str, ...]) -> str:
         return "".join(self._html_cell(name, cell) for name, cell in zip(self.columns, row, strict=True))
@@ -79,7 +81,7 @@ class Table:
             style += ";text-align:right;font-variant-numeric:tabular-nums"
         if name in _FINDINGS and cell in _COLOURS:
             style += f";white-space:nowrap;color:{_COLOURS[cell]};font-weight:600"
-        return f'<td style="{style}">{html.escape(cell)}</td>'
+        return f'<td style="{style}">{_html(cell)}</td>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class Text:
 
     def _repr_html_(self) -> str:
         return (
-            f'<div style="font-weight:600;padding:6px 10px">{html.escape(self.caption)}</div>'
+            f'<div style="font-weight:600;padding:6px 10px">{_html(self.caption)}</div>'
             f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;border:1px solid #8884;padding:8px 10px;margin:0">'
-            f"{html.escape(self.body)}</pre>"
+            f"{_html(self.body, keep=_BREAKS)}</pre>"
         )
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n\n{self.body}"
+        return f"{shown(self.caption)}\n\n{shown(self.body, keep=_BREAKS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,11 @@ class Banner:
         colour = _COLOURS["ok"] if self.good else _COLOURS["warn"]
         return (
             f'<div style="border-left:6px solid {colour};padding:8px 14px;font-size:15px">'
-            f"<strong>{html.escape(self.word)}</strong><br>{html.escape(self.sentence)}</div>"
+            f"<strong>{_html(self.word)}</strong><br>{_html(self.sentence)}</div>"
         )
 
     def __repr__(self) -> str:
-        return f"{self.word}\n{self.sentence}"
+        return f"{shown(self.word)}\n{shown(self.sentence)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +152,10 @@ class Picture:
     words: str
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"image/png": self.png, "text/plain": self.words}
+        return {"image/png": self.png, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return self.words
+        return shown(self.words, keep=_BREAKS)
 
 
 def facts_table(caption: str, facts: dict[str, str]) -> Table:
@@ -185,5 +187,5 @@ def status_of(fine: bool) -> CheckStatus:  # noqa: FBT001  # the verdict itself
     return CheckStatus.OK if fine else CheckStatus.FAIL
 
 
-def _align(name: str, numbers: frozenset[str]) -> str:
-    return ">" if name in numbers else "<"
+def _html(text: str, *, keep: str = "") -> str:
+    return html.escape(shown(text, keep=keep))
