@@ -7,6 +7,7 @@ what is derived anew from the database (journal, manifest, pages) is replaced, a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,10 @@ from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
 
 _NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,})")
+
+
+# How the kinds of file system that know no links say so.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class Folder:
@@ -53,17 +58,19 @@ class Folder:
             if path.is_file():
                 if path.read_bytes() == data:
                     return path
-                number += 1
-                continue
-            return _write(path, data)
+            elif _write(path, data, exclusive=True):
+                return path
+            number += 1
 
     def replace(self, name: str, content: str) -> Path:
         """Save what is derived anew each time, in place of the earlier version."""
-        return _write(self.path / name, self._redactor.redact(content).encode())
+        return self.replace_bytes(name, self._redactor.redact(content).encode())
 
-    def keep_bytes(self, name: str, data: bytes) -> Path:
+    def replace_bytes(self, name: str, data: bytes) -> Path:
         """Save bytes that hold no text, such as a picture, in place of the earlier version."""
-        return _write(self.path / name, data)
+        path = self.path / name
+        _write(path, data, exclusive=False)
+        return path
 
     def next_notebook(self, stage: Stage | str) -> Path:
         """Name the next, not yet existing, executed notebook of *stage*: ``2-execute-03.ipynb``."""
@@ -76,8 +83,20 @@ class Folder:
         return [(match["stem"], int(match["number"]), path) for match, path in named if match]
 
     def files(self) -> list[Path]:
-        """Return every file, sorted, temporary ones left out."""
-        return sorted(path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
+        """Return every file, sorted, those left out that are no evidence (see `is_by_product`)."""
+        found = (path for path in self.path.rglob("*") if path.is_file() or path.is_symlink())
+        return sorted(path for path in found if not is_by_product(path.relative_to(self.path)))
+
+
+def is_by_product(path: Path) -> bool:
+    """
+    Whether looking at a folder, or a crash while writing to it, left *path* behind: no evidence, and no tampering.
+
+    Args:
+        path: Relative to the folder.
+    """
+    name = path.name
+    return ".ipynb_checkpoints" in path.parts or name == ".DS_Store" or (name[0] == "." and path.suffix == ".part")
 
 
 def json_text(value: Any) -> str:
@@ -85,7 +104,8 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _write(path: Path, data: bytes) -> Path:
+def _write(path: Path, data: bytes, *, exclusive: bool) -> bool:
+    """Write the whole file or nothing; return False where *exclusive* and somebody else was first."""
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,12 +116,30 @@ def _write(path: Path, data: bytes) -> Path:
             os.fsync(file.fileno())
         # mkstemp makes files for the owner alone; evidence is read by reviewers.
         Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        return _place(Path(temporary), path, exclusive=exclusive)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise EvidenceError(
             f"{path.name} cannot be saved in the evidence folder: {error.strerror}.",
             "Make room or correct the permissions, then run the same stage again; what moved is in the database.",
         ) from None
-    return path
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path, *, exclusive: bool) -> bool:
+    if not exclusive:
+        temporary.replace(path)
+        return True
+    try:
+        # Unlike a renaming, a link never takes the place of a file that is there.
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A disk without links, such as a USB stick: the name is taken first, then filled.
+        path.touch(exist_ok=False)
+        temporary.replace(path)
+    return True

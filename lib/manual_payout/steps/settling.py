@@ -47,7 +47,7 @@ def timeline(run: Run) -> Picture | Banner:
     if not points:
         return Banner("Nothing to draw", "Nothing has happened for this ledger payout yet.", good=False)
     png = _draw(points, f"{run.parameters.incident_id}: from request to settlement")
-    run.folder.keep_bytes("timeline.png", png)
+    run.folder.replace_bytes("timeline.png", png)
     words = "\n".join(f"{at:%Y-%m-%d %H:%M} UTC  {what}" for at, what in points)
     return Picture(png, words)
 
