@@ -13,7 +13,8 @@ from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
 
 # What a spreadsheet would run as a formula (OWASP, *CSV Injection*), full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # the full-width forms are meant
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the full-width forms are meant
+_PASSED_OVER = "\ufeff\u200b\u200e\u200f\u2060"
 
 
 @question
@@ -114,4 +115,6 @@ def csv_text(rows: list[dict[str, str]]) -> str:
 
 def defused(cell: str) -> str:
     """Quote a cell that a spreadsheet would take for a formula."""
-    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
+    # A spreadsheet passes over what it does not show, so a formula may hide behind it.
+    seen = cell.lstrip().lstrip(_PASSED_OVER).lstrip()
+    return f"'{cell}" if cell.startswith(_FORMULA) or seen.startswith(_FORMULA) else cell
