@@ -1,0 +1,93 @@
+"""
+The command line: parse, call the room that does it, show the answer, exit with the documented code.
+
+Rooms are imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from manual_payout.cli.answers import show_error, show_failure
+from manual_payout.cli.filing import approve, request
+from manual_payout.cli.options import EXIT_CODES
+from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
+from manual_payout.cli.running import run
+from manual_payout.cli.standing import reconcile, status, verify
+from manual_payout.errors import ManualPayoutError
+
+# Typer brings its own copy of Click since 0.26 and Click itself before; their errors are found through its public names.
+_ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+_HELP_NAMES = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+
+app = typer.Typer(
+    name="manual-payout",
+    help="Move a failed studio payout by hand through Stripe: once, with two approvals, with evidence.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings=_HELP_NAMES,
+)
+database = typer.Typer(
+    help="Our own tables: create or migrate them.\n\n\b\nExample: manual-payout db upgrade",
+    short_help="Our own tables: create or migrate them.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+for _command, _short in (
+    (request, "File the fallback request form."),
+    (approve, "See the facts afresh and approve one exact request."),
+    (run, "Run the stage notebooks: dry, then live with a code."),
+    (reconcile, "Settle an unknown outcome by asking Stripe."),
+    (status, "Say where things stand; reads only."),
+    (verify, "Re-check an evidence folder, offline."),
+    (rehearse, "Run the demo incident from request to sealed folder."),
+    (sandbox, "Run a local Stripe in the foreground."),
+):
+    app.command(epilog=EXIT_CODES, short_help=_short)(_command)
+database.command(epilog=EXIT_CODES, short_help="Create or migrate our tables.")(upgrade)
+app.add_typer(database, name="db")
+
+
+def main() -> None:
+    """Run the command line; a person's mistake is one sentence and an exit code, never a traceback."""
+    as_json = "--json" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that cannot show a studio's name shows its escapes instead of a traceback.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(standalone_mode=False)
+        sys.stdout.flush()
+    except ManualPayoutError as error:
+        show_error(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except _ClickError as error:
+        _show_usage(error, as_json=as_json)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("Stopped. Run `manual-payout status` to see where things stand.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our answer has gone (`| head`); Python would complain once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _show_usage(error: Exception, *, as_json: bool) -> None:
+    if as_json:
+        message = str(error.format_message())  # type: ignore[attr-defined]  # every Click exception has it
+        show_failure("Cannot start", message, "Try it with --help.", 2)
+    else:
+        error.show()  # type: ignore[attr-defined]  # every Click exception has it
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,98 @@
+"""How a command answers: sentences and tables for people, JSON for programs, progress for those who wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from manual_payout.errors import ManualPayoutError
+
+if TYPE_CHECKING:
+    from manual_payout.models import Stage
+    from manual_payout.runner import Progress, StageResult
+
+
+def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
+    """Show one error on standard error: what, and what to do."""
+    if as_json:
+        show_failure(error.title, error.message, error.remedy, error.exit_code)
+        return
+    colour = {3: "yellow", 6: "yellow"}.get(error.exit_code, "red")
+    # A stream that is no terminal gets no colour from Click; NO_COLOR is for those who want none on a terminal either.
+    plain = "NO_COLOR" in os.environ
+    typer.echo(
+        f"{error.title}: " if plain else typer.style(f"{error.title}: ", fg=colour, bold=True), nl=False, err=True
+    )
+    typer.echo(f"{error.message}\nWhat to do: {error.remedy}", err=True)
+
+
+def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
+    """Show why a command failed as JSON on standard error."""
+    show_json({"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}, err=True)
+
+
+def show_json(value: Any, *, err: bool = False) -> None:
+    """Show *value* as JSON, on standard output unless *err*."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), err=err)
+
+
+@contextlib.contextmanager
+def progress(*, as_json: bool) -> Iterator[Progress]:
+    """Show which stage and cell is running: one live line on a terminal, one line a stage elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+
+    def lines(stage: Stage, event: str, cell: int, total: int, title: str) -> None:
+        del total, title
+        if event == "running" and cell == 1 and not as_json:
+            console.print(f"  {stage.value} …")
+
+    if not console.is_terminal or as_json:
+        yield lines
+        return
+    with console.status("starting") as live:
+
+        def shown(stage: Stage, event: str, cell: int, total: int, title: str) -> None:
+            live.update(f"{stage.value}  {cell}/{total}  {title}")
+            if cell == total and event != "running":
+                console.print(f"  {stage.value}: {event}")
+
+        yield shown
+
+
+def show_results(results: list[StageResult], *, folder: str, next_command: str, as_json: bool) -> None:
+    """
+    Show how each stage ended, where the evidence is, and after a dry run the command that goes live.
+
+    Args:
+        next_command: The same run without a confirm code.
+
+    Raises:
+        ManualPayoutError: The last stage did not end well; with its message, remedy and exit code.
+    """
+    last = results[-1]
+    code = last.result.get("findings", {}).get("confirm_code", "")
+    if as_json:
+        stages = [
+            {"stage": r.stage.value, "exit_code": r.exit_code, "verdict": r.verdict, "notebook": r.notebook.name}
+            for r in results
+        ]
+        show_json({"folder": folder, "stages": stages, "confirm": code, "message": last.message, "remedy": last.remedy})
+    else:
+        for result in results:
+            typer.echo(f"{result.stage.value:<10} {result.verdict}")
+        typer.echo(f"Evidence: {folder}")
+    if last.exit_code:
+        error = ManualPayoutError(last.message, last.remedy)
+        error.exit_code = last.exit_code
+        raise error
+    if code and not as_json:
+        page = last.notebook.with_suffix(".html").name
+        typer.echo(f"\nDry run: nothing has moved. Read the payload in {page}; if it is right:\n")
+        typer.echo(f"  {next_command} --confirm {code}")

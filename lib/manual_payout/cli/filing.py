@@ -1,0 +1,198 @@
+"""The fallback request and its two approvals (SOP, pre-conditions)."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manual_payout.cli.answers import show_json
+from manual_payout.cli.options import (
+    Amount,
+    DestinationAccount,
+    File,
+    Incident,
+    IncidentId,
+    Json,
+    LedgerPayoutId,
+    Notes,
+    Reason,
+    ReserveAfter,
+    StudioId,
+    StudioName,
+)
+from manual_payout.cli.values import flags_given, open_operators_desk, parameters_from, required, values_of
+from manual_payout.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from manual_payout.desk import Desk
+    from manual_payout.models import Request
+    from manual_payout.parameters import Parameters
+
+
+def request(
+    file: File = None,
+    studio_id: StudioId = None,
+    studio_name: StudioName = None,
+    ledger_payout_id: LedgerPayoutId = None,
+    incident_id: IncidentId = None,
+    amount: Amount = None,
+    reserve_after: ReserveAfter = None,
+    reason: Reason = None,
+    destination_account: DestinationAccount = None,
+    notes: Notes = None,
+    requester: Annotated[
+        str, typer.Option("--as", metavar="WHO", help="Who files it; else MANUAL_PAYOUT_OPERATOR.")
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Withdraw an open request that differs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """File the fallback request form: prints the request id, its digest, and the ticket text.
+
+    It also writes the parameter file for the runs that follow. Filing the same content again returns the request on
+    record. Nothing moves, and nothing is approved by it.
+
+    \b
+    Example: manual-payout request --as maya \\
+      --studio-id 7c1d9a52-3e84-4f0b-9b6e-2f5a8c40d713 --studio-name "Harbor Light Pottery" \\
+      --ledger-payout-id b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541 --incident-id INC-123 \\
+      --amount 1250.75 --reserve-after 310.00 --reason scheduler_outage \\
+      --destination-account acct_123 --notes "Primary job timed out on PSP"
+    """
+    values = values_of(file, flags_given(locals()))
+    # Who will operate is not known yet; the name only has to be there.
+    parameters = parameters_from(values, operator="later", dry_run=True, confirm="")
+    from manual_payout.requesting import file_request, ticket_text
+
+    desk = open_operators_desk()
+    who = required("as", requester or desk.settings.operator)
+    person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
+    filed, new = file_request(desk, parameters, person, replace=replace)
+    path = _keep_parameters(desk, filed, parameters)
+    ticket = ticket_text(desk, filed)
+    if as_json:
+        show_json(
+            {
+                "request_id": filed.request_id,
+                "digest": filed.digest,
+                "new": new,
+                "parameters": str(path),
+                "ticket": ticket,
+            }
+        )
+        return
+    typer.echo(f"Request {filed.request_id} {'filed' if new else 'was on record already, unchanged'}.")
+    typer.echo(f"Digest  {filed.digest}\n\nFor the ticket:\n\n{ticket}\n\n{_next(filed, path)}")
+
+
+def approve(
+    incident: Incident,
+    approver: Annotated[str, typer.Option("--as", metavar="WHO", help="Who approves: id, handle or email.")],
+    ledger_payout_id: LedgerPayoutId = None,
+    amount: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="As you read it; asked for when not given.")
+    ] = None,
+    destination_last4: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Of the destination; asked for when not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """See the facts afresh, type amount and destination, and approve this exact request.
+
+    Two people approve, one of Payments Ops and one of Finance; neither filed it, neither runs it. An approval stands for
+    a limited time and for one request only. It does not move money.
+
+    \b
+    Examples:
+      manual-payout approve INC-123 --as priya
+      manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
+    """
+    from manual_payout.approvals import approve as record_approval
+    from manual_payout.approving import facts_for_approver
+
+    desk = open_operators_desk()
+    person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
+    found = _open_request(desk, incident, ledger_payout_id)
+    if amount is None or destination_last4 is None:
+        _require_terminal("amount and destination")
+    # Shown even where both are given: nobody approves what they were not shown.
+    facts = facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id)
+    typer.echo(repr(facts), err=True)
+    if amount is None:
+        amount = str(
+            typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
+        )
+    if destination_last4 is None:
+        destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
+    given = record_approval(
+        desk.store, desk.registry, found, approver=approver, amount=amount, destination_last4=destination_last4,
+        lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+    )  # fmt: skip
+    if as_json:
+        show_json({"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value})
+        return
+    typer.echo(f"Approved by {person.name} for {given.team.value} until {given.expires_at:%Y-%m-%d %H:%M} UTC.")
+    typer.echo(f"Request digest {given.request_digest}")
+
+
+def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
+    from manual_payout.errors import PolicyRefusedError
+    from manual_payout.parameters import check
+
+    incident = check("incident_id", incident)
+    wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
+    found = desk.store.find_request(incident, wanted)
+    if found is None:
+        raise PolicyRefusedError(
+            f"{incident} has no open request{f' for ledger payout {wanted}' if wanted else ''}.",
+            "Check the incident id, or have the request filed.",
+        )
+    payouts = {other.line.ledger_payout_id for other in desk.store.open_requests(incident)}
+    if wanted is None and len(payouts) > 1:
+        raise UsageError(
+            f"{incident} has open requests for {len(payouts)} ledger payouts: {', '.join(sorted(payouts))}.",
+            "Say which one you approve with --ledger-payout-id.",
+        )
+    return found
+
+
+def _require_terminal(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"There is no terminal to ask for {what}.", "Give --amount and --destination-last4.")
+
+
+def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path:
+    from manual_payout.evidence.folder import Folder
+    from manual_payout.evidence.sealing import seal_folder
+    from manual_payout.parameter_file import parameter_file_text
+    from manual_payout.redaction import Redactor
+    from manual_payout.runner import kernel_environment
+
+    line = filed.line
+    redactor = Redactor.from_environment(kernel_environment(desk.settings))
+    folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, redactor)
+    before = folder.files()
+    exact = changed(parameters, amount=line.amount.text, reserve_after=line.reserve_after.text)
+    path = folder.keep("incident.yaml", parameter_file_text(exact))
+    if path not in before:
+        # A folder that was sealed by an earlier run would otherwise seem to have been added to.
+        seal_folder(desk, folder, filed.incident_id, line.ledger_payout_id)
+    return path
+
+
+def _next(filed: Request, path: Path) -> str:
+    run = shlex.join(["manual-payout", "run", "-f", str(path), "--operator"])
+    return f"""Parameters for papermill and `run`: {path}
+
+Next, one of Payments Ops and one of Finance:
+
+  manual-payout approve {filed.incident_id} --as WHO
+
+Then whoever operates:
+
+  {run} WHO --dry-run"""

@@ -1,0 +1,30 @@
+"""The flags that several commands share, each with its one line of help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a fault of this software; 2 usage; 3 refused, nothing moved; 4 unknown outcome, reconcile; "
+    "5 evidence or database failure; 6 not finished yet; 130 stopped by Ctrl-C."
+)
+
+# Texts are short enough that every option is one line of --help on a terminal of 100 columns.
+Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+File = Annotated[
+    Path | None, typer.Option("--file", "-f", metavar="YAML", help="File with the parameters; flags win over it.")
+]
+StudioId = Annotated[str | None, typer.Option(metavar="UUID", help="The studio in the ledger.")]
+StudioName = Annotated[str | None, typer.Option(metavar="TEXT", help="The studio's name exactly as in the ledger.")]
+LedgerPayoutId = Annotated[str | None, typer.Option(metavar="UUID", help="The failed payout in the ledger.")]
+IncidentId = Annotated[str | None, typer.Option(metavar="ID", help="Ticket of the open incident, such as INC-123.")]
+Amount = Annotated[str | None, typer.Option(metavar="AMOUNT", help="In major units, such as 1250.75.")]
+ReserveAfter = Annotated[str | None, typer.Option(metavar="AMOUNT", help="What stays afterwards, such as 310.00.")]
+Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Such as scheduler_outage or psp_rejection.")]
+DestinationAccount = Annotated[str | None, typer.Option(metavar="ACCT", help="Connected account, such as acct_123.")]
+Notes = Annotated[str | None, typer.Option(metavar="TEXT", help="One line for the record; no secrets.")]
+Incident = Annotated[str, typer.Argument(help="The incident, such as INC-123.")]
+Operator = Annotated[str, typer.Option(metavar="WHO", help="Who runs this; else MANUAL_PAYOUT_OPERATOR.")]

@@ -1,0 +1,132 @@
+"""The stage notebooks through papermill (SOP, live checklist)."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manual_payout.cli.answers import progress, show_results
+from manual_payout.cli.options import (
+    Amount,
+    DestinationAccount,
+    File,
+    IncidentId,
+    Json,
+    LedgerPayoutId,
+    Notes,
+    Operator,
+    Reason,
+    ReserveAfter,
+    StudioId,
+    StudioName,
+)
+from manual_payout.cli.values import (
+    flags_given,
+    open_operators_desk,
+    operator_from,
+    parameters_from,
+    stage_named,
+    values_of,
+)
+from manual_payout.errors import UsageError
+
+if TYPE_CHECKING:
+    from manual_payout.models import Stage
+
+# These two stages go live only with a confirm code; the others move nothing and go live by being named.
+_BEFORE_THE_MONEY = frozenset({"verify", "execute"})
+
+
+def run(
+    file: File = None,
+    studio_id: StudioId = None,
+    studio_name: StudioName = None,
+    ledger_payout_id: LedgerPayoutId = None,
+    incident_id: IncidentId = None,
+    amount: Amount = None,
+    reserve_after: ReserveAfter = None,
+    reason: Reason = None,
+    destination_account: DestinationAccount = None,
+    notes: Notes = None,
+    operator: Operator = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify and show the payload; nothing moves.")] = False,
+    confirm: Annotated[str, typer.Option(metavar="CODE", help="From your dry run; without it nothing moves.")] = "",
+    stage: Annotated[
+        str, typer.Option(metavar="STAGE", help="Only verify, execute, log, notify, settle or close.")
+    ] = "",
+    root_cause: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="For close: why the automation failed.")
+    ] = None,
+    follow_ups: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="For close: what, owner, due date; a ; between them.")
+    ] = None,
+    automation_restored: Annotated[
+        bool | None, typer.Option("--automation-restored", help="For close: its next run skipped this payout.")
+    ] = None,
+    key_rotated_to: Annotated[
+        str | None, typer.Option(metavar="LAST4", help="For close: last four characters of the new key.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the stage notebooks: a dry run first, then live with the code it printed.
+
+    Without --confirm it is a dry run. It stops at the first refusal with reason and remedy, and running it again
+    continues where things stand: what was sent is never sent again. Settlement and close have their own runs:
+    --stage settle until the money has arrived, then --stage close.
+
+    \b
+    Examples:
+      manual-payout run -f incident.yaml --operator tomas --dry-run
+      manual-payout run -f incident.yaml --operator tomas --confirm K7QM-3FWD
+      manual-payout run -f incident.yaml --operator tomas --stage settle
+    """
+    flags = flags_given(locals())
+    only = stage_named(stage) if stage else None
+    _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
+    live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
+    values = values_of(file, flags)
+    from manual_payout.parameters import check, validate_closing
+    from manual_payout.settings import load_settings
+
+    who = check("operator", operator_from(operator, values, load_settings().operator))
+    parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
+    closing = validate_closing(values)
+    from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
+
+    desk = open_operators_desk()
+    # Asked now, since each of them would only be a refused notebook later.
+    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    key = desk.gateway.identity
+    what = "live" if live else "dry run"
+    typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
+    stages = (only,) if only is not None else (LIVE_RUN if live else DRY_RUN)
+    with progress(as_json=as_json) as shown:
+        results = run_stages(desk, stages, parameters, extra=closing, progress=shown)
+    show_results(
+        results,
+        folder=str(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id),
+        next_command=_again(file, flags, who),
+        as_json=as_json,
+    )
+
+
+def _refuse_contradictions(flags: dict[str, Any], only: Stage | None, *, dry_run: bool, confirm: str) -> None:
+    from manual_payout.parameters import CLOSE_PARAMETERS
+
+    if dry_run and confirm:
+        raise UsageError("--dry-run and --confirm contradict each other.", "Give one of them.")
+    if only is not None and confirm and only.short == "verify":
+        raise UsageError("--stage verify moves nothing, so --confirm has no meaning for it.", "Leave --confirm away.")
+    stray = next((name for name in CLOSE_PARAMETERS if name in flags), None)
+    if stray is not None and (only is None or only.short != "close"):
+        raise UsageError(f"--{stray.replace('_', '-')} is for --stage close only.", "Give it when you close.")
+
+
+def _again(file: Path | None, flags: dict[str, Any], who: str) -> str:
+    words = ["manual-payout", "run", *(["-f", str(file)] if file else [])]
+    for name, value in flags.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--operator", who])

@@ -1,0 +1,172 @@
+"""Where things stand: an unknown outcome, all payouts, an evidence folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manual_payout.cli.answers import show_json
+from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
+from manual_payout.cli.values import open_operators_desk, required
+from manual_payout.errors import ParameterError, UsageError
+
+if TYPE_CHECKING:
+    from manual_payout.desk import Desk
+    from manual_payout.display import Table
+    from manual_payout.models import PayoutRecord, Request
+
+_COLUMNS = ("incident", "studio", "amount", "state", "settlement", "transfer", "since", "by")
+
+
+def reconcile(
+    incident: Incident,
+    ledger_payout_id: LedgerPayoutId = None,
+    operator: Operator = "",
+    decide: Annotated[
+        str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")
+    ] = "",
+    because: Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Settle an unknown outcome by asking Stripe.
+
+    Stripe's own listing comes first. The same key is sent again only inside its safe window and under standing
+    approvals; otherwise a person decides.
+
+    \b
+    Examples:
+      manual-payout reconcile INC-123 --operator tomas
+      manual-payout reconcile INC-123 --operator tomas --decide not-moved --because "Stripe support case 4711 says so"
+    """
+    from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
+
+    if decide not in {"", "not-moved"}:
+        raise ParameterError("decide", decide, "not-moved")
+    if decide and not because:
+        raise ParameterError("because", "nothing", "the reason for the decision")
+    if because and not decide:
+        raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
+    check_text("because", because, NOTES_LENGTH_MAX, empty=True)
+    incident = check("incident_id", incident)
+    wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
+    from manual_payout.display import facts_table
+    from manual_payout.transfer import decide_not_moved
+    from manual_payout.transfer import reconcile as ask_stripe
+
+    desk = open_operators_desk()
+    who = required("operator", operator or desk.settings.operator)
+    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    record = _one_record(desk, incident, wanted)
+    found = decide_not_moved(desk, record, person, because) if decide else ask_stripe(desk, record, person)
+    facts = {
+        "believed": found.believed,
+        "Stripe says": found.stripe_says,
+        "difference": found.difference or "none",
+        "done": found.action,
+        "now": found.record.state.value,
+    }
+    if as_json:
+        show_json(facts | {"stripe_transfer_id": found.record.stripe_transfer_id})
+    else:
+        typer.echo(repr(facts_table(f"{incident}: {record.ledger_payout_id}", facts)))
+
+
+def status(
+    incident: Annotated[str, typer.Argument(help="Only this incident; all when not given.", show_default=False)] = "",
+    as_json: Json = False,
+) -> None:
+    """Say where things stand. Reads only, and never calls Stripe.
+
+    \b
+    Example: manual-payout status INC-123
+    """
+    from manual_payout.parameters import check
+
+    table = _standing(open_operators_desk(), check("incident_id", incident) if incident else "")
+    if as_json:
+        show_json(table.as_dicts())
+    else:
+        typer.echo(repr(table) if table.rows else table.caption)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="An evidence folder.", exists=True, file_okay=False)],
+    as_json: Json = False,
+) -> None:
+    """Re-check an evidence folder against its manifest, offline.
+
+    \b
+    Example: manual-payout verify outputs/INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
+    """
+    from manual_payout.errors import EvidenceError
+    from manual_payout.evidence.manifest import verify_folder
+    from manual_payout.plain_text import shown
+
+    checks = verify_folder(folder)
+    if as_json:
+        show_json(
+            [{"name": c.name, "status": c.status.value, "expected": c.expected, "found": c.found} for c in checks]
+        )
+    else:
+        for check in checks:
+            typer.echo(shown(f"{check.status.value:<5} {check.question} {check.found}"))
+    if failing := [check.name for check in checks if check.stops]:
+        raise EvidenceError(
+            f"{folder} is not as it was sealed: {', '.join(failing)}.", "Get the folder again from the ticket."
+        )
+
+
+def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> PayoutRecord:
+    wanted = {"incident_id": incident} | ({"ledger_payout_id": ledger_payout_id} if ledger_payout_id else {})
+    records = desk.store.payouts_of(**wanted)
+    if not records:
+        raise UsageError(f"Nothing was sent under {incident}; there is nothing to reconcile.", "Check the incident id.")
+    if len({record.ledger_payout_id for record in records}) > 1:
+        raise UsageError(f"{incident} has several payouts.", "Name one with --ledger-payout-id.")
+    return records[0]
+
+
+def _standing(desk: Desk, incident: str) -> Table:
+    from manual_payout.display import Table
+
+    records = desk.store.payouts_of(**({"incident_id": incident} if incident else {}))
+    begun = {record.request_id for record in records}
+    waiting = [found for found in desk.store.open_requests(incident or None) if found.request_id not in begun]
+    rows = (*(_begun(desk, record) for record in records), *(_waiting(desk, found) for found in waiting))
+    return Table(_caption(incident, len(records), len(waiting)), _COLUMNS, rows, frozenset({"amount"}))
+
+
+def _caption(incident: str, begun: int, waiting: int) -> str:
+    where = f" under {incident}" if incident else ""
+    if not begun and not waiting:
+        return f"No manual payout was requested or begun{where}."
+    return f"{begun} manual {'payout' if begun == 1 else 'payouts'} begun, {waiting} requested{where}."
+
+
+def _begun(desk: Desk, record: PayoutRecord) -> tuple[str, ...]:
+    return (
+        record.incident_id,
+        record.studio_name,
+        record.amount.grouped,
+        record.state.value,
+        (record.settlement_rung or "").replace("_", " "),
+        record.stripe_transfer_id or "",
+        f"{record.outcome_at or record.created_at:%Y-%m-%d %H:%M} UTC",
+        desk.registry.name_of(record.operator_id),
+    )
+
+
+def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
+    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id)})
+    return (
+        found.incident_id,
+        found.line.studio_name,
+        found.line.amount.grouped,
+        f"requested, {count} of 2 approved",
+        "",
+        "",
+        f"{found.filed_at:%Y-%m-%d %H:%M} UTC",
+        desk.registry.name_of(found.requested_by),
+    )

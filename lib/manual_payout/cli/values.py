@@ -1,0 +1,118 @@
+"""From flags, a parameter file and the environment to valid parameters, before anything is opened or started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manual_payout.errors import ParameterError
+
+if TYPE_CHECKING:
+    from manual_payout.desk import Desk
+    from manual_payout.models import Stage
+    from manual_payout.parameters import Parameters
+
+# Decided by the command itself, never taken over from a parameter file.
+_OWN = frozenset({"operator", "dry_run", "confirm"})
+
+
+def open_operators_desk() -> Desk:
+    """Wire the desk from the environment."""
+    from manual_payout.desk import open_desk
+    from manual_payout.settings import load_settings
+
+    return open_desk(load_settings())
+
+
+def flags_given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the parameters out of a command's local variables: those that were given."""
+    from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
+
+    names = set(STAGE_PARAMETERS + CLOSE_PARAMETERS) - _OWN
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Read the parameter file, if any, and let the flags win.
+
+    Raises:
+        ParameterError: A name is unknown, or YAML would read a value as something else than was typed.
+
+        UsageError: The file cannot be read.
+    """
+    from manual_payout.parameter_file import read_parameter_file
+    from manual_payout.parameters import refuse_unknown
+
+    values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
+    refuse_unknown(values)
+    return values
+
+
+def parameters_from(values: Mapping[str, Any], *, operator: str, dry_run: bool, confirm: str) -> Parameters:
+    """
+    Validate the stage parameters among *values*.
+
+    Raises:
+        ParameterError: One is missing or wrong.
+    """
+    from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, validate
+
+    fixed = {"operator": operator, "dry_run": dry_run, "confirm": confirm}
+    found = {"notes": ""} | {name: value for name, value in values.items() if name not in CLOSE_PARAMETERS} | fixed
+    for name in STAGE_PARAMETERS:
+        if name not in found:
+            raise ParameterError(
+                f"--{name.replace('_', '-')}", "nothing", "a value", "Give the flag, or a parameter file with --file."
+            )
+    return validate(found)
+
+
+def operator_from(flag: str, values: Mapping[str, Any], environment: str) -> str:
+    """
+    Say who operates: the flag, else the parameter file, else the environment.
+
+    Raises:
+        ParameterError: Nobody is named, or file and environment name two.
+    """
+    named = values.get("operator", "")
+    if flag:
+        return flag
+    if named and environment and named != environment:
+        raise ParameterError(
+            "operator",
+            named,
+            f"{environment!r}, which MANUAL_PAYOUT_OPERATOR says",
+            "Say which of them you are with --operator.",
+        )
+    return required("operator", str(named or environment))
+
+
+def required(name: str, value: str) -> str:
+    """
+    Return the person that *name* says.
+
+    Raises:
+        ParameterError: Nobody is named.
+    """
+    if not value:
+        raise ParameterError(
+            f"--{name}", "nothing", "a registered person", "Give the flag, or set MANUAL_PAYOUT_OPERATOR."
+        )
+    return value
+
+
+def stage_named(name: str) -> Stage:
+    """
+    Return the stage of that name, short or long.
+
+    Raises:
+        ParameterError: There is none.
+    """
+    from manual_payout.models import Stage
+
+    for stage in Stage:
+        if name in {stage.short, stage.value}:
+            return stage
+    raise ParameterError("stage", name, f"one of {', '.join(stage.short for stage in Stage)}")
