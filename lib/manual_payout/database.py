@@ -42,10 +42,14 @@ def connect(url: str, *, name: str) -> sa.Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # The ValueError of a port that is no number would show what stands around it.
         raise SettingsError(
             f"{name} is not a database URL.", f"Set {name} to sqlite:///… or postgresql://… ."
         ) from None
+    if "@" in (parsed.host or ""):
+        # Half of the password would be taken, and shown, as the host's name.
+        raise SettingsError(f"{name} has an @ in its user, password or host.", "Write an @ inside a password as %40.")
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.drivername.split("+")[0] in {"postgresql", "postgres"}:

@@ -34,7 +34,9 @@ from manual_payout.cli.values import (
 from manual_payout.errors import UsageError
 
 if TYPE_CHECKING:
+    from manual_payout.desk import Desk
     from manual_payout.models import Stage
+    from manual_payout.parameters import Parameters
 
 # These two stages go live only with a confirm code; the others move nothing and go live by being named.
 _BEFORE_THE_MONEY = frozenset({"verify", "execute"})
@@ -100,6 +102,7 @@ def run(
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     key = desk.gateway.identity
+    _check_decimals(desk, parameters)
     what = "live" if live else "dry run"
     typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
     stages = (only,) if only is not None else (LIVE_RUN if live else DRY_RUN)
@@ -123,6 +126,14 @@ def _refuse_contradictions(flags: dict[str, Any], only: Stage | None, *, dry_run
     stray = next((name for name in CLOSE_PARAMETERS if name in flags), None)
     if stray is not None and (only is None or only.short != "close"):
         raise UsageError(f"--{stray.replace('_', '-')} is for --stage close only.", "Give it when you close.")
+
+
+def _check_decimals(desk: Desk, parameters: Parameters) -> None:
+    """Read the amounts in the ledger's currency; a payout that the ledger does not know is the notebook's to refuse."""
+    due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
+    if due is not None:
+        parameters.amount_in(due.currency)
+        parameters.reserve_after_in(due.currency)
 
 
 def _again(file: Path | None, flags: dict[str, Any], who: str) -> str:
