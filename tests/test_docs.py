@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+
 from manual_payout.rehearsal import file_and_approve, stage_set
 from manual_payout.requesting import ticket_text
-from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -35,7 +36,9 @@ def test_incident_template_is_what_request_prints(tmp_path):
     assert printed.strip() == shown.strip()
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_command_is_in_the_readme_and_has_help_with_an_example(name, command):
     """Nobody has to read the source to find a command."""
 

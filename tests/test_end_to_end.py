@@ -15,7 +15,7 @@ import yaml
 from manual_payout.demo import automation, incident
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage
-from manual_payout.rehearsal import CLOSING, demo_parameters, file_and_approve, rehearse, stage_set
+from manual_payout.rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, rehearse, stage_set
 from manual_payout.runner import kernel_environment
 from manual_payout.schema import metadata
 from manual_payout.steps.closing import read_results
@@ -100,9 +100,11 @@ def test_no_key_is_in_anything_written(rehearsed):
 def test_papermill_alone_reaches_the_same_state(rehearsed, tmp_path):
     """Notebook by notebook with plain papermill and a parameter file: same decisions, same rows, same journal."""
     with stage_set(tmp_path) as (desk, stripe):
-        request = file_and_approve(desk)
+        request = file_and_approve(desk, pause_s=PAUSE_S)
+        desk.clock.wait(PAUSE_S)
         environment = kernel_environment(desk.settings)
         _papermill(environment, tmp_path, demo_parameters(), (Stage.VERIFY, Stage.EXECUTE))
+        desk.clock.wait(PAUSE_S)
         operator = desk.registry.find(incident.OPERATOR)
         live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
         stages = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)

@@ -27,6 +27,9 @@ from manual_payout.settings import Settings, load_settings
 
 APPROVERS = ("priya", "amara")
 
+# Between the steps of the demo's night, so that its timeline reads like one.
+PAUSE_S = 240.0
+
 CLOSING = {
     "root_cause": "The payout scheduler lost its database connection at 01:04 UTC and did not reconnect.",
     "follow_ups": "Reconnect on failure, Tomas Lindqvist, 2026-03-13; alert on a missed run, Noor Haddad, 2026-03-20",
@@ -142,12 +145,13 @@ def demo_parameters(*, dry_run: bool = True, confirm: str = "") -> Parameters:
     )
 
 
-def file_and_approve(desk: Desk) -> Request:
-    """File the demo's request and have both teams approve it."""
+def file_and_approve(desk: Desk, *, pause_s: float = 0.0) -> Request:
+    """File the demo's request and have both teams approve it, *pause_s* seconds after each other."""
     requester = desk.registry.get_allowed(incident.REQUESTER, "request", desk.now(), field="as")
     request, _ = file_request(desk, demo_parameters(), requester, replace=False)
     lifetime_s = desk.settings.policy.request.approval_lifetime_s
     for approver in APPROVERS:
+        desk.clock.wait(pause_s)
         approve(
             desk.store,
             desk.registry,
@@ -176,12 +180,14 @@ def rehearse(root: Path, *, say: Callable[[str], None], progress: Progress) -> R
     """
     with stage_set(root) as (desk, stripe):
         say(f"Local Stripe sandbox at {stripe.base_url}; database and evidence in {root}")
-        request = file_and_approve(desk)
+        request = file_and_approve(desk, pause_s=PAUSE_S)
+        desk.clock.wait(PAUSE_S)
         say(f"Request {request.request_id[:8]} filed by {incident.REQUESTER}, approved by {' and '.join(APPROVERS)}")
         stages = run_stages(desk, DRY_RUN, demo_parameters(), progress=progress)
         operator = desk.registry.get_allowed(incident.OPERATOR, "operate", desk.now(), field="operator")
         live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
         if not stages[-1].exit_code:
+            desk.clock.wait(PAUSE_S)
             say(f"Dry run read; running live with confirm code {live.confirm}")
             stages += run_stages(desk, LIVE_RUN, live, progress=progress)
         skipped = _automation_skips(desk, say)

@@ -12,7 +12,7 @@ from manual_payout.demo import incident
 from manual_payout.desk import Desk
 from manual_payout.intent import confirm_code
 from manual_payout.models import Request
-from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
+from manual_payout.rehearsal import PAUSE_S, demo_parameters, file_and_approve, stage_set
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
 
 
@@ -38,7 +38,9 @@ class Story:
         operator = self.desk.registry.find(incident.OPERATOR)
         code = confirm_code(self._request, self._request.line, operator.person_id)
         live = demo_parameters(dry_run=False, confirm=code)
-        results = run_stages(self.desk, DRY_RUN, demo_parameters()) + run_stages(self.desk, LIVE_RUN, live)
+        results = run_stages(self.desk, DRY_RUN, demo_parameters())
+        self.desk.clock.wait(PAUSE_S)
+        results += run_stages(self.desk, LIVE_RUN, live)
         assert [0] * len(results) == [result.exit_code for result in results], results
         self._paid = True
 
@@ -53,7 +55,9 @@ def told() -> Iterator[Story]:
         for name in ("MANUAL_PAYOUT_POLICY", "MANUAL_PAYOUT_APPROVERS"):
             os.environ.pop(name, None)
         try:
-            yield Story(desk, file_and_approve(desk))
+            request = file_and_approve(desk, pause_s=PAUSE_S)
+            desk.clock.wait(PAUSE_S)
+            yield Story(desk, request)
         finally:
             os.environ.clear()
             os.environ.update(before)

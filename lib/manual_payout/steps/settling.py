@@ -104,10 +104,11 @@ def _draw(points: list[tuple[datetime, str]], title: str) -> bytes:
     hours = [(at - start).total_seconds() / 3600 for at, _ in points]
     rows = list(range(len(points)))[::-1]
     axes.hlines(rows, 0, hours, color="#8c959f", linewidth=1)
-    axes.plot(hours, rows, "o", color="#1a7f37")
+    axes.plot(hours, rows, "o", color="#1a7f37", clip_on=False)
     axes.set_yticks(rows, [f"{what}  {at:%d %b %H:%M}" for at, what in points], fontsize=8)
     # Minutes and days on one axis: the beginning would vanish on a linear one.
     axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=0)
     axes.set_xlabel("hours since the request (UTC)", fontsize=8)
     axes.set_title(title, fontsize=10, loc="left")
     axes.tick_params(axis="x", labelsize=8)
