@@ -23,6 +23,10 @@ from manual_payout.clock import FixedClock
 from manual_payout.demo import incident
 from manual_payout.store import Store
 
+# The scenes of the money core; tests import its names too.
+sys.path.insert(0, str(Path(__file__).parent))
+pytest_plugins = ["desks"]
+
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 _numbers = itertools.count()
 
@@ -176,3 +180,9 @@ def _quiet_shell(tmp_path_factory):
     """The command line on one scene for all tests of a file that write nothing."""
     with _open_shell(tmp_path_factory.mktemp("quiet")) as shell:
         yield shell
+
+
+@pytest.fixture(scope="session", name="open_shell")
+def _session_open_shell():
+    """The way to a scene whose life its user decides."""
+    return _open_shell
