@@ -109,7 +109,9 @@ def _draw(points: list[tuple[datetime, str]], title: str) -> bytes:
     # Minutes and days on one axis: the beginning would vanish on a linear one.
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0)
-    axes.set_xlabel("hours since the request (UTC)", fontsize=8)
+    axes.set_xticks(*_ticks(max(hours)))
+    axes.minorticks_off()
+    axes.set_xlabel("since the request", fontsize=8)
     axes.set_title(title, fontsize=10, loc="left")
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -117,6 +119,23 @@ def _draw(points: list[tuple[datetime, str]], title: str) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def _ticks(hours_max: float) -> tuple[list[float], list[str]]:
+    """Choose the marks of an axis that holds minutes as well as days: positions in hours, and what they are called."""
+    marks = {
+        0: "0",
+        0.25: "15 min",
+        0.5: "30 min",
+        1: "1 h",
+        6: "6 h",
+        24: "1 day",
+        48: "2 days",
+        96: "4 days",
+        240: "10 days",
+    }
+    shown = {hours: name for hours, name in marks.items() if hours <= hours_max * 1.1}
+    return list(shown), list(shown.values())
 
 
 def _when(at: datetime | None) -> str:
