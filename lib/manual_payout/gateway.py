@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ from manual_payout.money import Money
 
 # A busy transfer group has one transfer; a hundred pages would be ten thousand, which is somebody else's group.
 _PAGES_MAX = 100
+
+# The code of a read that this key may not do, whatever finer code Stripe gives it.
+NOT_PERMITTED = "not_permitted"
+
+# Stripe's sentences are a line or two; a proxy's error page is not.
+_MESSAGE_LENGTH_MAX = 500
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 # A key is (sk|rk|rkcs)_(test|live)_…; publishable keys and others cannot pay. Stripe documentation, *API keys*.
 _KEY = re.compile(r"(?P<kind>sk|rk|rkcs)_(?P<mode>test|live)_\w+", re.ASCII)
@@ -147,13 +155,9 @@ class Gateway:
                 made = self._client.v1.transfers.create(
                     cast("Any", payload), {"idempotency_key": idempotency_key, "max_network_retries": 0}
                 )
+            return _accepted(made)
         except Exception as error:  # noqa: BLE001  # total by intention: whatever happened, the transfer may exist
             return judge(error)
-        headers = made.last_response.headers if made.last_response else {}
-        transfer = made.to_dict()
-        return Accepted(
-            transfer, _json_text(transfer), headers.get("Request-Id", ""), headers.get("Idempotent-Replayed") == "true"
-        )
 
     def transfers_in_group(self, transfer_group: str) -> list[dict[str, Any]]:
         """
@@ -200,15 +204,13 @@ class Gateway:
         except stripe.StripeError as error:
             raise read_error(error) from None
 
-    def payments_balance(self, account: str, payment_id: str) -> dict[str, Any]:
-        """Return the connected account's balance transaction of a destination payment; reads only."""
+    def payments_balance(self, account: str, payment_id: str) -> dict[str, Any] | None:
+        """Return the connected account's balance transaction of a destination payment, or None yet; reads only."""
         params = {"source": payment_id, "limit": 1}
         listed = self._read(
             lambda: self._client.v1.balance_transactions.list(cast("Any", params), {"stripe_account": account})
         )
-        if not listed["data"]:
-            raise StripeRefusedError(f"Stripe lists no balance transaction for {payment_id}.", "Look in the Dashboard.")
-        return cast("dict[str, Any]", listed["data"][0])
+        return cast("dict[str, Any]", listed["data"][0]) if listed["data"] else None
 
     def payouts_since(self, account: str, created_s: int) -> list[dict[str, Any]]:
         """Return the payouts of a connected account created since *created_s* (Unix time), oldest first; reads only."""
@@ -247,6 +249,15 @@ class Gateway:
         )
 
 
+def _accepted(made: stripe.Transfer) -> Accepted | Unknown:
+    headers = made.last_response.headers if made.last_response else {}
+    transfer, request_id = made.to_dict(), headers.get("Request-Id", "")
+    # A proxy can answer 200 with somebody else's JSON; only an object that says it is a transfer is one.
+    if transfer.get("object") != "transfer" or not str(transfer.get("id", "")).startswith("tr_"):
+        return Unknown("unexpected_answer", "the answer is no transfer", request_id)
+    return Accepted(transfer, _json_text(transfer), request_id, headers.get("Idempotent-Replayed") == "true")
+
+
 def judge(error: BaseException) -> Refused | Unknown:
     """
     Say what an error on *Create a transfer* means for the money. Total: what is not recognised is unknown.
@@ -258,8 +269,9 @@ def judge(error: BaseException) -> Refused | Unknown:
     if not isinstance(error, stripe.StripeError):
         return Unknown(type(error).__name__, f"the call ended with {type(error).__name__}", "")
     # `code` is filled in on only half of the SDK's exceptions; the error body has it.
-    code = str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or "")
-    message, request_id = mask_keys(str(error.user_message or "")) or type(error).__name__, error.request_id or ""
+    code = plain(str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or ""))
+    message = plain(mask_keys(str(error.user_message or ""))) or type(error).__name__
+    request_id = plain(error.request_id or "")
     if isinstance(error, stripe.IdempotencyError):
         return Unknown(code or "idempotency_error", message, request_id)
     if isinstance(error, stripe.RateLimitError):
@@ -273,11 +285,11 @@ def judge(error: BaseException) -> Refused | Unknown:
 
 def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError | SettingsError:
     """Put a failing read into one sentence: nothing moved, but nothing can be said either."""
-    message = mask_keys(str(error.user_message or type(error).__name__))
-    code = str(getattr(error.error, "code", None) or "")
+    message = plain(mask_keys(str(error.user_message or type(error).__name__))).rstrip(".")
+    code = plain(str(getattr(error.error, "code", None) or ""))
     if isinstance(error, stripe.AuthenticationError):
         return SettingsError(
-            f"Stripe does not accept the key: {message}", "Check out the current restricted key and export it again."
+            f"Stripe does not accept the key: {message}.", "Check out the current restricted key and export it again."
         )
     if isinstance(error, stripe.APIConnectionError):
         return StripeRefusedError(
@@ -285,11 +297,18 @@ def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError 
             "Check the network and status.stripe.com, then run the same command again.",
             code="unreachable",
         )
+    if isinstance(error, stripe.PermissionError):
+        return StripeRefusedError(
+            f"Stripe does not let this key read that: {message}.",
+            "Grant the key the permission that Stripe names, in the Dashboard under API keys.",
+            code=NOT_PERMITTED,
+            request_id=plain(error.request_id or ""),
+        )
     return StripeRefusedError(
-        f"Stripe refused a read: {message}",
-        "Correct what it names; a missing permission is granted in the Dashboard under API keys.",
+        f"Stripe refused a read: {message}.",
+        "Correct what it names, or wait a minute if it names nothing; then run the same command again.",
         code=code,
-        request_id=error.request_id or "",
+        request_id=plain(error.request_id or ""),
     )
 
 
@@ -324,8 +343,15 @@ def mask_keys(text: str) -> str:
     return _MASKED_KEY.sub(r"\1…", text)
 
 
+def plain(text: str) -> str:
+    """Make foreign text safe for one line anywhere: no control or format characters, no surrogates, not endless."""
+    shown = "".join(c if unicodedata.category(c) not in _INVISIBLE else " " for c in text)
+    return " ".join(shown.split())[:_MESSAGE_LENGTH_MAX]
+
+
 def _json_text(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    # With escapes: foreign text can hold lone surrogates, which no database takes.
+    return json.dumps(value, indent=2, sort_keys=True)
 
 
 class _notices_are_not_errors(warnings.catch_warnings):  # noqa: N801  # used as a verb

@@ -57,24 +57,29 @@ def build_payload(request: Request, line: Line, attempt_no: int) -> dict[str, An
 
 def is_own(transfer: dict[str, Any], line_id: str) -> bool:
     """Whether a transfer says that it was made for this line."""
-    return bool(transfer.get("metadata", {}).get("line_id") == line_id)
+    return bool(_metadata(transfer).get("line_id") == line_id)
 
 
 def difference(transfer: dict[str, Any], payload: dict[str, Any], mode: Mode) -> str:
     """
-    Compare a transfer that Stripe shows with what was meant.
+    Compare a transfer that Stripe shows with what was meant; what was reversed, even in part, is not what was meant.
 
     Returns:
         The first field that differs with both values, as text; empty when nothing does.
     """
     expected = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
-    expected |= {"livemode": mode is Mode.LIVE}
+    expected |= {"livemode": mode is Mode.LIVE, "amount_reversed": 0, "reversed": False}
     expected |= {f"metadata.{name}": value for name, value in payload["metadata"].items() if name != "attempt"}
     for name, value in expected.items():
-        found = transfer.get("metadata", {}).get(name[9:]) if name.startswith("metadata.") else transfer.get(name)
-        if found != value:
+        found = _metadata(transfer).get(name[9:]) if name.startswith("metadata.") else transfer.get(name)
+        # 1 equals True in Python; an amount that Stripe does not show as a number of its kind is not that amount.
+        if found != value or type(found) is not type(value):
             return f"{name}: sent {value!r}, Stripe shows {found!r}"
     return ""
+
+
+def _metadata(transfer: dict[str, Any]) -> dict[str, Any]:
+    return transfer.get("metadata") or {}
 
 
 def confirm_code(request: Request, line: Line, operator_id: str) -> str:

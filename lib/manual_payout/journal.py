@@ -34,7 +34,7 @@ def append(
     Returns:
         The event with its place and digest.
     """
-    _serialize(connection, stream)
+    hold(connection, stream)
     last = connection.execute(
         sa.select(events.c.seq, events.c.digest).where(events.c.stream == stream).order_by(events.c.seq.desc()).limit(1)
     ).first()
@@ -83,21 +83,46 @@ def check_chain(chain: Iterable[Event]) -> None:
     Raises:
         EvidenceError: Naming the first event that does not fit.
     """
-    previous = ""
+    previous, stream = "", None
     for number, event in enumerate(chain, start=1):
-        if event.seq != number or event.previous != previous or event.digest != digest_of(statement(event)):
-            raise EvidenceError(
-                f"The journal {event.stream} is broken at event {number} ({event.kind}).",
-                "Compare the database with the sealed folder and its head digest in the ticket; change nothing.",
-            )
+        stream = stream or event.stream
+        fits = (event.seq, event.previous, event.stream) == (number, previous, stream)
+        if not fits or not _has_its_digest(event):
+            raise _broken(event.stream, number, event.kind)
         previous = event.digest
 
 
-def _serialize(connection: sa.Connection, stream: str) -> None:
-    # SQLite writers already hold the only lock; on PostgreSQL two writers of one stream would compute the same place.
+def _has_its_digest(event: Event) -> bool:
+    try:
+        return event.digest == digest_of(statement(event))
+    except (TypeError, ValueError):
+        # What cannot be written canonically was never written by `append`.
+        return False
+
+
+def hold(connection: sa.Connection, stream: str) -> None:
+    """
+    Wait for the lock of *stream* and keep it until the transaction ends; holding it twice is holding it.
+
+    SQLite's writers already hold the only lock; on PostgreSQL two writers of one stream would compute the same place.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:stream, 0))"), {"stream": stream})
 
 
 def _event(row: sa.Row[Any]) -> Event:
-    return Event(row.stream, row.seq, row.kind, row.at, row.actor, json.loads(row.data), row.previous, row.digest)
+    try:
+        data = json.loads(row.data)
+        unchanged = isinstance(data, dict) and canonical_json(data) == row.data
+    except (ValueError, TypeError):
+        unchanged = False
+    if not unchanged:
+        raise _broken(row.stream, row.seq, row.kind)
+    return Event(row.stream, row.seq, row.kind, row.at, row.actor, data, row.previous, row.digest)
+
+
+def _broken(stream: str, number: int, kind: str) -> EvidenceError:
+    return EvidenceError(
+        f"The journal {stream} is broken at event {number} ({kind}).",
+        "Compare the database with the sealed folder and its head digest in the ticket; change nothing.",
+    )

@@ -18,7 +18,7 @@ from typing import Any
 
 from manual_payout.desk import Desk
 from manual_payout.errors import StripeRefusedError
-from manual_payout.gateway import Gateway
+from manual_payout.gateway import NOT_PERMITTED, Gateway
 from manual_payout.models import PayoutRecord
 
 # A payout that shows `paid` can still flip to `failed` for up to five business days (*Receive payouts*); a week holds
@@ -161,6 +161,8 @@ def _platform(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
 def _usable(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
     name = RungName.USABLE_BY_STUDIO
     entry = gateway.payments_balance(transfer["destination"], transfer["destination_payment"])
+    if entry is None:
+        return Rung(name, Reached.NOT_YET, None, "", "The studio's account shows no balance transaction of it yet.")
     if entry["status"] == "available":
         return Rung(name, Reached.YES, _instant(entry["available_on"]), entry["id"], "The studio's balance has it.")
     return Rung(
@@ -196,7 +198,8 @@ def _visible(name: RungName, read: Callable[[], Rung]) -> Rung:
     try:
         return read()
     except StripeRefusedError as error:
-        if error.code == "unreachable":
+        # Only a permission that is not granted makes a rung invisible. A busy or failing Stripe shows it a minute later.
+        if error.code != NOT_PERMITTED:
             raise
         grant = {
             RungName.SETTLED_ON_PLATFORM: "grant Balance transactions: Read",
