@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from manual_payout.canonical import digest_of
 from manual_payout.errors import ApprovalError, ParameterError
-from manual_payout.models import Approval, Mode, Request, Team
+from manual_payout.models import Approval, Mode, Request, Team, stream_of
 from manual_payout.people import Person, Registry
 from manual_payout.store import Store
 
@@ -30,6 +30,11 @@ class Approved:
     finance: Approval
     payments_ops_person: Person
     finance_person: Person
+
+    @property
+    def stand_until(self) -> datetime:
+        """When the first of the two expires."""
+        return min(self.payments_ops.expires_at, self.finance.expires_at)
 
     @property
     def approval_ids(self) -> tuple[str, str]:
@@ -83,6 +88,30 @@ def approve(
     approval = _build(request, person, team, now, lifetime_s, number=len(store.approvals_of(request.request_id)))
     store.record_approval(approval, request)
     return approval
+
+
+def given_approvals(store: Store, request: Request) -> list[Approval]:
+    """
+    Return the approvals of *request* that the journal tells of, oldest first.
+
+    Raises:
+        ApprovalError: One stands in the table that was never given: the journal has no event of it.
+
+        EvidenceError: The journal is broken.
+    """
+    told = [
+        (event.actor, event.data["statement"])
+        for event in store.events_of(stream_of(request.incident_id, request.lines[0].ledger_payout_id))
+        if event.kind == "approved"
+    ]
+    given = store.approvals_of(request.request_id)
+    for approval in given:
+        if (approval.approver_id, approval.statement()) not in told:
+            raise ApprovalError(
+                f"Approval {approval.approval_id} was altered, or was never given through `manual-payout approve`.",
+                "Stop, keep the database as it is and call Security.",
+            )
+    return given
 
 
 def check_approvals(
@@ -182,12 +211,13 @@ def _check_statement(request: Request, approval: Approval) -> None:
 
 
 def _newest_of(request: Request, approvals: list[Approval], team: Team, at: datetime) -> Approval:
-    of_team = [approval for approval in approvals if approval.team is team]
+    # What was approved later than the instant in question says nothing about it.
+    of_team = [approval for approval in approvals if approval.team is team and approval.approved_at <= at]
     name = "Payments Ops" if team is Team.PAYMENTS_OPS else "Finance"
     if not of_team:
         raise ApprovalError(f"No approval by {name}.", _ASK.format(team=name, incident=request.incident_id))
     newest = max(of_team, key=lambda approval: approval.approved_at)
-    if not newest.approved_at <= at < newest.expires_at:
+    if at >= newest.expires_at:
         raise ApprovalError(
             f"The approval by {name} expired at {newest.expires_at:%Y-%m-%d %H:%M} UTC.",
             _ASK.format(team=name, incident=request.incident_id),

@@ -57,6 +57,8 @@ class Facts:
         record: This line's payout record, or None while nothing was begun.
 
         earlier: Other live or finished payout records for the same ledger payout.
+
+        dead_claims: Lines whose claim on the ledger payout no longer stands for any money.
     """
 
     parameters: Parameters
@@ -71,6 +73,7 @@ class Facts:
     record: PayoutRecord | None
     earlier: tuple[PayoutRecord, ...]
     stripe: StripeFacts
+    dead_claims: tuple[str, ...] = ()
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
@@ -151,11 +154,7 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
 def ledger_payout_unpaid(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: automation failure identified; design rule 6, racing the automation."""
     due, line = facts.due, facts.request.line if facts.request else None
-    claims = (
-        {line.line_id} | {record.payout_id for record in facts.earlier if record.state is State.REFUSED}
-        if line
-        else set()
-    )
+    claims = {line.line_id, *facts.dead_claims} if line else set()
     fine = due is not None and (due.standing == "failed" or (due.standing == "claimed" and due.claimed_by in claims))
     found = _standing(due, line)
     return _check(
@@ -169,8 +168,12 @@ def amount_as_on_file(facts: Facts, _policy: Policy) -> Check:
     due = facts.due
     asked = _asked(lambda: facts.parameters.amount_in(due.currency).grouped) if due else facts.parameters.amount
     found = due.amount.grouped if due else "no ledger payout"
+    # What is sent is the request, which froze its currency when it was filed: if the ledger has changed currency since,
+    # the same digits are another amount.
+    filed = facts.request.line.amount.grouped if facts.request else asked
+    expected = asked if filed == asked else f"{asked}, filed as {filed}"
     return _check(
-        "amount_as_on_file", "Is the amount the one the ledger owes?", asked == found, asked, found,
+        "amount_as_on_file", "Is the amount the one the ledger owes?", expected == found, expected, found,
         "Correct the amount; a partial payout is not made by hand.",
     )  # fmt: skip
 
@@ -358,6 +361,8 @@ def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | 
 def _difference(facts: Facts) -> str:
     if facts.request is None:
         return "no request to compare with"
+    if facts.request.mode is not facts.mode:
+        return f"mode: filed {facts.request.mode.value!r}, now {facts.mode.value!r}"
     try:
         found = differs(facts.parameters, facts.request)
     except ManualPayoutError as error:

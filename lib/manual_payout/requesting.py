@@ -44,7 +44,7 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
 
         IntentConflictError: The same ledger payout has an open request with other content, and *replace* is not set.
 
-        ClaimError: Money of the open request is under way; it cannot be replaced.
+        ClaimError: Money for this ledger payout is under way or was moved, under this incident or another.
     """
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
     if due is None:
@@ -53,15 +53,14 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
         )
     earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     if earlier is not None and desk.now() < earlier.expires_at:
-        difference = differs(parameters, earlier)
+        difference = _difference(desk, parameters, earlier)
         if difference is None:
             return earlier, False
         if not replace:
             raise IntentConflictError(
                 *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
-    if earlier is not None:
-        _require_nothing_under_way(desk, earlier)
+    _require_nothing_under_way(desk, parameters.ledger_payout_id)
     request = _build(desk, parameters, due, requester, earlier)
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
@@ -94,11 +93,20 @@ def ticket_text(desk: Desk, request: Request) -> str:
     return _TICKET.get_template("ticket.md.j2").render(values | free)
 
 
-def _require_nothing_under_way(desk: Desk, earlier: Request) -> None:
-    live = desk.store.find_live_payout(earlier.line.ledger_payout_id, earlier.mode)
+def _difference(desk: Desk, parameters: Parameters, earlier: Request) -> tuple[str, str, str] | None:
+    world = {
+        "mode": (earlier.mode.value, desk.settings.mode.value),
+        "platform_account": (earlier.platform_account, desk.settings.policy.stripe.platform_account),
+    }
+    other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
+    return other or differs(parameters, earlier)
+
+
+def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:
+    live = desk.store.find_live_payout(ledger_payout_id, desk.settings.mode)
     if live is not None:
         raise ClaimError(
-            f"Ledger payout {live.ledger_payout_id} is {live.state} under {live.incident_id}.",
+            f"Ledger payout {ledger_payout_id} is {live.state} under {live.incident_id}, by {live.owner}.",
             "It cannot be requested again; run `manual-payout status`.",
         )
 

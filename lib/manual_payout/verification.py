@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from manual_payout import policy
-from manual_payout.approvals import check_approvals
+from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import is_own, transfer_group
@@ -28,14 +28,17 @@ class Verification:
         """Whether no check forbids the payout."""
         return not any(check.stops for check in self.checks)
 
-    def require_go(self) -> None:
+    def require_go(self, *, but: frozenset[str] = frozenset()) -> None:
         """
         Refuse unless every check allows it.
+
+        Args:
+            but: Names of checks that this caller exists to answer.
 
         Raises:
             PolicyRefusedError: Naming the first check that does not, and how many there are.
         """
-        failed = [check for check in self.checks if check.stops]
+        failed = [check for check in self.checks if check.stops and check.name not in but]
         if failed:
             first, more = failed[0], f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
             raise PolicyRefusedError(
@@ -75,6 +78,7 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         balance=desk.ledger.find_balance(due.studio_id, due.currency) if due else None,
         record=record,
         earlier=_earlier(desk, parameters, record),
+        dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
         stripe=_stripe(desk, parameters, request, due.currency if due else None),
     )
 
@@ -87,10 +91,10 @@ def _approvals(
     # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after
     # a refusal by Stripe, needs approvals that stand now.
     begun = record is not None and record.state is not State.REFUSED
-    at = record.created_at if begun and record else desk.now()
+    at = desk.store.began_at(record) if begun and record else desk.now()
     try:
-        stored = desk.store.approvals_of(request.request_id)
-        return None, str(check_approvals(request, stored, desk.registry, operator_id=operator_id, at=at))
+        given = given_approvals(desk.store, request)
+        return None, str(check_approvals(request, given, desk.registry, operator_id=operator_id, at=at))
     except ApprovalError as error:
         return error, ""
 

@@ -1,0 +1,109 @@
+"""Between rows and the nouns of `models`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from manual_payout.errors import EvidenceError
+from manual_payout.models import Approval, Line, Mode, PayoutRecord, Reason, Request, State, Team, stream_of
+from manual_payout.money import Money
+from manual_payout.schema import manual_payouts
+
+# Written from the approvals and read back for the audit only; a payout record names the people instead.
+_APPROVAL_COLUMNS = ("approval_payments_ops", "approval_finance")
+
+
+def row_values(row: sa.Row[Any]) -> dict[str, Any]:
+    """Return a row's values by column name."""
+    return row._asdict()
+
+
+def payout_stream(record: PayoutRecord) -> str:
+    """Name the journal of a payout record."""
+    return stream_of(record.incident_id, record.ledger_payout_id)
+
+
+def request_of(row: sa.Row[Any], lines: Iterable[sa.Row[Any]]) -> Request:
+    """
+    Read one request with its lines.
+
+    Raises:
+        ValueError, ParameterError: A value is none that was ever written.
+    """
+    return Request(
+        request_id=row.request_id,
+        incident_id=row.incident_id,
+        kind=row.kind,
+        mode=Mode(row.mode),
+        platform_account=row.platform_account,
+        requested_by=row.requested_by,
+        reason=Reason(row.reason),
+        notes=row.notes,
+        nonce=row.nonce,
+        filed_at=row.filed_at,
+        expires_at=row.expires_at,
+        lines=tuple(_line(line) for line in lines),
+    )
+
+
+def _line(row: sa.Row[Any]) -> Line:
+    return Line(
+        line_id=row.line_id,
+        line_no=row.line_no,
+        studio_id=row.studio_id,
+        studio_name=row.studio_name,
+        ledger_payout_id=row.ledger_payout_id,
+        amount=Money(row.amount_minor, row.currency),
+        reserve_after=Money(row.reserve_after_minor, row.currency),
+        destination_account=row.destination_account,
+    )
+
+
+def approval_of(row: sa.Row[Any]) -> Approval:
+    """
+    Read one approval.
+
+    Raises:
+        EvidenceError: It names a team or mode that no approval was ever given for.
+    """
+    values = row_values(row)
+    try:
+        return Approval(team=Team(values.pop("team")), mode=Mode(values.pop("mode")), **values)
+    except ValueError:
+        raise EvidenceError(
+            f"Approval {row.approval_id} was altered after it was given.",
+            "Stop, keep the database as it is and call Security.",
+        ) from None
+
+
+def payout_of(row: sa.Row[Any]) -> PayoutRecord:
+    """Read one payout record."""
+    values = row_values(row)
+    currency = values.pop("currency")
+    for name in _APPROVAL_COLUMNS:
+        del values[name]
+    return PayoutRecord(
+        amount=Money(values.pop("amount_minor"), currency),
+        reserve_after=Money(values.pop("reserve_after_minor"), currency),
+        mode=Mode(values.pop("mode")),
+        reason=Reason(values.pop("reason")),
+        state=State(values.pop("state")),
+        **values,
+    )
+
+
+def payout_values(record: PayoutRecord) -> dict[str, Any]:
+    """Return the columns of a payout record, those of its approvals excepted."""
+    flat = {
+        "amount_minor": record.amount.amount_minor,
+        "currency": record.amount.currency,
+        "reserve_after_minor": record.reserve_after.amount_minor,
+        "mode": record.mode.value,
+        "reason": record.reason.value,
+        "state": record.state.value,
+    }
+    names = [column.name for column in manual_payouts.c if column.name not in _APPROVAL_COLUMNS]
+    return {name: flat[name] if name in flat else getattr(record, name) for name in names}

@@ -1,0 +1,313 @@
+"""
+The record of one sending: intent, right to send, and outcome.
+
+Each of the four is one compare-and-set under the lock of the journal, judged by the clock as it is once that lock is
+held. The *fence* counts how often the right to send changed hands; whoever holds an old number can neither send nor say
+that nothing moved. What anybody may say, whatever they hold, is that Stripe shows a transfer: that is a fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from manual_payout import journal
+from manual_payout.errors import ApprovalError, ClaimError
+from manual_payout.models import PayoutRecord, State
+from manual_payout.schema import attempts, manual_payouts
+from manual_payout.store.payouts import PayoutRecords
+from manual_payout.store.rows import payout_stream, payout_values
+
+# While a row is in one of these, what happened to the money is still to be found out.
+OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
+
+_row = manual_payouts.c
+
+
+class Sendings(PayoutRecords):
+    """Who may send, and what came of it."""
+
+    def record_intent(
+        self, record: PayoutRecord, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime
+    ) -> PayoutRecord:
+        """
+        Commit the intent to send, before anything is sent: the row, its attempt and its event.
+
+        A row that Stripe refused takes a new attempt with a new key; the database decides between two senders.
+
+        Args:
+            approval_ids: Of Payments Ops and of Finance; each can stand under one row only.
+
+            lease_s: For how long nobody else may take over the sending.
+
+            not_after: Until when what was judged may be relied on: the facts, the approvals, the request.
+
+        Raises:
+            ClaimError: Somebody else's row for the same ledger payout is live, or was faster.
+
+            ApprovalError: The judgement is too old by now, or the request was withdrawn after it.
+        """
+        stream = payout_stream(record)
+        try:
+            with self._write() as connection:
+                now = self._hold(connection, stream)
+                self._require_current(connection, record, now, not_after)
+                record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
+                values = payout_values(record) | {
+                    "approval_payments_ops": approval_ids[0],
+                    "approval_finance": approval_ids[1],
+                }
+                self._begin(connection, record, values)
+                self._begin_attempt(connection, record, now)
+                data = _intent_data(record) | {"approval_ids": list(approval_ids)}
+                self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
+                return self._present(connection, record)
+        except IntegrityError:
+            raise self._lost_to(record) from None
+
+    def take_over(self, record: PayoutRecord, *, owner: str, operator_id: str, lease_s: float) -> PayoutRecord:
+        """
+        Take over an interrupted or unknown sending, once its lease is over.
+
+        Returns:
+            The record with the new owner, lease and fence.
+
+        Raises:
+            ClaimError: Somebody still holds it, took it a moment ago, or it has an outcome by now.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, payout_stream(record))
+            taken = connection.execute(
+                manual_payouts.update()
+                .where(_row.payout_id == record.payout_id)
+                .where(_row.fence == record.fence)
+                .where(_row.state == record.state.value)
+                .where(_row.state.in_(_values(OPEN_STATES)))
+                .where(_row.lease_until.is_(None) | (_row.lease_until <= now))
+                .values(
+                    owner=owner,
+                    operator_id=operator_id,
+                    lease_until=now + timedelta(seconds=lease_s),
+                    fence=record.fence + 1,
+                )
+            )
+            present = self._present(connection, record)
+            if taken.rowcount == 1:
+                data = {"from": record.owner, "to": owner, "fence": present.fence}
+                self._append(connection, now, payout_stream(record), "sending_taken_over", operator_id, data)
+                return present
+        until = f" until {present.lease_until:%H:%M:%S} UTC" if present.lease_until else ""
+        raise ClaimError(
+            f"The sending of {record.ledger_payout_id} is {present.state}, in the hands of {present.owner}{until}.",
+            "Wait until then and run the same command again; if it is your own interrupted run, it continues.",
+        )
+
+    def mark_sent(self, record: PayoutRecord, *, lease_s: float, window: timedelta) -> PayoutRecord:
+        """
+        Record that a request is about to leave, if the right to send is still ours: the fence before the call.
+
+        Args:
+            lease_s: The lease is renewed for this long.
+
+            window: For how long after its first use the key may be used again.
+
+        Raises:
+            ClaimError: The lease ran out, somebody took over, or the key left its window; nothing may be sent.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, payout_stream(record))
+            held = connection.execute(
+                manual_payouts.update()
+                .where(_row.payout_id == record.payout_id)
+                .where(_row.owner == record.owner)
+                .where(_row.fence == record.fence)
+                .where(_row.attempt_no == record.attempt_no)
+                .where(_row.lease_until > now)
+                .where(_row.state.in_(_values(OPEN_STATES)))
+                # Where Stripe's transfer is known, there is nothing left to send, whatever else is unclear about it.
+                .where(_row.stripe_transfer_id.is_(None))
+                .where(_row.first_sent_at.is_(None) | (_row.first_sent_at > now - window))
+                .values(
+                    sent=True,
+                    first_sent_at=sa.func.coalesce(_row.first_sent_at, sa.literal(now, _row.first_sent_at.type)),
+                    lease_until=now + timedelta(seconds=lease_s),
+                )
+            )
+            if held.rowcount == 1:
+                data = {
+                    "idempotency_key": record.idempotency_key,
+                    "attempt_no": record.attempt_no,
+                    "owner": record.owner,
+                    "fence": record.fence,
+                }
+                self._append(connection, now, payout_stream(record), "sending", record.operator_id, data)
+                return self._present(connection, record)
+        raise ClaimError(
+            f"The right to send {record.ledger_payout_id} was lost: this run paused too long or another took over.",
+            "Run `manual-payout status`, then the same command again.",
+        )
+
+    def record_outcome(
+        self,
+        record: PayoutRecord,
+        state: State,
+        reason: str,
+        *,
+        actor: str,
+        transfer: dict[str, Any] | None = None,
+        transfer_text: str | None = None,
+        code: str = "",
+        request_id: str = "",
+    ) -> PayoutRecord:
+        """
+        Commit what is known about the sending: the row, the attempt and the event together. It ends the lease.
+
+        Without a transfer, only whoever holds the right to send may say what happened. That a transfer exists may be
+        said by anybody, even of an attempt that was taken for refused.
+
+        Args:
+            transfer: Stripe's transfer, where one exists; required for ``paid``. One that is on record is never erased.
+
+            transfer_text: The same as JSON text, as it will be kept.
+
+            code: Stripe's error code, if it gave one.
+
+            request_id: Stripe's request id, if known.
+
+        Raises:
+            ClaimError: The record was settled or taken over by somebody else in the meantime.
+        """
+        values: dict[str, Any] = {"state": state.value, "outcome_reason": reason}
+        known = {"stripe_transfer_id": transfer["id"], "transfer": transfer_text} if transfer is not None else {}
+        with self._write() as connection:
+            now = self._hold(connection, payout_stream(record))
+            changed = connection.execute(
+                manual_payouts.update()
+                .where(_row.payout_id == record.payout_id)
+                .where(_row.attempt_no == record.attempt_no)
+                .where(_may_end(record, state, transfer))
+                .values(**values, **known, outcome_at=now, lease_until=now)
+            )
+            present = self._present(connection, record)
+            if changed.rowcount == 1:
+                self._end_attempt(connection, record, now, (state, code, reason, request_id))
+                data = {"state": state.value, "reason": reason, "code": code, "stripe_request_id": request_id}
+                if present.stripe_transfer_id is not None:
+                    data |= {"stripe_transfer_id": present.stripe_transfer_id}
+                self._append(connection, now, payout_stream(record), f"outcome_{state.value}", actor, data)
+                return present
+        if transfer is not None and present.stripe_transfer_id == transfer["id"] and present.state is state:
+            return present
+        raise ClaimError(
+            f"The payout {record.ledger_payout_id} was settled or taken over by another run in the meantime: "
+            f"it is {present.state}, by {present.owner}.",
+            "Run `manual-payout status` to see how.",
+        )
+
+    def _require_current(
+        self, connection: sa.Connection, record: PayoutRecord, now: datetime, not_after: datetime
+    ) -> None:
+        withdrawn = any(
+            event.kind == "request_withdrawn" and event.data["request_id"] == record.request_id
+            for event in journal.read(connection, payout_stream(record))
+        )
+        if withdrawn:
+            raise ApprovalError(f"Request {record.request_id} was withdrawn.", "Run the one that replaced it.")
+        if now >= not_after:
+            raise ApprovalError(
+                "This run paused for so long that what it verified and the approvals no longer count.",
+                "Run the same command again; it verifies afresh.",
+            )
+
+    def _begin(self, connection: sa.Connection, record: PayoutRecord, values: dict[str, Any]) -> None:
+        if record.attempt_no == 1:
+            connection.execute(manual_payouts.insert().values(values))
+            return
+        del values["created_at"]
+        taken = connection.execute(
+            manual_payouts.update()
+            .where(_row.payout_id == record.payout_id)
+            .where(_row.state == State.REFUSED.value)
+            .where(_row.attempt_no == record.attempt_no - 1)
+            .where(_row.fence == record.fence - 1)
+            .values(values)
+        )
+        if taken.rowcount != 1:
+            raise ClaimError(
+                f"Another run has begun attempt {record.attempt_no} of {record.ledger_payout_id}.",
+                "Run `manual-payout status` to see who.",
+            )
+
+    def _begin_attempt(self, connection: sa.Connection, record: PayoutRecord, now: datetime) -> None:
+        connection.execute(
+            attempts.insert().values(
+                idempotency_key=record.idempotency_key,
+                payout_id=record.payout_id,
+                attempt_no=record.attempt_no,
+                operator_id=record.operator_id,
+                payload=record.payload,
+                created_at=now,
+            )
+        )
+
+    def _end_attempt(
+        self, connection: sa.Connection, record: PayoutRecord, now: datetime, outcome: tuple[State, str, str, str]
+    ) -> None:
+        state, code, reason, request_id = outcome
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.idempotency_key == record.idempotency_key)
+            .values(
+                outcome=state.value,
+                outcome_code=code,
+                outcome_message=reason,
+                stripe_request_id=request_id,
+                outcome_at=now,
+            )
+        )
+
+    def _lost_to(self, record: PayoutRecord) -> ClaimError:
+        other = self.find_live_payout(record.ledger_payout_id, record.mode)
+        if other is None:
+            return ClaimError(
+                f"The database refuses a payout record for {record.ledger_payout_id}: its key or its approvals stand "
+                "under another one.",
+                "Run `manual-payout status`; have the request filed and approved again.",
+            )
+        return ClaimError(
+            f"Ledger payout {record.ledger_payout_id} already has a manual payout: {other.incident_id}, {other.state} "
+            f"since {other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
+            "Run `manual-payout status` and leave it to them.",
+        )
+
+
+def _may_end(record: PayoutRecord, state: State, transfer: dict[str, Any] | None) -> sa.ColumnElement[bool]:
+    is_open = _row.state.in_(_values(OPEN_STATES))
+    if transfer is not None:
+        # An attempt taken for refused whose transfer shows after all is corrected; one transfer never replaces another.
+        correctable = _row.state.in_(_values((*OPEN_STATES, State.REFUSED)))
+        return sa.and_(
+            correctable, sa.or_(_row.stripe_transfer_id.is_(None), _row.stripe_transfer_id == transfer["id"])
+        )
+    holds = sa.and_(is_open, _row.fence == record.fence)
+    return sa.and_(holds, _row.stripe_transfer_id.is_(None)) if state is State.REFUSED else holds
+
+
+def _values(states: tuple[State, ...]) -> list[str]:
+    return [state.value for state in states]
+
+
+def _intent_data(record: PayoutRecord) -> dict[str, Any]:
+    return {
+        "payout_id": record.payout_id,
+        "attempt_no": record.attempt_no,
+        "idempotency_key": record.idempotency_key,
+        "transfer_group": record.transfer_group,
+        "payload": record.payload,
+        "owner": record.owner,
+        "fence": record.fence,
+    }

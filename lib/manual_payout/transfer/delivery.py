@@ -1,0 +1,313 @@
+"""
+The recovery loop: look, fence, one HTTP attempt, outcome; until it is known what happened or it is known that it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from manual_payout.desk import Desk
+from manual_payout.errors import (
+    ClaimError,
+    DatabaseError,
+    EvidenceError,
+    ManualPayoutError,
+    PolicyRefusedError,
+    SettingsError,
+    StripeRefusedError,
+    UnknownOutcomeError,
+)
+from manual_payout.gateway import Accepted, Refused, Unknown
+from manual_payout.intent import difference, is_own
+from manual_payout.models import PayoutRecord, State, stream_of
+from manual_payout.people import Person
+
+# HTTP attempts with one key in one run. Three bridge a dropped connection; more would outlast the lease.
+TRIES_MAX = 3
+
+# Pauses between them, in seconds; Stripe recommends exponential back-off (*Rate limits*, *Advanced error handling*).
+PAUSES_S = (1.0, 4.0)
+
+# Stripe may forget a key once it is 24 hours old, and would then run the request anew (*Idempotent requests*). One hour
+# is kept for clocks that disagree and for a request on its way.
+KEY_WINDOW = timedelta(hours=23)
+
+# Refusals that a person can mend, with how. Everything else: read Stripe's sentence.
+_REMEDIES = {
+    "balance_insufficient": "Top up the platform balance, then run the same command again: a new attempt with a new key.",
+    "insufficient_capabilities_for_transfer": "The studio's account cannot receive transfers; have it fixed, then run again.",
+    "resource_missing": "The destination is not connected to this platform in this mode; compare it with the ledger.",
+    "transfers_not_allowed": "Stripe does not allow this transfer; contact Stripe with the request id.",
+    "more_permissions_required": "Grant the key the permission that Stripe names, then run the same command again.",
+    "rate_limit": "Wait a minute, then run the same command again.",
+    "lock_timeout": "Wait a minute, then run the same command again.",
+}
+
+
+@dataclass(slots=True)
+class _Sending:
+    """
+    One run's sending of one attempt.
+
+    Attributes:
+        in_doubt: Whether a request of this attempt may have taken effect without our knowing. Once an answer was lost, a
+            later refusal says nothing about the earlier request: it can have paid.
+    """
+
+    record: PayoutRecord
+    in_doubt: bool
+
+
+def deliver(desk: Desk, record: PayoutRecord) -> PayoutRecord:
+    """
+    Send the attempt of *record*, to which this run holds the right, until its outcome is known or known to be unknown.
+
+    Returns:
+        The record, paid.
+
+    Raises:
+        StripeRefusedError: Stripe said no, and no request of this attempt is in doubt.
+
+        ClaimError, PolicyRefusedError, DatabaseError, SettingsError: It ended before anything could have moved.
+
+        UnknownOutcomeError: A transfer may exist, whatever the reason.
+    """
+    sending = _Sending(record, in_doubt=record.sent)
+    try:
+        return _send_until_known(desk, sending)
+    except UnknownOutcomeError:
+        raise
+    except ManualPayoutError as error:
+        if not sending.in_doubt:
+            raise
+        raise UnknownOutcomeError(
+            f"A transfer for {record.ledger_payout_id} may have been made, and this run could not find out: {error.message}",
+            f"Run `manual-payout reconcile {record.incident_id}`; never send again before.",
+        ) from error
+
+
+def take_over(desk: Desk, record: PayoutRecord, operator: Person) -> PayoutRecord:
+    """
+    Wait for the end of another run's lease, then take over the sending, or find what has become of it meanwhile.
+
+    Returns:
+        The record in our hands if it is still open; otherwise as it is by now, which is the caller's to look at.
+
+    Raises:
+        ClaimError: Another run holds it still, or was faster.
+    """
+    # A run that died may have a request on its way for as long as one HTTP attempt lasts; its lease covers that.
+    remaining = (record.lease_until - desk.now()).total_seconds() if record.lease_until else 0.0
+    if remaining > 0:
+        desk.clock.wait(remaining)
+    fresh = desk.store.find_payout(record.payout_id)
+    if fresh is None or fresh.state is not record.state:
+        return fresh if fresh is not None else record
+    return desk.store.take_over(
+        fresh, owner=owner_name(operator), operator_id=operator.person_id, lease_s=lease_s(desk)
+    )
+
+
+def look_up(desk: Desk, record: PayoutRecord) -> dict[str, Any] | None:
+    """
+    Return this line's transfer as Stripe lists it under the ledger payout's group, reversed or not, or None.
+
+    Transfers that are not this line's end the sending: the money may have moved under another name.
+
+    Raises:
+        PolicyRefusedError: There are foreign ones, and this attempt has sent nothing; recorded as refused.
+
+        UnknownOutcomeError: There are foreign ones, or several of our own; recorded as needing a person.
+
+        StripeRefusedError, SettingsError, EvidenceError: Stripe cannot be asked.
+    """
+    own, foreign = listed(desk, record)
+    if not foreign and len(own) <= 1:
+        return own[0] if own else None
+    ids = ", ".join(transfer["id"] for transfer in foreign + own)
+    message = f"Stripe shows transfers for {record.ledger_payout_id} that are not this request's one: {ids}"
+    remedy = (
+        "Do not send: compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request."
+    )
+    if not record.sent and not own:
+        record_refused(desk, record, Refused("foreign_transfer", message, "", same_key=True))
+        raise PolicyRefusedError(f"{message}.", remedy)
+    desk.store.record_outcome(record, State.NEEDS_HUMAN, message, actor=record.operator_id, code="foreign_transfer")
+    raise UnknownOutcomeError(f"{message}.", remedy)
+
+
+def listed(desk: Desk, record: PayoutRecord) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    Ask Stripe for the transfers of the ledger payout's group: this line's own, and unreversed foreign ones. Reads only.
+
+    A transfer whose id is on record is this line's own, wherever Stripe has filed it.
+    """
+    transfers = desk.gateway.transfers_in_group(record.transfer_group)
+    known = record.stripe_transfer_id
+    if known is not None and known not in {transfer["id"] for transfer in transfers}:
+        transfers.append(desk.gateway.get_transfer(known))
+    own = [t for t in transfers if t["id"] == known or is_own(t, record.payout_id)]
+    foreign = [t for t in transfers if t not in own and not t["reversed"]]
+    return own, foreign
+
+
+def settle(
+    desk: Desk,
+    record: PayoutRecord,
+    transfer: dict[str, Any],
+    *,
+    text: str | None = None,
+    request_id: str = "",
+    doubt: str = "",
+) -> PayoutRecord:
+    """
+    Record the transfer that Stripe has: paid, or needing a person where it is not what was meant.
+
+    Args:
+        text: The transfer as JSON text for the evidence.
+
+        doubt: A reason beyond the transfer itself why a person has to look.
+
+    Raises:
+        UnknownOutcomeError: It is not what was meant, or the record could not be taken; the transfer is named.
+    """
+    differs = doubt or difference(transfer, json.loads(record.payload), record.mode)
+    try:
+        settled = desk.store.record_outcome(
+            record,
+            State.NEEDS_HUMAN if differs else State.PAID,
+            f"{transfer['id']}: {differs}" if differs else "Stripe accepted the transfer",
+            actor=record.operator_id,
+            transfer=transfer,
+            transfer_text=text or json.dumps(transfer, indent=2, sort_keys=True),
+            request_id=request_id,
+        )
+    except Exception as error:  # the money has moved: whatever went wrong here, its name must reach a person
+        why = error.message if isinstance(error, ManualPayoutError) else type(error).__name__
+        if isinstance(error, ClaimError):
+            _note_late_answer(desk, record, transfer)
+        raise UnknownOutcomeError(
+            f"Stripe has the transfer {transfer['id']}, but our database did not take the record: {why}",
+            f"Note {transfer['id']} in the ticket, mend the database, then run `manual-payout reconcile {record.incident_id}`.",
+        ) from error
+    if differs:
+        raise unknown_outcome(settled)
+    return settled
+
+
+def record_refused(desk: Desk, record: PayoutRecord, answer: Refused) -> PayoutRecord:
+    """Record that this attempt moved nothing, then give the ledger payout back."""
+    closed = desk.store.record_outcome(
+        record, State.REFUSED, answer.message, actor=record.operator_id, code=answer.code, request_id=answer.request_id
+    )
+    # After the outcome, never before: a claim that is still held only makes the automation wait.
+    desk.ledger.release(record.ledger_payout_id, record.payout_id)
+    return closed
+
+
+def unknown_outcome(record: PayoutRecord) -> UnknownOutcomeError:
+    """Say that the outcome of *record* is unknown and what leads on."""
+    return UnknownOutcomeError(
+        f"The outcome of attempt {record.attempt_no} for {record.ledger_payout_id} is unknown: {record.outcome_reason}.",
+        f"Run `manual-payout reconcile {record.incident_id}`; never send again before.",
+    )
+
+
+def window_closed(desk: Desk, record: PayoutRecord) -> bool:
+    """Whether Stripe may have forgotten the key of *record*, so that it must never be sent again."""
+    return record.first_sent_at is not None and desk.now() >= record.first_sent_at + KEY_WINDOW
+
+
+def lease_s(desk: Desk) -> float:
+    """Return how long a lease lasts: an HTTP attempt, the listing before it and the pause after it, doubled."""
+    return 2 * (2 * desk.settings.policy.stripe.timeout_s + max(PAUSES_S))
+
+
+def owner_name(operator: Person) -> str:
+    """Name this run, so that a second operator is told who holds the sending."""
+    return f"{operator.handle}@{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _send_until_known(desk: Desk, sending: _Sending) -> PayoutRecord:
+    payload = json.loads(sending.record.payload)
+    answer: Refused | Unknown = Unknown("interrupted", "an earlier run ended during the call", "")
+    for pause_s in (*PAUSES_S[: TRIES_MAX - 1], 0.0):
+        found = _look_up_or_end(desk, sending)
+        if found is not None:
+            return settle(desk, sending.record, found)
+        if window_closed(desk, sending.record):
+            break
+        sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
+        earlier, sending.in_doubt = sending.in_doubt, True
+        reply = desk.gateway.create_transfer(payload, idempotency_key=sending.record.idempotency_key)
+        if isinstance(reply, Accepted):
+            return settle(desk, sending.record, reply.transfer, text=reply.text, request_id=reply.request_id)
+        answer = reply
+        sending.in_doubt = earlier or isinstance(reply, Unknown)
+        if not sending.in_doubt and not _worth_repeating(reply):
+            break
+        if pause_s:
+            desk.clock.wait(pause_s)
+    if isinstance(answer, Refused) and not sending.in_doubt:
+        record_refused(desk, sending.record, answer)
+        raise _refused(sending.record, answer)
+    return _give_up(desk, sending, answer)
+
+
+def _give_up(desk: Desk, sending: _Sending, answer: Refused | Unknown) -> PayoutRecord:
+    found = _look_up_or_end(desk, sending)
+    if found is not None:
+        return settle(desk, sending.record, found)
+    late = window_closed(desk, sending.record)
+    record = desk.store.record_outcome(
+        sending.record,
+        State.NEEDS_HUMAN if late else State.UNKNOWN,
+        f"{answer.message.rstrip('.')} ({answer.code})",
+        actor=sending.record.operator_id,
+        code=answer.code,
+        request_id=answer.request_id,
+    )
+    raise unknown_outcome(record)
+
+
+def _look_up_or_end(desk: Desk, sending: _Sending) -> dict[str, Any] | None:
+    try:
+        return look_up(desk, sending.record)
+    except DatabaseError:
+        raise
+    except (StripeRefusedError, SettingsError, EvidenceError) as error:
+        if not sending.in_doubt:
+            record_refused(desk, sending.record, Refused("unreachable", error.message, "", same_key=True))
+            raise
+        reason = f"the answer was lost and Stripe cannot be asked ({error.message.rstrip('.')})"
+        record = desk.store.record_outcome(
+            sending.record, State.UNKNOWN, reason, actor=sending.record.operator_id, code="unreachable"
+        )
+        raise unknown_outcome(record) from error
+
+
+def _note_late_answer(desk: Desk, record: PayoutRecord, transfer: dict[str, Any]) -> None:
+    data = {"stripe_transfer_id": transfer["id"], "idempotency_key": record.idempotency_key, "owner": record.owner}
+    desk.store.record_event(
+        stream_of(record.incident_id, record.ledger_payout_id), "late_answer", record.operator_id, data
+    )
+
+
+def _refused(record: PayoutRecord, answer: Refused) -> StripeRefusedError:
+    return StripeRefusedError(
+        f"Stripe refused attempt {record.attempt_no}: {answer.message.rstrip('.')} ({answer.code}).",
+        _REMEDIES.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key."),
+        code=answer.code,
+        request_id=answer.request_id,
+    )
+
+
+def _worth_repeating(answer: Refused | Unknown) -> bool:
+    # These come before Stripe runs anything under the key, and pass by themselves (*Rate limits*).
+    return answer.code in {"rate_limit", "lock_timeout"}

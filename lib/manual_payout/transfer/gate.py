@@ -1,0 +1,128 @@
+"""The gate: what must hold at the moment of sending, whatever cells ran before (design, rule 1)."""
+
+from __future__ import annotations
+
+from manual_payout.approvals import Approved, check_approvals, given_approvals
+from manual_payout.desk import Desk
+from manual_payout.errors import ApprovalError, ParameterError, PolicyRefusedError
+from manual_payout.intent import confirm_code
+from manual_payout.models import Mode, Request, stream_of
+from manual_payout.parameters import Parameters
+from manual_payout.people import Person
+
+
+def find_request(desk: Desk, parameters: Parameters) -> Request:
+    """
+    Return the stored request that these parameters select.
+
+    Raises:
+        PolicyRefusedError: There is none.
+
+        EvidenceError: It was altered after it was filed.
+    """
+    request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
+    if request is None:
+        raise PolicyRefusedError(
+            f"{parameters.incident_id} has no request for ledger payout {parameters.ledger_payout_id}.",
+            "File it with `manual-payout request`, and have both teams approve it.",
+        )
+    return request
+
+
+def admit(desk: Desk, parameters: Parameters, request: Request, operator: Person) -> Approved:
+    """
+    Check the people, the code and the papers.
+
+    Raises:
+        RefusedError: Something does not hold.
+
+        ParameterError: The confirm code is not the one that this operator's dry run printed.
+    """
+    now = desk.now()
+    if parameters.dry_run:
+        raise PolicyRefusedError("This is a dry run; a dry run sends nothing.", "Run live with the confirm code.")
+    # Looked up again: whoever calls may have made this person up, or hold one whose time is over.
+    desk.registry.get_allowed(operator.person_id, "operate", now, field="operator")
+    _require_same_world(desk, request)
+    if now >= request.expires_at or desk.store.is_withdrawn(request):
+        raise ApprovalError(
+            f"Request {request.request_id} is expired or withdrawn.", "File it again and have it approved."
+        )
+    if parameters.confirm != confirm_code(request, request.line, operator.person_id):
+        raise ParameterError(
+            "confirm", parameters.confirm or "nothing", "the code that this operator's dry run of this request printed",
+            "Run the dry run, read the payload, and give the code it prints.",
+        )  # fmt: skip
+    if not _saw_dry_run(desk, request, operator):
+        raise PolicyRefusedError(f"{operator.name} has not made a dry run of this request.", "Run the dry run first.")
+    return check_standing(desk, request, operator)
+
+
+def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
+    """
+    Return the two approvals that allow this operator to send *request* now.
+
+    Raises:
+        ApprovalError: They do not stand.
+    """
+    given = given_approvals(desk.store, request)
+    return check_approvals(request, given, desk.registry, operator_id=operator.person_id, at=desk.now())
+
+
+def claim(desk: Desk, request: Request) -> None:
+    """
+    Take the ledger payout away from the automation, or refuse (design, rule 6).
+
+    Raises:
+        ClaimError: The automation has paid it, or another request holds it.
+    """
+    line = request.line
+    dead = [one for one in desk.store.dead_claims(line.ledger_payout_id) if one != line.line_id]
+    desk.ledger.claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
+
+
+def require_same_account(desk: Desk, request: Request) -> None:
+    """
+    Check that this desk's key looks into the account that *request* was approved for.
+
+    Another account shows no transfer either, and would prove nothing.
+
+    Raises:
+        ApprovalError: Mode or account differ, or the account cannot be seen where it must be.
+
+        StripeRefusedError, SettingsError: Stripe cannot be asked.
+    """
+    _require_same_world(desk, request)
+    found, rules = desk.gateway.account_id(), desk.settings.policy.stripe
+    if found is None and rules.account_check == "if_visible":
+        return
+    if found != request.platform_account or desk.gateway.livemode() != (request.mode is Mode.LIVE):
+        raise ApprovalError(
+            f"The key belongs to {found or 'an account that it does not show'}; the request was approved for "
+            f"{request.platform_account}.",
+            "Use the key of the approved account; another account's listing proves nothing.",
+        )
+
+
+def _require_same_world(desk: Desk, request: Request) -> None:
+    settings = desk.settings
+    if request.mode is not settings.mode:
+        raise ApprovalError(
+            f"The request is for {request.mode} mode, this run is in {settings.mode} mode.",
+            "Use the settings of that mode.",
+        )
+    if request.platform_account != settings.policy.stripe.platform_account:
+        raise ApprovalError(
+            f"The request is for account {request.platform_account}, the policy file names "
+            f"{settings.policy.stripe.platform_account or 'none'}.",
+            "Use the policy file of that account, or file a new request.",
+        )
+
+
+def _saw_dry_run(desk: Desk, request: Request, operator: Person) -> bool:
+    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+    wanted = (request.request_id, operator.person_id)
+    return (
+        desk.store.find_event(stream, "dry_run", lambda data: (data["request_id"], data["operator_id"]) == wanted)
+        is not None
+    )

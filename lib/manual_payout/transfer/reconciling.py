@@ -1,0 +1,244 @@
+"""Reconcile: what our row says against what Stripe shows, and the only ways out of an unknown outcome (design, rule 3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from manual_payout.desk import Desk
+from manual_payout.errors import (
+    ClaimError,
+    PolicyRefusedError,
+    RefusedError,
+    UnknownOutcomeError,
+)
+from manual_payout.gateway import Refused
+from manual_payout.intent import difference
+from manual_payout.models import PayoutRecord, Request, State, stream_of
+from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check_text
+from manual_payout.people import Person
+from manual_payout.store.sending import OPEN_STATES
+from manual_payout.transfer.delivery import (
+    KEY_WINDOW,
+    deliver,
+    listed,
+    look_up,
+    record_refused,
+    settle,
+    take_over,
+    window_closed,
+)
+from manual_payout.transfer.gate import check_standing, claim, require_same_account
+from manual_payout.verification import verify
+
+# The question that reconcile exists to answer does not forbid reconcile.
+_ANSWERED_HERE = frozenset({"outcome_known"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """
+    What reconcile found.
+
+    Attributes:
+        believed: What our row said before.
+
+        stripe_says: What Stripe shows.
+
+        difference: What does not agree; empty when all does.
+
+        action: What was done about it.
+
+        record: The row afterwards.
+    """
+
+    believed: str
+    stripe_says: str
+    difference: str
+    action: str
+    record: PayoutRecord
+
+
+def reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconciliation:
+    """
+    Settle an interrupted or unknown sending by asking Stripe (design, rule 3).
+
+    Stripe's listing comes first. Only where it shows nothing, the key is inside its safe window, the approvals stand and
+    every fact still allows it, the same key is sent again: Stripe then repeats its answer, or makes the transfer that
+    was approved.
+
+    Raises:
+        UnknownOutcomeError: It stays unknown; a person has to decide, or Stripe cannot be asked.
+
+        ClaimError: A run is still sending.
+    """
+    try:
+        return _reconcile(desk, record, operator)
+    except ClaimError:
+        raise
+    except RefusedError as error:
+        if record.state not in OPEN_STATES or not record.sent:
+            raise
+        raise UnknownOutcomeError(
+            f"The outcome for {record.ledger_payout_id} stays unknown: {error.message}", error.remedy
+        ) from error
+
+
+def decide_not_moved(desk: Desk, record: PayoutRecord, operator: Person, because: str) -> Reconciliation:
+    """
+    Record a person's decision that an unknown sending moved nothing.
+
+    Args:
+        because: What the person looked at; it is recorded with the name.
+
+    Raises:
+        ParameterError: No reason is given.
+
+        PolicyRefusedError: There is nothing to decide, Stripe made a transfer, or the key may still be in flight or
+            replayed.
+
+        UnknownOutcomeError: Stripe shows a transfer that is not what was meant.
+    """
+    believed = _believed(record)
+    because = check_text("because", because, NOTES_LENGTH_MAX)
+    require_same_account(desk, desk.store.get_request(record.request_id))
+    _require_decidable(desk, record)
+    record = take_over(desk, record, operator)
+    _require_decidable(desk, record)
+    if found := look_up(desk, record):
+        return Reconciliation(
+            believed, _told(found), "the transfer exists", "recorded as paid", settle(desk, record, found)
+        )
+    reason = f"decided by {operator.name}: {because}"
+    closed = record_refused(desk, record, Refused("decided_not_moved", reason, "", same_key=False))
+    return Reconciliation(believed, _nothing(record), "", reason, closed)
+
+
+def _reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconciliation:
+    believed = _believed(record)
+    request = desk.store.get_request(record.request_id)
+    require_same_account(desk, request)
+    if record.state in OPEN_STATES:
+        record = take_over(desk, record, operator)
+    if record.state not in OPEN_STATES:
+        return _compare(desk, record, request, believed)
+    found = look_up(desk, record)
+    if found is not None:
+        settled = settle(desk, record, found)
+        return Reconciliation(believed, _told(found), "the transfer was not on record", "recorded as paid", settled)
+    if not record.sent:
+        never = Refused("never_sent", "the run ended before anything was sent", "", same_key=False)
+        done = "recorded as not sent; the same request may be run again"
+        return Reconciliation(believed, _nothing(record), "", done, record_refused(desk, record, never))
+    _require_sendable(desk, record, request, operator)
+    paid = deliver(desk, record)
+    return Reconciliation(believed, _nothing(record), "nothing had arrived", "sent again under the same key", paid)
+
+
+def _compare(desk: Desk, record: PayoutRecord, request: Request, believed: str) -> Reconciliation:
+    own, foreign = listed(desk, record)
+    if foreign or len(own) > 1:
+        ids = ", ".join(transfer["id"] for transfer in own + foreign)
+        raise UnknownOutcomeError(
+            f"Stripe shows more for {record.ledger_payout_id} than the one transfer that our row can be: {ids}.",
+            "Compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request.",
+        )
+    if not own:
+        differs = "" if record.state is State.REFUSED else f"our row says {record.state}, Stripe shows no transfer"
+        return Reconciliation(believed, _nothing(record), differs, "nothing", record)
+    if record.state is State.REFUSED:
+        return _correct(desk, record, request, own[0], believed)
+    return Reconciliation(
+        believed, _told(own[0]), difference(own[0], json.loads(record.payload), record.mode), "nothing", record
+    )
+
+
+def _correct(
+    desk: Desk, record: PayoutRecord, request: Request, transfer: dict[str, Any], believed: str
+) -> Reconciliation:
+    """Record a transfer that shows although the attempt was taken for refused; the automation must not pay it again."""
+    doubt = ""
+    try:
+        claim(desk, request)
+    except ClaimError as error:
+        doubt = f"the attempt was taken for refused, and the ledger payout cannot be claimed again: {error.message}"
+    settled = settle(desk, record, transfer, doubt=doubt)
+    return Reconciliation(believed, _told(transfer), "our row said refused", "recorded as paid", settled)
+
+
+def _require_sendable(desk: Desk, record: PayoutRecord, request: Request, operator: Person) -> None:
+    """Refuse to send the same key again unless everything that allowed it still does; a person is asked instead."""
+    try:
+        if window_closed(desk, record):
+            raise PolicyRefusedError("its key has left the window in which Stripe surely remembers it", "")
+        approved = check_standing(desk, request, operator)
+        verify(desk, _as_filed(request, operator), operator.person_id).require_go(but=_ANSWERED_HERE)
+        claim(desk, request)
+    except RefusedError as error:
+        reason = error.message.rstrip(".")
+        desk.store.record_outcome(record, State.NEEDS_HUMAN, reason, actor=operator.person_id)
+        raise UnknownOutcomeError(
+            f"Stripe shows no transfer for {record.ledger_payout_id}, and the same key cannot be sent again: {reason}.",
+            _what_next(desk, record, error),
+        ) from error
+    data = {"idempotency_key": record.idempotency_key, "approval_ids": list(approved.approval_ids)}
+    stream = stream_of(record.incident_id, record.ledger_payout_id)
+    desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
+
+
+def _what_next(desk: Desk, record: PayoutRecord, error: RefusedError) -> str:
+    decide = f"manual-payout reconcile {record.incident_id} --decide not-moved --because '…'"  # the words of the command line
+    if window_closed(desk, record) or record.first_sent_at is None:
+        return f"Look it up in the Dashboard, then record the decision: {decide}."
+    until = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC"
+    return f"{error.remedy} Then reconcile again; or after {until}, having looked in the Dashboard, decide: {decide}."
+
+
+def _require_decidable(desk: Desk, record: PayoutRecord) -> None:
+    if record.state is not State.NEEDS_HUMAN:
+        raise PolicyRefusedError(
+            f"The payout is {record.state}, not needs_human; there is nothing to decide.",
+            "Run reconcile without a decision first.",
+        )
+    if record.stripe_transfer_id is not None:
+        raise PolicyRefusedError(
+            f"Stripe made the transfer {record.stripe_transfer_id}; that cannot be decided away.",
+            "Compare it with the request in the Dashboard; a mistaken transfer is reversed by its own request.",
+        )
+    if not window_closed(desk, record):
+        opens = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M}" if record.first_sent_at else "the key was sent"
+        raise PolicyRefusedError(
+            "The key is still inside its window: Stripe may yet show the transfer.", f"Decide after {opens} UTC."
+        )
+
+
+def _as_filed(request: Request, operator: Person) -> Parameters:
+    line = request.line
+    return Parameters(
+        incident_id=request.incident_id,
+        studio_id=line.studio_id,
+        studio_name=line.studio_name,
+        ledger_payout_id=line.ledger_payout_id,
+        amount=line.amount.text,
+        reserve_after=line.reserve_after.text,
+        reason=request.reason,
+        destination_account=line.destination_account,
+        notes=request.notes,
+        operator=operator.handle,
+        dry_run=False,
+        confirm="",
+    )
+
+
+def _believed(record: PayoutRecord) -> str:
+    return f"{record.state}: attempt {record.attempt_no}, key {record.idempotency_key}"
+
+
+def _nothing(record: PayoutRecord) -> str:
+    return f"no transfer in group {record.transfer_group}"
+
+
+def _told(transfer: dict[str, Any]) -> str:
+    back = f", {transfer['amount_reversed']} of it reversed" if transfer.get("amount_reversed") else ""
+    return f"{transfer['id']}: {transfer['amount']} {transfer['currency']} (minor units) to {transfer['destination']}{back}"

@@ -1,0 +1,224 @@
+"""Scenes for the tests of the money core: the demo incident on the real local Stripe and a real database."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from manual_payout import database, rehearsal, sandbox, transfer
+from manual_payout.approvals import approve
+from manual_payout.demo import incident
+from manual_payout.desk import open_desk
+from manual_payout.intent import confirm_code
+from manual_payout.models import stream_of
+from manual_payout.requesting import file_request
+from manual_payout.schema import APPEND_ONLY
+
+_numbers = itertools.count()
+STREAM = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
+LAST4 = incident.DESTINATION_ACCOUNT[-4:]
+
+
+class Scene:
+    """
+    The demo incident: two people have approved, the operator has made a dry run; nothing was sent.
+
+    Attributes:
+        stripe: The sandbox.
+
+        settings: Of every desk at this scene.
+
+        desk: The operator's; `new_desk` opens another, as another machine would.
+    """
+
+    def __init__(self, root: Path, url: str, stripe: sandbox.Sandbox) -> None:
+        self.stripe = stripe
+        self.url = url
+        self.settings = rehearsal.demo_settings(root, stripe.base_url, url)
+        self._desks = []
+        self.desk = self.new_desk()
+        self.operator = self.desk.registry.find(incident.OPERATOR)
+        self.engine = database.connect(url, name="DATABASE_URL")
+        self.request = None
+
+    def new_desk(self, **policy):
+        """Open another desk; *policy* replaces entries of the policy's section ``stripe``."""
+        settings = self.settings_with(stripe=policy)
+        desk = open_desk(settings.model_copy(update={"approvers_file": self.settings.approvers_path()}))
+        self._desks.append(desk)
+        return desk
+
+    def close(self):
+        """Close every connection to the database."""
+        self.engine.dispose()
+        for desk in self._desks:
+            desk.store._engine.dispose()
+            desk.ledger._engine.dispose()
+
+    def settings_with(self, **sections):
+        policy = self.settings.policy
+        changed = {name: getattr(policy, name).model_copy(update=values) for name, values in sections.items()}
+        return self.settings.model_copy(update={"policy": policy.model_copy(update=changed)})
+
+    def file(self, *, replace=False, requester=incident.REQUESTER, **changes):
+        """File a request with the demo's values, some of them changed."""
+        person = self.desk.registry.find(requester)
+        return file_request(self.desk, self.typed(**changes), person, replace=replace)[0]
+
+    def approve(self, approver, request=None, *, lifetime_s=None):
+        """Have somebody approve, having typed what the request says."""
+        request = request or self.request
+        return approve(
+            self.desk.store, self.desk.registry, request, approver=approver, amount=request.line.amount.text,
+            destination_last4=request.line.destination_account[-4:],
+            lifetime_s=lifetime_s or self.settings.policy.request.approval_lifetime_s,
+        )  # fmt: skip
+
+    def dry_run(self, request=None, operator=None):
+        """Leave the trace of a dry run, as the notebook does."""
+        request, operator = request or self.request, operator or self.operator
+        data = {"request_id": request.request_id, "operator_id": operator.person_id}
+        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+        self.desk.store.record_event(stream, "dry_run", operator.person_id, data)
+
+    def prepare(self):
+        """Request, two approvals, dry run."""
+        self.request = self.file()
+        for approver in rehearsal.APPROVERS:
+            self.approve(approver)
+        self.dry_run()
+        return self
+
+    def typed(self, **changes):
+        """The demo's parameters, some of them changed."""
+        return replace(rehearsal.demo_parameters(), **changes)
+
+    def live(self, operator=None, request=None, **changes):
+        """The parameters of the live run."""
+        request, operator = request or self.request, operator or self.operator
+        code = confirm_code(request, request.line, operator.person_id)
+        given = {"incident_id": request.incident_id, "dry_run": False, "confirm": code, "operator": operator.handle}
+        return self.typed(**(given | changes))
+
+    def send(self, desk=None, operator=None, **changes):
+        """Send as the operator does."""
+        operator = operator or self.operator
+        return transfer.send(desk or self.desk, self.live(operator, **changes), operator)
+
+    def reconcile(self, desk=None, operator=None):
+        """Reconcile the record on file."""
+        return transfer.reconcile(desk or self.desk, self.record, operator or self.operator)
+
+    def decide(self, because="the Dashboard shows no transfer"):
+        """Record a person's decision."""
+        return transfer.decide_not_moved(self.desk, self.record, self.operator, because)
+
+    @property
+    def record(self):
+        """The payout record on file, or None."""
+        return self.desk.store.find_payout(self.request.line.line_id)
+
+    @property
+    def due(self):
+        """The ledger's payout."""
+        return self.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID)
+
+    @property
+    def posts(self):
+        """Every POST that reached Stripe."""
+        return [request for request in self.stripe.requests if request.method == "POST"]
+
+    @property
+    def transfers(self):
+        """The transfers in Stripe's own books."""
+        return self.stripe.books.transfers
+
+    def events(self, kind):
+        """The events of one kind, in order."""
+        return [event for event in self.desk.store.events_of(STREAM) if event.kind == kind]
+
+    def attempts(self):
+        """(key, outcome) of every attempt on record."""
+        return self.rows("SELECT idempotency_key, outcome FROM attempts ORDER BY attempt_no")
+
+    def rows(self, query):
+        """Read from another connection."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(query))]
+
+    def tamper(self, statement, **values):
+        """Do what a database administrator could: take the triggers away and write."""
+        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+            for table in APPEND_ONLY:
+                if connection.dialect.name == "sqlite":
+                    for verb in ("update", "delete"):
+                        connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {table}_no_{verb}"))
+                else:
+                    connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {table}_append_only ON {table}"))
+            connection.execute(sa.text(statement), values)
+
+    def pass_time(self, **span):
+        """Let time pass on the clock that judges."""
+        self.stripe.advance(timedelta(**span).total_seconds())
+
+
+@pytest.fixture(scope="session", name="demo_file")
+def _demo_file(tmp_path_factory):
+    """A SQLite file with our tables and the demo's ledger, to be copied."""
+    root = tmp_path_factory.mktemp("demo")
+    rehearsal.set_up_database(root)
+    return root / "demo.sqlite"
+
+
+@pytest.fixture(scope="session", name="demo_template")
+def _demo_template(postgresql_server, tmp_path_factory):
+    """The name of a PostgreSQL database with the same, to be copied."""
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE demo_template")
+    url = postgresql_server.replace("/postgres?", "/demo_template?")
+    rehearsal.set_up_database(tmp_path_factory.mktemp("demo-pg"), url)
+    return "demo_template"
+
+
+@pytest.fixture(scope="session", name="shared_stripe")
+def _shared_stripe():
+    """One sandbox for all scenes of this process; each scene begins with its reset."""
+    accounts, available = rehearsal.sandbox_books()
+    with sandbox.running(start=incident.NOW, accounts=accounts, available=available) as stripe:
+        yield stripe
+
+
+def _scene(root, url, stripe):
+    stripe.reset()
+    scene = Scene(root, url, stripe)
+    yield scene.prepare()
+    scene.close()
+
+
+@pytest.fixture(name="scene")
+def _sqlite_scene(tmp_path, demo_file, shared_stripe):
+    """The scene on SQLite."""
+    shutil.copy(demo_file, tmp_path / "state.sqlite")
+    yield from _scene(tmp_path, f"sqlite:///{tmp_path / 'state.sqlite'}", shared_stripe)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], name="any_scene")
+def _any_scene(request, tmp_path, shared_stripe):
+    """The scene, once on each kind of database."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("demo_file"), tmp_path / "state.sqlite")
+        url = f"sqlite:///{tmp_path / 'state.sqlite'}"
+    else:
+        template, server = request.getfixturevalue("demo_template"), request.getfixturevalue("postgresql_server")
+        name = f"scene_{next(_numbers)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        url = server.replace("/postgres?", f"/{name}?")
+    yield from _scene(tmp_path, url, shared_stripe)
