@@ -22,8 +22,8 @@ ENTRY = {
 }
 SECOND = ENTRY | {
     "id": '"4a1d3e5f-6c7b-4d8e-9fa0-b1c2d3e4f5a6"',
-    "handle": '"ines"',
-    "email": '"ines@marketplace.example"',
+    "handle": '"bea"',
+    "email": '"bea@marketplace.example"',
 }
 NIGHT = datetime(2026, 3, 2, 3, tzinfo=UTC)
 
@@ -155,7 +155,7 @@ def test_only_what_the_registry_allows_is_allowed(registry_of):
     with pytest.raises(ApprovalError, match="Sam Rivera may not request"):
         registry.get_allowed("sam", "request", NIGHT, field="as")
     with pytest.raises(ApprovalError, match="is not in force at 2026-03-02 03:00 UTC"):
-        registry.get_allowed("ines", "request", NIGHT, field="as")
+        registry.get_allowed("bea", "request", NIGHT, field="as")
 
 
 def test_the_name_of_somebody_who_was_removed_is_their_id(registry_of):

@@ -50,7 +50,9 @@ class Table:
     numbers: frozenset[str] = field(default=frozenset())
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th style="{_CELL};white-space:nowrap;font-weight:600">{_html(name)}</th>' for name in self.columns)
+        head = "".join(
+            f'<th style="{_CELL};white-space:nowrap;font-weight:600">{_html(name)}</th>' for name in self.columns
+        )
         body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
         caption = f'<caption style="text-align:left;font-weight:600;padding:6px 10px;caption-side:top">{_html(self.caption)}</caption>'
         return (

@@ -79,8 +79,8 @@ class Folder:
 
     def notebooks(self) -> list[tuple[str, int, Path]]:
         """Return stage, number and path of every executed notebook, in the order of stage and number."""
-        named = [(_NUMBERED.fullmatch(path.stem), path) for path in sorted(self.path.glob("*.ipynb"))]
-        return [(match["stem"], int(match["number"]), path) for match, path in named if match]
+        named = [(_NUMBERED.fullmatch(path.stem), path) for path in self.path.glob("*.ipynb")]
+        return sorted((match["stem"], int(match["number"]), path) for match, path in named if match)
 
     def files(self) -> list[Path]:
         """Return every file, sorted, those left out that are no evidence (see `is_by_product`)."""

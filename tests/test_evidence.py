@@ -1,0 +1,278 @@
+"""The evidence folder: nothing in it is overwritten, everything in it is sealed, and every change to it is found."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from manual_payout.errors import EvidenceError
+from manual_payout.evidence import manifest
+from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.evidence.manifest import verify_folder
+from manual_payout.evidence.sealing import seal_folder
+from manual_payout.models import CheckStatus, Stage
+from manual_payout.redaction import Redactor
+
+SECRET = "rk_test_0123456789abcdef"
+NAMES = ["manifest", "files_as_sealed", "nothing_missing", "nothing_extra"]
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    """An empty evidence folder that does not exist yet."""
+    return Folder(tmp_path / "INC-1" / "payout", Redactor([SECRET]))
+
+
+@pytest.fixture(name="sealed")
+def _sealed(folder):
+    """A folder with three files and their manifest."""
+    folder.keep("a.txt", "first")
+    folder.keep("b.json", json_text({"key": "ünï"}))
+    folder.keep("sub/c.txt", "third")
+    manifest.seal(folder, {"incident_id": "INC-1"})
+    return folder.path
+
+
+def failing(path):
+    """The names of the checks that say no."""
+    checks = verify_folder(path)
+
+    assert NAMES == [check.name for check in checks]
+    return [check.name for check in checks if check.status is CheckStatus.FAIL]
+
+
+def test_the_same_content_is_the_same_file_and_other_content_the_next(folder):
+    """A rerun adds nothing; a difference is added beside what was there, never in its place."""
+    paths = [folder.keep("note.txt", text).name for text in ("one", "two", "one", "three", "two")]
+
+    assert ["note.txt", "note-02.txt", "note.txt", "note-03.txt", "note-02.txt"] == paths
+    assert "one" == (folder.path / "note.txt").read_text()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.lists(st.text(max_size=5), max_size=12))
+def test_everything_that_was_kept_is_still_there(folder, texts):
+    """Whatever is kept in whatever order: each content is in exactly one file, and stays in it."""
+    shutil.rmtree(folder.path, ignore_errors=True)
+    kept = {text: folder.keep("note.txt", text) for text in texts}
+
+    assert {path: text.encode() for text, path in kept.items()} == {path: path.read_bytes() for path in folder.files()}
+
+
+def test_secrets_are_removed_from_what_is_kept_and_from_what_is_replaced(folder):
+    """No text reaches the folder around the redactor."""
+    kept, replaced = folder.keep("a.txt", f"key {SECRET}"), folder.replace("b.txt", f"key {SECRET}")
+
+    assert SECRET not in kept.read_text() + replaced.read_text()
+    assert "[redacted" in kept.read_text()
+
+
+def test_replacing_leaves_one_file(folder):
+    """What is derived anew takes the place of its earlier version."""
+    folder.replace("journal.json", "1")
+    folder.replace("journal.json", "2")
+
+    assert [("journal.json", "2")] == [(path.name, path.read_text()) for path in folder.files()]
+
+
+def _keep(path: Path, text: str) -> None:
+    Folder(path, Redactor([])).keep("note.txt", text)
+
+
+def test_processes_that_keep_at_once_lose_nothing(tmp_path):
+    """Two operators with one shared folder: every content has its own file."""
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=_keep, args=(tmp_path, f"text {number}")) for number in range(12)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+
+    assert {f"text {number}" for number in range(12)} == {path.read_text() for path in tmp_path.iterdir()}
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(folder, monkeypatch):
+    """Between looking and writing somebody else took the name: theirs stays, ours gets the next."""
+    folder.keep("other.txt", "x")
+    real, path = Path.is_file, folder.path / "note.txt"
+
+    def looked(self):
+        found = real(self)
+        if self == path and not found:
+            path.write_text("theirs")
+        return found
+
+    monkeypatch.setattr(Path, "is_file", looked)
+    ours = folder.keep("note.txt", "ours")
+
+    assert ("theirs", "note-02.txt", "ours") == (path.read_text(), ours.name, ours.read_text())
+
+
+@pytest.mark.parametrize("number", [1, 95])
+def test_a_disk_without_links_serves_too(folder, monkeypatch, number):
+    """A USB stick knows no hard links (EPERM, ENOTSUP); keeping works there with the same rule."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+
+    assert ["note.txt", "note-02.txt"] == [folder.keep("note.txt", text).name for text in ("one", "two")]
+    assert ["one", "two"] == sorted(path.read_text() for path in folder.path.iterdir())
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(folder, monkeypatch):
+    """What cannot be saved is said by name, and nothing of it is left behind."""
+    folder.keep("a.txt", "1")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        EvidenceError, match=r"^b\.txt cannot be saved in the evidence folder: No space left on device\."
+    ):
+        folder.keep("b.txt", "2")
+
+    assert ["a.txt"] == [path.name for path in folder.path.iterdir()]
+
+
+def test_evidence_is_readable_for_reviewers(folder):
+    """Others than the operator read the folder."""
+
+    assert 0o644 == folder.keep("a.txt", "1").stat().st_mode & 0o777
+
+
+def test_notebooks_are_numbered_and_listed_in_order(folder):
+    """The next attempt gets the next number, also past ninety-nine; stages do not count each other's."""
+    for name in ("1-verify-01", "1-verify-99", "1-verify-100", "2-execute-02", "notes"):
+        folder.keep(f"{name}.ipynb", name)
+
+    assert "1-verify-101.ipynb" == folder.next_notebook(Stage.VERIFY).name
+    assert "2-execute-03.ipynb" == folder.next_notebook("2-execute").name
+    assert "3-log-01.ipynb" == folder.next_notebook(Stage.LOG).name
+    assert [1, 99, 100, 2] == [number for _, number, _ in folder.notebooks()]
+
+
+def test_a_folder_as_it_was_sealed_is_accepted(sealed):
+    """The manifest lists every file, in folders too, and fits."""
+
+    assert [] == failing(sealed)
+    assert ["a.txt", "b.json", "sub/c.txt"] == sorted(json.loads((sealed / "manifest.json").read_text())["files"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "named"),
+    [
+        (lambda p: (p / "a.txt").write_text("First"), ["files_as_sealed"], "a.txt"),
+        (lambda p: (p / "a.txt").write_text(""), ["files_as_sealed"], "a.txt"),
+        (lambda p: (p / "sub/c.txt").unlink(), ["nothing_missing"], "sub/c.txt"),
+        (lambda p: (p / "d.txt").write_text("new"), ["nothing_extra"], "d.txt"),
+        (lambda p: (p / ".hidden").write_text("new"), ["nothing_extra"], ".hidden"),
+        (lambda p: (p / "sub/manifest.json").write_text("{}"), ["nothing_extra"], "sub/manifest.json"),
+        (lambda p: (p / "a.txt").rename(p / "z.txt"), ["nothing_missing", "nothing_extra"], "z.txt"),
+        (lambda p: _swap(p / "a.txt", p / "b.json"), ["files_as_sealed"], "a.txt, b.json"),
+        (lambda p: _link(p / "a.txt"), ["files_as_sealed"], "a.txt"),
+        (lambda p: (p / "dangling").symlink_to("nowhere"), ["nothing_extra"], "dangling"),
+        (lambda p: _edit(p, lambda m: m["facts"].update(mode="live")), ["manifest"], "manifest.json"),
+        (lambda p: _edit(p, lambda m: m["files"].pop("a.txt")), ["manifest", "nothing_extra"], "a.txt"),
+        (lambda p: _edit(p, lambda m: m.update(extra=1.5)), ["manifest"], "manifest.json"),
+        (lambda p: _edit(p, lambda m: m["files"].update({"a.txt": None})), ["manifest", "files_as_sealed"], "a.txt"),
+        (lambda p: _edit(p, lambda m: m["files"].update({"../x": "0"})), ["manifest", "nothing_missing"], "../x"),
+    ],
+)  # fmt: skip
+def test_every_change_is_found_and_named(sealed, change, expected, named):
+    """A changed, missing, added, moved, swapped or linked file, and a touched manifest: the right check says which."""
+    change(sealed)
+    found = [check.found for check in verify_folder(sealed) if check.status is CheckStatus.FAIL]
+
+    assert expected == failing(sealed)
+    assert any(named in text for text in found)
+
+
+def _swap(one, other):
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def _link(path):
+    outside = path.parent.parent / "outside.txt"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def _edit(path, change):
+    content = json.loads((path / "manifest.json").read_text())
+    change(content)
+    (path / "manifest.json").write_text(json.dumps(content))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.data())
+def test_every_changed_byte_is_found(sealed, data):
+    """One byte of any file, the manifest's meaning included, set to anything else fails the check."""
+    path = data.draw(st.sampled_from(sorted(p for p in sealed.rglob("*") if p.is_file() and p.name != "manifest.json")))
+    before = path.read_bytes()
+    at = data.draw(st.integers(0, len(before) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda value: value != before[at]))
+    path.write_bytes(before[:at] + bytes([byte]) + before[at + 1 :])
+    found = failing(sealed)
+    path.write_bytes(before)
+
+    assert ["files_as_sealed"] == found
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", ".ipynb_checkpoints/a-checkpoint.ipynb", "sub/.DS_Store", ".tmpabc.part"]
+)
+def test_what_looking_at_a_folder_leaves_behind_is_no_tampering(sealed, name):
+    """A Finder, JupyterLab, or a crash while saving: neither sealed nor called an addition."""
+    (sealed / name).parent.mkdir(exist_ok=True)
+    (sealed / name).write_text("x")
+
+    assert [] == failing(sealed)
+    assert name not in manifest.seal(Folder(sealed, Redactor([])), {}).read_text()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"5", b"{}", b'{"files": []}', b'{"files": {"a": 1}}', b"\xff", b"[" * 99_999]
+)
+def test_a_manifest_that_cannot_be_read_is_damaged_evidence(tmp_path, content):
+    """One sentence, whatever is wrong with it; nothing is changed."""
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(EvidenceError, match=r"has no readable manifest\.json: it is damaged \(\w+\)"):
+        verify_folder(tmp_path)
+
+    assert content == (tmp_path / "manifest.json").read_bytes()
+
+
+def test_no_manifest_is_said_to_be_missing(tmp_path):
+    """A folder that was never sealed is not called damaged."""
+    with pytest.raises(EvidenceError, match="it is missing"):
+        verify_folder(tmp_path)
+
+
+def test_sealing_writes_journal_and_head_and_can_be_repeated(quiet_shell):
+    """The manifest names the journal's head and length as the database has them; sealing again at the same time changes nothing."""
+    desk = quiet_shell.desk
+    folder = Folder(quiet_shell.root / "INC-7" / "payout", Redactor([]))
+    desk.store.record_event("INC-7/payout", "verified", "tomas", {"verdict": "GO"})
+    first = seal_folder(desk, folder, "INC-7", "payout").read_bytes()
+    again = seal_folder(desk, folder, "INC-7", "payout").read_bytes()
+    facts, journal = json.loads(first)["facts"], json.loads((folder.path / "journal.json").read_text())
+
+    assert first == again
+    assert ("sandbox", 1, journal["events"][-1]["digest"]) == (
+        facts["mode"],
+        facts["journal_length"],
+        facts["journal_head"],
+    )
+    assert [] == failing(folder.path)
