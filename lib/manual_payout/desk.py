@@ -80,7 +80,11 @@ class Desk:
             SettingsError: There is no key, or a secret is too short to be told from ordinary text.
         """
         urls = (self.settings.database_text(), self.settings.ledger_database_text())
-        secrets = [self.settings.fallback_secret(), self.settings.read_secret(), *(make_url(url).password for url in urls)]
+        secrets = [
+            self.settings.fallback_secret(),
+            self.settings.read_secret(),
+            *(make_url(url).password for url in urls),
+        ]
         return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
 
     def now(self) -> datetime:
