@@ -269,6 +269,29 @@ def test_without_a_terminal_nothing_is_asked(filed):
     assert "There is no terminal to ask for amount and destination" in answer.err
 
 
+def test_filing_approving_and_looking_need_no_key(shell):
+    """Only operators check the key out; everybody else works without it."""
+    shell.environment |= {"STRIPE_FALLBACK_SECRET_KEY": None, "STRIPE_READ_SECRET_KEY": None}
+    answers = [shell.request(), approve(shell, "priya"), approve(shell, "amara"), shell("status")]
+
+    assert [0] * 4 == [answer.code for answer in answers], [answer.err for answer in answers]
+
+
+def test_an_incident_with_two_payouts_asks_which_one_is_approved(shell):
+    """A signature over the newest request when the other was meant would be a yes to the wrong money."""
+    from manual_payout.demo.ledger import demo_ledger
+
+    shell.request()
+    due = (payout for payout in demo_ledger().payouts if payout.status == "failed" and payout.currency == "usd")
+    other = next(payout for payout in due if payout.ledger_payout_id != incident.LEDGER_PAYOUT_ID)
+    filed = shell.request(ledger_payout_id=other.ledger_payout_id)
+    answer = approve(shell, "priya")
+
+    assert (0, 2) == (filed.code, answer.code), filed.err
+    assert "INC-123 has open requests for 2 ledger payouts" in answer.err
+    assert "--ledger-payout-id" in answer.err
+
+
 def _at_a_terminal(shell, *arguments):
     return pexpect.spawn(
         PROGRAM[0],

@@ -19,7 +19,7 @@ from manual_payout.cli.running import run
 from manual_payout.cli.standing import reconcile, status, verify
 from manual_payout.errors import ManualPayoutError
 
-# Typer brings its own copy of Click since 0.26 and Click itself before; their errors are found through its public names.
+# Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 _HELP_NAMES = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
