@@ -138,7 +138,6 @@ def _run_stage(
         expected_digest=reviewed_digest(stage),
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
-    folder.replace(f"{output.stem}.html", page_of(output))
     return _judge(desk, stage, execution, parameters)
 
 
@@ -183,7 +182,15 @@ def _sealed(desk: Desk, folder: Folder, parameters: Parameters) -> Iterator[None
         yield
     finally:
         if folder.path.is_dir():
+            _add_pages(folder)
             seal_folder(desk, folder, parameters.incident_id, parameters.ledger_payout_id)
+
+
+def _add_pages(folder: Folder) -> None:
+    # Also of a notebook whose runner was killed before it could render the page.
+    for _, _, notebook in folder.notebooks():
+        if not notebook.with_suffix(".html").exists():
+            folder.replace(f"{notebook.stem}.html", page_of(notebook))
 
 
 def _absolute(url: str) -> str:

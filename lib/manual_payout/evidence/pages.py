@@ -84,10 +84,12 @@ def page_of(notebook: Path) -> str:
     """
     Render an executed notebook as one offline page: sources and outputs, hostile HTML made harmless.
 
-    Raises:
-        ValueError: The file is not a notebook.
+    A file that is no readable notebook becomes a page that says so: damaged evidence is shown, not left out.
     """
-    node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is untyped
+    try:
+        node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is untyped
+    except (ValueError, OSError) as error:
+        return f"<!doctype html><html><head>{_CSP}</head><body><p>{notebook.name} is damaged ({type(error).__name__}).</p></body></html>"
     # A scrap is data for programs; the page shows what people see.
     for cell in node.cells:
         if cell.cell_type == "code":

@@ -151,6 +151,8 @@ def conclude(run: Run) -> Table:
     """
     if not run.verdict:
         raise PolicyRefusedError(f"{run.stage} has not answered its question yet.", "Run its cells in order.")
+    if run.refusal is not None:
+        run.findings["refusal"] = _told(run.refusal)
     result = _glue(run, run.verdict)
     data = {"stage": run.stage.value, "verdict": run.verdict, "dry_run": run.dry_run}
     event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
@@ -177,7 +179,7 @@ def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[R
         try:
             return answer(run, *args, **kwargs)
         except ManualPayoutError as error:
-            run.findings["refusal"] = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+            run.findings["refusal"] = _told(error)
             _glue(run, error.title)
             data = {
                 "stage": run.stage.value,
@@ -208,6 +210,10 @@ def _glue(run: Run, verdict: str) -> dict[str, Any]:
     }
     scrapbook.glue("result", result, encoder="json")
     return result
+
+
+def _told(error: ManualPayoutError) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
 
 
 def _is_parameter(name: str, value: Any) -> bool:

@@ -100,7 +100,6 @@ def verify(run: Run) -> Table:
         found.require_go()
     except PolicyRefusedError as error:
         run.refusal = error
-        run.findings["refusal"] = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
     return check_table(found.checks)
 
 

@@ -1,0 +1,90 @@
+"""The chain of notebooks stops where it must and leaves evidence whatever happens."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from manual_payout.errors import RefusedError
+from manual_payout.evidence.manifest import verify_folder
+from manual_payout.rehearsal import demo_parameters, stage_set
+from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
+
+pytestmark = pytest.mark.xdist_group("runner")
+
+
+@pytest.fixture(scope="module", name="refused")
+def _refused(tmp_path_factory):
+    """A live run of an incident that nobody requested: the folder, the results, and what reached the sandbox."""
+    with stage_set(tmp_path_factory.mktemp("refused")) as (desk, sandbox):
+        folder = desk.settings.outputs_dir / "INC-123"
+        (folder / demo_parameters().ledger_payout_id).mkdir(parents=True)
+        # A run that was killed left a notebook without its page, and one that is damaged.
+        damaged = folder / demo_parameters().ledger_payout_id / "1-verify-01.ipynb"
+        damaged.write_text('{"cells": [', "utf-8")
+        results = run_stages(desk, LIVE_RUN, demo_parameters(dry_run=False, confirm="ABCD-2345"))
+        posts = [request for request in sandbox.requests if request.method == "POST"]
+        yield damaged.parent, results, posts
+
+
+def test_chain_stops_at_the_first_refusal_with_reason_and_remedy(refused):
+    """NO-GO is exit code 3, the later stages do not run, and the person is told what to do."""
+    _, results, posts = refused
+
+    assert [3] == [result.exit_code for result in results]
+    assert "NO-GO" in results[0].message
+    assert "manual-payout request" in results[0].remedy
+    assert [] == posts
+
+
+def test_refused_run_is_evidence_too(refused):
+    """Its notebook is numbered after what was there, has a page, and the folder is sealed and verifies."""
+    folder, results, _ = refused
+
+    assert "1-verify-02.ipynb" == results[0].notebook.name
+    assert (folder / "1-verify-02.html").is_file()
+    assert [] == [check.name for check in verify_folder(folder) if check.stops]
+
+
+def test_damaged_notebook_of_a_killed_run_stays_and_is_called_damaged(refused):
+    """Nothing is deleted, and its page says what it is."""
+    folder, _, _ = refused
+
+    assert '{"cells": [' == (folder / "1-verify-01.ipynb").read_text("utf-8")
+    assert "damaged" in (folder / "1-verify-01.html").read_text("utf-8")
+
+
+def test_result_of_a_refused_stage_can_be_read_back(refused):
+    """The glued result says why, so that a summary need not parse a traceback."""
+    _, results, _ = refused
+
+    assert "PolicyRefusedError" == results[0].result["findings"]["refusal"]["error"]
+    assert "NO-GO" == results[0].verdict
+
+
+def test_changed_template_is_not_run(tmp_path):
+    """A notebook whose digest is not the reviewed one is refused, and nothing is executed."""
+    with stage_set(tmp_path) as (desk, _):
+        home = tmp_path / "home"
+        (home / "runbooks").mkdir(parents=True)
+        for path in desk.settings.runbooks_dir.glob("*.ipynb"):
+            book = json.loads(path.read_text("utf-8"))
+            book["cells"][0]["source"] = ["# Something else"]
+            (home / "runbooks" / path.name).write_text(json.dumps(book), "utf-8")
+        desk.settings = desk.settings.model_copy(update={"home": home})
+        with pytest.raises(RefusedError, match="digest"):
+            run_stages(desk, DRY_RUN, demo_parameters())
+
+        assert [] == list(desk.settings.outputs_dir.rglob("*-01.ipynb"))
+
+
+def test_kernel_sees_only_the_settings_of_the_run(tmp_path, monkeypatch):
+    """A key of the operator's shell does not reach a rehearsal's kernels."""
+    monkeypatch.setenv("STRIPE_FALLBACK_SECRET_KEY", "rk_live_" + "x" * 30)
+    monkeypatch.setenv("STRIPE_FALLBACK_SECRET_KEY_COMMAND", "echo secret")
+    with stage_set(tmp_path) as (desk, _):
+        environment = kernel_environment(desk.settings)
+
+    assert environment["STRIPE_FALLBACK_SECRET_KEY"].startswith("rk_test_")
+    assert "STRIPE_FALLBACK_SECRET_KEY_COMMAND" not in environment
