@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install rehearse test lint types tests nbval notebooks lock lab clean
+.PHONY: help install rehearse test lint types tests nbval kills notebooks lock lab clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,14 +33,20 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# One process per core would start one PostgreSQL each; two are enough for two cores and gentle on more.
+# Each process starts a PostgreSQL of its own; two are enough for two cores and gentle on more. By file, because the
+# slow scenes are set once a file.
 tests: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Each committed notebook is run again on the demo incident and compared with the outputs it carries.
 nbval: $(STAMP)
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_scene --nbval --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg runbooks
+
+RUNS ?= 1000
+DATABASE ?= sqlite
+kills: $(STAMP)  ## Kill RUNS=1000 senders at random moments on DATABASE=sqlite or postgresql and compare the books
+	$(BIN)/python -m tests.crash.kills --runs $(RUNS) --database $(DATABASE)
 
 notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and keep their outputs and digests
 	$(BIN)/python -m tests.notebooks.refresh

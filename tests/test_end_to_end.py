@@ -26,8 +26,6 @@ RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 # Which process sent it differs from run to run; everything else of a demo incident is the same every time.
 RUNTIME = {"owner", "fence", "lease_until", "digest", "previous"}
 
-pytestmark = pytest.mark.xdist_group("end_to_end")
-
 
 @pytest.fixture(scope="module", name="rehearsed")
 def _rehearsed(tmp_path_factory):

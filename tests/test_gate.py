@@ -21,8 +21,6 @@ from manual_payout.runner import DRY_RUN, kernel_environment, run_stages
 
 RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 
-pytestmark = pytest.mark.xdist_group("gate")
-
 
 @pytest.fixture(name="scene")
 def _scene(tmp_path, monkeypatch):

@@ -11,8 +11,6 @@ from manual_payout.evidence.manifest import verify_folder
 from manual_payout.rehearsal import demo_parameters, stage_set
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
 
-pytestmark = pytest.mark.xdist_group("runner")
-
 
 @pytest.fixture(scope="module", name="refused")
 def _refused(tmp_path_factory):

@@ -79,8 +79,7 @@ class Folder:
 
     def notebooks(self) -> list[tuple[str, int, Path]]:
         """Return stage, number and path of every executed notebook, in the order of stage and number."""
-        named = [(_NUMBERED.fullmatch(path.stem), path) for path in self.path.glob("*.ipynb")]
-        return sorted((match["stem"], int(match["number"]), path) for match, path in named if match)
+        return executed_notebooks(self.path)
 
     def files(self) -> list[Path]:
         """Return every file, sorted, those left out that are no evidence (see `is_by_product`)."""
@@ -97,6 +96,12 @@ def is_by_product(path: Path) -> bool:
     """
     name = path.name
     return ".ipynb_checkpoints" in path.parts or name == ".DS_Store" or (name[0] == "." and path.suffix == ".part")
+
+
+def executed_notebooks(folder: Path) -> list[tuple[str, int, Path]]:
+    """Return stage, number and path of every executed notebook of *folder*, in the order of stage and number."""
+    named = [(_NUMBERED.fullmatch(path.stem), path) for path in folder.glob("*.ipynb")]
+    return sorted((match["stem"], int(match["number"]), path) for match, path in named if match)
 
 
 def json_text(value: Any) -> str:

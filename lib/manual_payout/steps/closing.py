@@ -8,6 +8,7 @@ from typing import Any
 from manual_payout.display import Banner, Table
 from manual_payout.errors import NotFinishedError
 from manual_payout.evidence import sealing
+from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.models import Mode, PayoutRecord
 from manual_payout.parameters import check_text
 from manual_payout.steps.run import Run, question
@@ -55,7 +56,7 @@ def read_results(folder: Path) -> Any:
     """
     import pandas as pd
 
-    rows = [_result_row(path) for path in sorted(folder.glob("*.ipynb"))]
+    rows = [_result_row(path) for _, _, path in executed_notebooks(folder)]
     return pd.DataFrame(rows, columns=["notebook", "verdict", "run", "state", "transfer", "at"])
 
 

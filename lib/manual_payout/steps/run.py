@@ -17,7 +17,7 @@ from manual_payout.display import Table, facts_table
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.evidence.folder import Folder
 from manual_payout.models import Mode, PayoutRecord, Request, Stage, stream_of
-from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, Parameters, refuse_unknown, validate
+from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
 from manual_payout.settings import load_settings
 
@@ -133,7 +133,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     desk = open_desk(load_settings())
     folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
-    extra = {name: given[name] for name in CLOSE_PARAMETERS if name in given}
+    extra = validate_closing(given)
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
 
 
