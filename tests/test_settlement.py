@@ -1,0 +1,216 @@
+"""How far the money has come: what this key can show, and no rung more."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from manual_payout import sandbox, settlement
+from manual_payout.demo import incident
+from manual_payout.errors import StripeRefusedError
+from manual_payout.models import State
+from manual_payout.settlement import Ladder, Reached, Rung, RungName
+
+AT = datetime.fromisoformat(incident.NOW)
+YES, NOT_YET, FAILED, INVISIBLE = Reached.YES, Reached.NOT_YET, Reached.FAILED, Reached.INVISIBLE
+GOAL = RungName.PAID_TO_BANK
+
+
+@pytest.fixture(name="paid")
+def _paid(scene):
+    """The scene after the transfer."""
+    scene.send()
+    return scene
+
+
+def look(scene, desk=None):
+    return settlement.look(desk or scene.desk, scene.record)
+
+
+def seen(ladder):
+    return [rung.reached for rung in ladder.rungs]
+
+
+def without_read_key(scene):
+    desk = scene.new_desk()
+    desk.settings = desk.settings.model_copy(update={"read_key": None})
+    return desk
+
+
+def bank(scene, behaviour, schedule="daily"):
+    scene.stripe.seed([sandbox.SandboxAccount(incident.DESTINATION_ACCOUNT, bank=behaviour, payout_schedule=schedule)])
+
+
+def test_ladder_climbs_as_the_days_pass(paid):
+    """At once on the platform; a day later the studio can use it; two days later the bank has it."""
+    ladders = [look(paid)]
+    for _ in range(2):
+        paid.pass_time(days=1, hours=2)
+        ladders.append(look(paid))
+
+    assert [[YES, YES, NOT_YET, NOT_YET], [YES, YES, YES, NOT_YET], [YES, YES, YES, YES]] == [
+        seen(one) for one in ladders
+    ]
+    assert [RungName.SETTLED_ON_PLATFORM, RungName.USABLE_BY_STUDIO, GOAL] == [one.top for one in ladders]
+    assert [False, False, True] == [one.done(GOAL) for one in ladders]
+
+
+def test_every_rung_names_what_shows_it(paid):
+    """Transfer, balance transaction, balance transaction of the studio, payout: each by Stripe's own id."""
+    paid.pass_time(days=3)
+    rungs = look(paid).rungs
+
+    assert ["tr_", "txn_", "txn_", "po_"] == [rung.shown_by[: rung.shown_by.index("_") + 1] for rung in rungs]
+    assert all(rung.at is not None and rung.note for rung in rungs)
+    assert "Stripe can still take it back until" in rungs[-1].note
+
+
+def test_fallback_key_alone_sees_the_transfer_and_says_what_to_grant(paid):
+    """With Transfers and Balance only, the upper rungs are invisible; each names its permission."""
+    desk = without_read_key(paid)
+    ladder = look(paid, desk)
+    hidden = [rung for rung in ladder.rungs if rung.reached is INVISIBLE]
+
+    assert (YES, INVISIBLE, INVISIBLE) == (ladder.rungs[0].reached, ladder.rungs[2].reached, ladder.rungs[3].reached)
+    assert all("STRIPE_READ_SECRET_KEY" in rung.note and "grant" in rung.note for rung in hidden)
+    assert hidden[0] == ladder.blocked(GOAL)
+    assert ladder.blocked(RungName.ACCEPTED) is None
+
+
+def test_watch_ends_at_once_where_nothing_more_can_be_seen(paid):
+    """Patience does not make a permission."""
+    before, shown = paid.desk.now(), []
+    settlement.watch(without_read_key(paid), paid.record, seen=shown.append)
+
+    assert (before, 1) == (paid.desk.now(), len(shown))
+
+
+def test_watch_follows_the_money_to_the_bank(paid):
+    """With patience it ends when the policy's rung is reached, having told every look."""
+    shown = []
+    last = settlement.watch(paid.desk, paid.record, seen=shown.append)
+
+    assert last.done(GOAL)
+    assert last is shown[-1]
+    assert [False] * (len(shown) - 1) == [one.done(GOAL) for one in shown[:-1]]
+
+
+def test_watch_pauses_longer_each_time_and_ends_with_its_patience(paid, monkeypatch):
+    """Pauses double up to the longest one, and their sum stays within the limit."""
+    policy = {"poll_first_s": 60.0, "poll_pause_max_s": 200.0, "poll_limit_s": 1000.0}
+    paid.desk.settings = paid.settings_with(settlement=policy)
+    pauses = []
+    monkeypatch.setattr(paid.desk.clock, "wait", pauses.append)
+    last = settlement.watch(paid.desk, paid.record, seen=lambda _ladder: None)
+
+    assert [60.0, 120.0, 200.0, 200.0, 200.0, 200.0] == pauses
+    assert not last.done(GOAL)
+
+
+def test_watch_without_patience_looks_once(paid):
+    """A limit of zero is one look."""
+    paid.desk.settings = paid.settings_with(settlement={"poll_limit_s": 0.0})
+    shown = []
+    settlement.watch(paid.desk, paid.record, seen=shown.append)
+
+    assert 1 == len(shown)
+
+
+def test_watch_ends_at_a_lower_goal(paid):
+    """The policy may be content with less than the bank."""
+    paid.desk.settings = paid.settings_with(settlement={"done_rung": "settled_on_platform"})
+    before = paid.desk.now()
+    last = settlement.watch(paid.desk, paid.record, seen=lambda _ladder: None)
+
+    assert (before, True) == (paid.desk.now(), last.done(RungName.SETTLED_ON_PLATFORM))
+
+
+def test_bank_that_refuses_is_a_failure_with_a_way_on(paid):
+    """The payout failed: the money is with the studio at Stripe; it is not done, and never sent again."""
+    bank(paid, "fails")
+    last = settlement.watch(paid.desk, paid.record, seen=lambda _ladder: None)
+
+    assert (FAILED, GOAL) == (last.failed.reached, last.failed.name)
+    assert not last.done(RungName.ACCEPTED)
+    assert "never send again" in last.failed.note
+
+
+def test_paid_that_flips_to_failed_is_seen(paid):
+    """Shown as paid, then taken back: the record says settled, then no longer."""
+    bank(paid, "paid_then_fails")
+    record = paid.record
+    for hours, done in ((60, True), (72, False)):
+        paid.pass_time(hours=hours)
+        ladder = look(paid)
+        rung = ladder.top.value
+        record = paid.desk.store.record_settlement(record, rung, done=ladder.done(GOAL), actor="tomas", data={})
+
+        assert done == ladder.done(GOAL) == (record.settled_at is not None)
+    assert FAILED is ladder.rungs[-1].reached
+
+
+def test_manual_schedule_never_shows_a_payout(paid):
+    """A studio that takes its money by hand: usable, and the last rung says that it may never come."""
+    bank(paid, "ok", "manual")
+    paid.pass_time(days=10)
+    ladder = look(paid)
+
+    assert (RungName.USABLE_BY_STUDIO, NOT_YET) == (ladder.top, ladder.rungs[-1].reached)
+    assert "manual schedule" in ladder.rungs[-1].note
+
+
+@pytest.mark.parametrize("amount", [1, 125_075])
+def test_reversed_transfer_is_a_failure(paid, amount):
+    """Taken back in part or in full: the first rung fails, and nothing counts as done."""
+    paid.pass_time(days=3)
+    paid.transfers[0].amount_reversed = amount
+    ladder = look(paid)
+
+    assert (FAILED, RungName.ACCEPTED) == (ladder.rungs[0].reached, ladder.failed.name)
+    assert not ladder.done(RungName.ACCEPTED)
+    assert f"{amount} of 125075" in ladder.rungs[0].note
+
+
+@pytest.mark.parametrize("kind", ["rate_limit", "error_500", "drop_before"])
+@pytest.mark.parametrize("path", ["/v1/balance_transactions", "/v1/payouts"])
+def test_failing_stripe_is_not_an_invisible_rung(paid, kind, path):
+    """A busy or failing Stripe is told as that; a rung is called invisible only where a permission is missing."""
+    paid.stripe.fault(kind, method="GET", path=path)
+    with pytest.raises(StripeRefusedError):
+        look(paid)
+
+    assert NOT_YET is look(paid).rungs[2].reached
+
+
+def test_payment_that_the_studio_does_not_show_yet_is_not_there_yet(paid, monkeypatch):
+    """An empty listing is not a missing permission."""
+    monkeypatch.setattr(paid.desk.watcher, "payments_balance", lambda *_args: None)
+
+    assert NOT_YET is look(paid).rungs[2].reached
+
+
+def test_looking_moves_nothing(paid):
+    """The whole watch reads."""
+    settlement.watch(paid.desk, paid.record, seen=lambda _ladder: None)
+
+    assert (1, State.PAID) == (len(paid.posts), paid.record.state)
+
+
+@pytest.mark.parametrize(
+    ("reached", "top", "done"),
+    [
+        ([YES, YES, YES, YES], GOAL, True),
+        ([YES, INVISIBLE, YES, YES], GOAL, True),
+        ([YES, YES, YES, NOT_YET], RungName.USABLE_BY_STUDIO, False),
+        ([NOT_YET, NOT_YET, NOT_YET, NOT_YET], None, False),
+        ([FAILED, YES, YES, YES], GOAL, False),
+        ([YES, YES, YES, FAILED], RungName.USABLE_BY_STUDIO, False),
+    ],
+)
+def test_done_is_the_rung_reached_and_nothing_failed(reached, top, done):
+    """A later rung that shows proves the earlier ones; a failure undoes all."""
+    rungs = tuple(Rung(name, one, AT, "", "") for name, one in zip(RungName, reached, strict=True))
+    ladder = Ladder(AT + timedelta(days=1), rungs)
+
+    assert (top, done) == (ladder.top, ladder.done(GOAL))
