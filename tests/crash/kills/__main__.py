@@ -10,16 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .campaign import campaign
+from .races import KINDS, races
 from .world import PostgresDatabases, SqliteFiles, World
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return 1 where something happened that must never happen."""
     options = _parser().parse_args(arguments)
+    if options.races:
+        return _races(options)
     with _world(options.database) as world:
         tally = campaign(world, options.runs, seed=options.seed, defect=options.defect, say=_say)
-    sys.stdout.write(f"{tally}\n")
+    _say(str(tally))
     return 1 if tally.violated else 0
+
+
+def _races(options: argparse.Namespace) -> int:
+    violated = 0
+    with _world("postgresql") as world:
+        for kind in KINDS:
+            tally = races(world, kind, options.races, seed=options.seed)
+            violated += len(tally.violations)
+            _say(str(tally))
+    return 1 if violated else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=100, help="how many scenarios")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--seed", default="0", help="what every random choice derives from")
+    parser.add_argument("--races", type=int, default=0, help="this many races of each kind instead, on PostgreSQL")
     parser.add_argument("--defect", default="", help="plant a defect, to see it found")
     return parser
 

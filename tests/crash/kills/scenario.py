@@ -20,6 +20,7 @@ from manual_payout.demo import incident
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, DatabaseError, ManualPayoutError, RefusedError
 from manual_payout.models import PayoutRecord, State, stream_of
+from manual_payout.parameters import Parameters
 from manual_payout.requesting import file_request
 from manual_payout.store.sending import OPEN_STATES
 
@@ -154,19 +155,8 @@ class Scenario:
 
     def _prepare(self) -> None:
         with at(self.desk) as desk:
-            requester = desk.registry.find(incident.REQUESTER)
-            try:
-                request, _ = file_request(desk, self.studio.parameters(), requester, replace=True)
-                for approver in rehearsal.APPROVERS:
-                    _approve(desk, request, approver)
-            except RefusedError as error:
-                self._tell(f"not filed: {error.message}")
-                return
-            for handle in OPERATORS:
-                person = desk.registry.find(handle)
-                data = {"request_id": request.request_id, "operator_id": person.person_id}
-                stream = stream_of(request.incident_id, request.line.ledger_payout_id)
-                desk.store.record_event(stream, "dry_run", person.person_id, data)
+            if refused := make_ready(desk, self.studio.parameters()):
+                self._tell(f"not filed: {refused}")
 
     def _round(self, number: int, *, calm: bool) -> bool:
         row = self.row()
@@ -349,6 +339,27 @@ class Scenario:
 
     def _tell(self, what: str) -> None:
         self.outcome.story.append(what)
+
+
+def make_ready(desk: Desk, typed: Parameters) -> str:
+    """
+    Have *typed* requested, approved by both teams, and read by both operators, as far as it is not already.
+
+    Returns:
+        Why not, where it was refused.
+    """
+    try:
+        request, _ = file_request(desk, typed, desk.registry.find(incident.REQUESTER), replace=True)
+        for approver in rehearsal.APPROVERS:
+            _approve(desk, request, approver)
+    except RefusedError as error:
+        return error.message
+    for handle in OPERATORS:
+        person = desk.registry.find(handle)
+        data = {"request_id": request.request_id, "operator_id": person.person_id}
+        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+        desk.store.record_event(stream, "dry_run", person.person_id, data)
+    return ""
 
 
 def problems(rows: list[PayoutRecord], transfers: list[dict[str, Any]], due: Any, *, automation_paid: int) -> list[str]:

@@ -107,7 +107,11 @@ class Sandbox:
         seed.write_text(json.dumps({"accounts": [{"id": ACCOUNT}], "available": {"usd": AVAILABLE_MINOR}}), "utf-8")
         command = [sys.executable, "-m", "manual_payout.sandbox", "--start", incident.NOW, "--seed-file", str(seed)]
         # The process is ended by `close`, or with this one.
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)  # noqa: PLW1509  # no threads of ours
+        # A request cut off in its middle, which is what killing a client does, is logged with a traceback.
+        with (root / "sandbox.log").open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=die_with_parent  # noqa: PLW1509  # no threads of ours
+            )  # fmt: skip
         self.base_url = self._process.stdout.readline().strip()
 
     def books(self) -> dict[str, Any]:
@@ -222,6 +226,9 @@ class World:
 
     Every process of a chapter works with the desk that is opened here, through connections of its own: what is forked
     from a warm process is ready to send after a few milliseconds.
+
+    Attributes:
+        send_s: How long a send takes here from fork to end, once that has been measured.
     """
 
     def __init__(self, root: Path, databases: SqliteFiles | PostgresDatabases) -> None:
@@ -230,6 +237,7 @@ class World:
         self.sandbox = Sandbox(root)
         self._studios: list[Studio] = []
         self._desk: Desk | None = None
+        self.send_s: float | None = None
 
     def next_studio(self) -> Studio:
         """Return a failed payout that nobody has touched, in a new chapter where the last one is used up."""

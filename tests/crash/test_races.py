@@ -1,0 +1,40 @@
+"""Two at the same moment, on a real PostgreSQL: one moves the money, the other is told who and why."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from crash.kills.races import races
+from crash.kills.world import PostgresDatabases, World
+
+# `python -m tests.crash.kills --races 200` runs as many as one likes.
+MANY, FEW = 20, 5
+
+
+@pytest.fixture(scope="module", name="world")
+def _world(postgresql_server):
+    with tempfile.TemporaryDirectory(prefix="races") as folder:
+        world = World(Path(folder), PostgresDatabases(postgresql_server))
+        yield world
+        world.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("two operators", MANY),
+        ("the automation", MANY),
+        ("two incidents", FEW),
+        ("another amount", FEW),
+        ("a sleeper", FEW),
+    ],
+)
+def test_exactly_one_payment_and_the_other_is_told(world, kind, count):
+    """One payment, however close the two come to each other; whoever is refused moved nothing and is told why."""
+    found = races(world, kind, count, seed="suite")
+
+    assert [] == found.violations
+    assert count == sum(found.ends.values())
