@@ -1127,6 +1127,17 @@ def test_decision_finds_a_transfer_that_shows_late(scene):
     assert (State.PAID, scene.transfers[0].id) == (found.record.state, found.record.stripe_transfer_id)
 
 
+def test_nothing_is_decided_while_stripe_cannot_be_asked(scene):
+    """A decision without a look at Stripe is none, and its refusal does not say that nothing moved."""
+    lose_the_answer(scene, moved=True)
+    scene.pass_time(hours=24)
+    scene.tamper("UPDATE manual_payouts SET state = 'needs_human'")
+    scene.stripe.fault("drop_before", method="GET", path="/v1", times=9)
+    error = refusal(scene.decide)
+
+    assert (UnknownOutcomeError, State.NEEDS_HUMAN) == (type(error), scene.record.state)
+
+
 def test_expired_approvals_need_a_person_until_given_anew(scene):
     """Inside the window, expired approvals keep the key from being sent; new ones let reconcile go on."""
     lose_the_answer(scene, moved=False)

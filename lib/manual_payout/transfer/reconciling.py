@@ -11,6 +11,7 @@ from manual_payout.errors import (
     ClaimError,
     PolicyRefusedError,
     RefusedError,
+    StripeRefusedError,
     UnknownOutcomeError,
 )
 from manual_payout.gateway import Refused
@@ -98,10 +99,20 @@ def decide_not_moved(desk: Desk, record: PayoutRecord, operator: Person, because
         PolicyRefusedError: There is nothing to decide, Stripe made a transfer, or the key may still be in flight or
             replayed.
 
-        UnknownOutcomeError: Stripe shows a transfer that is not what was meant.
+        UnknownOutcomeError: Stripe shows a transfer that is not what was meant, or cannot be asked.
     """
-    believed = _believed(record)
     because = check_text("because", because, NOTES_LENGTH_MAX)
+    try:
+        return _decide(desk, record, operator, because)
+    except StripeRefusedError as error:
+        raise UnknownOutcomeError(
+            f"Nothing was decided, the outcome for {record.ledger_payout_id} stays unknown: {error.message}",
+            error.remedy,
+        ) from error
+
+
+def _decide(desk: Desk, record: PayoutRecord, operator: Person, because: str) -> Reconciliation:
+    believed = _believed(record)
     require_same_account(desk, desk.store.get_request(record.request_id))
     _require_decidable(desk, record)
     record = take_over(desk, record, operator)
