@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from tests.notebooks.story import told
 
 from manual_payout import templates
 from manual_payout.models import Stage
 from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
 from manual_payout.reviewed import reviewed_digest
+from manual_payout.sandbox import FALLBACK_KEY
 
 ROOT = Path(__file__).parents[1]
 RUNBOOKS = ROOT / "runbooks"
@@ -79,6 +82,19 @@ def test_text_stands_around_every_question(book):
     for wanted in ("**About.**", "**Before you start.**", "## Binding", "**If it stopped here.**", "**Next.**"):
         assert wanted in text
     assert "moves money" in text or "moves no money" in text or "reads only" in text
+
+
+def test_scene_of_nbval_holds_no_credential_but_the_sandboxs(monkeypatch):
+    """Whatever the developer's shell holds, the kernels of nbval see the sandbox's keys and no others."""
+    monkeypatch.setenv("STRIPE_FALLBACK_SECRET_KEY", "rk_live_" + "x" * 30)
+    monkeypatch.setenv("STRIPE_FALLBACK_SECRET_KEY_COMMAND", "vault read -field=key payouts/fallback")
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-0000000000-not-a-real-token")
+    with told():
+        seen = dict(os.environ)
+
+    assert FALLBACK_KEY == seen["STRIPE_FALLBACK_SECRET_KEY"]
+    assert set() == {"STRIPE_FALLBACK_SECRET_KEY_COMMAND", "SLACK_BOT_TOKEN"} & set(seen)
+    assert "xoxb-0000000000-not-a-real-token" == os.environ["SLACK_BOT_TOKEN"]
 
 
 def test_nbval_notices_a_changed_output(tmp_path):

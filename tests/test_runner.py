@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from manual_payout import settings as settings_module
+from manual_payout import transfer
 from manual_payout.errors import RefusedError
 from manual_payout.evidence.manifest import verify_folder
-from manual_payout.rehearsal import demo_parameters, stage_set
+from manual_payout.intent import confirm_code
+from manual_payout.models import Stage, stream_of
+from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
+from manual_payout.settings import load_settings
 
 
 @pytest.fixture(scope="module", name="refused")
@@ -86,3 +92,38 @@ def test_kernel_sees_only_the_settings_of_the_run(tmp_path, monkeypatch):
 
     assert environment["STRIPE_FALLBACK_SECRET_KEY"].startswith("rk_test_")
     assert "STRIPE_FALLBACK_SECRET_KEY_COMMAND" not in environment
+
+
+def test_unsettled_payout_is_not_finished_and_no_error(tmp_path):
+    """While the money is on its way, 5-settle ends with exit code 6 and says when to look again; later it ends well."""
+    with stage_set(tmp_path) as (desk, sandbox):
+        policy = Path(settings_module.__file__).parent / "demo" / "policy.toml"
+        impatient = tmp_path / "policy.toml"
+        impatient.write_text(policy.read_text("utf-8").replace("poll_limit_s = 864000", "poll_limit_s = 0"), "utf-8")
+        desk.settings = load_settings(**{**_values(desk.settings), "policy_file": impatient})
+        _pay(desk)
+        first = run_stages(desk, (Stage.SETTLE,), demo_parameters(dry_run=False))
+        sandbox.advance(3 * 86_400)
+        then = run_stages(desk, (Stage.SETTLE,), demo_parameters(dry_run=False))
+
+    assert [6] == [result.exit_code for result in first]
+    assert "Still on its way" == first[0].verdict
+    assert "2026-03-03" in first[0].remedy
+    assert [0] == [result.exit_code for result in then]
+    assert "Arrived" == then[0].verdict
+
+
+def _values(settings):
+    """The settings by name, for making others from them."""
+    return {name: getattr(settings, name) for name in type(settings).model_fields if name != "policy"}
+
+
+def _pay(desk):
+    """Request, approve and send the demo's payout by library calls."""
+    request = file_and_approve(desk)
+    operator = desk.registry.find("tomas")
+    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+    data = {"request_id": request.request_id, "operator_id": operator.person_id}
+    desk.store.record_event(stream, "dry_run", operator.person_id, data)
+    code = confirm_code(request, request.line, operator.person_id)
+    transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)
