@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install rehearse test lint types tests nbval kills notebooks lock lab clean
+.PHONY: help install rehearse test lint types tests nbval crash kills notebooks lock lab clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ tests: $(STAMP)
 nbval: $(STAMP)
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_scene --nbval --nbval-current-env --nbval-cell-timeout=120 \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg runbooks
+
+SEEDS ?= 20000
+crash: $(STAMP)  ## Simulate SEEDS=20000 nights of crashes and faults around the transfer code and compare the books
+	$(BIN)/python -m tests.crash.simulation --seeds $(SEEDS)
 
 RUNS ?= 1000
 DATABASE ?= sqlite

@@ -1,0 +1,501 @@
+"""
+The store in memory, with a place to fail before and after every commit.
+
+It keeps the promises of `manual_payout.store.Store`: each writing method happens whole or not at all, rows are written
+by compare-and-set, and the constraints of the tables are the database's. A property test compares the two.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from manual_payout.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
+from manual_payout.models import LIVE_STATES, Approval, Event, Mode, PayoutRecord, Request, State, stream_of
+from manual_payout.store.sending import OPEN_STATES
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One key, as the table of attempts has it."""
+
+    payout_id: str
+    attempt_no: int
+    created_at: datetime
+    outcome: State | None = None
+
+
+class Hooks:
+    """What happens around the store's work; the world of a scenario overrides it."""
+
+    def step(self, boundary: str) -> None:
+        """Pass a boundary: the place to crash, to pause, or to fail with a DatabaseError."""
+
+    def committed(self, before: PayoutRecord | None, after: PayoutRecord) -> None:
+        """See a payout record change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What the database itself ensures; a planted defect switches one off."""
+
+    unique_live: bool = True
+    fence: bool = True
+    lease: bool = True
+    keeps_sent: bool = True
+
+
+class MemoryStore:
+    """
+    Our database.
+
+    Args:
+        clock: Whose instants are recorded.
+
+        hooks: Told of every boundary.
+    """
+
+    def __init__(self, clock: Any, hooks: Hooks, guards: Guards = Guards()) -> None:  # frozen
+        self.clock = clock
+        self.hooks = hooks
+        self.guards = guards
+        self.requests: dict[str, tuple[Request, str, bool]] = {}
+        self.approvals: dict[str, list[Approval]] = {}
+        self.rows: dict[str, PayoutRecord] = {}
+        self.approval_ids: dict[str, tuple[str, str]] = {}
+        self.attempts: dict[str, Attempt] = {}
+        self.events: dict[str, list[Event]] = {}
+
+    def clone(self, clock: Any, hooks: Hooks, guards: Guards) -> MemoryStore:
+        """Return a copy that goes its own way."""
+        other = MemoryStore(clock, hooks, guards)
+        other.requests = dict(self.requests)
+        other.approvals = {name: list(given) for name, given in self.approvals.items()}
+        other.rows, other.approval_ids = dict(self.rows), dict(self.approval_ids)
+        other.attempts = {key: copy(attempt) for key, attempt in self.attempts.items()}
+        other.events = {name: list(chain) for name, chain in self.events.items()}
+        return other
+
+    # ---------------------------------------------------------------------------------- requests and approvals
+
+    def record_request(self, request: Request, *, replaces: str | None = None) -> None:
+        streams = [stream_of(request.incident_id, line.ledger_payout_id) for line in request.lines]
+        self.hooks.step("record_request:before")
+        if replaces is not None:
+            for row in self.rows.values():
+                if row.request_id == replaces and row.state in LIVE_STATES:
+                    raise ClaimError(
+                        f"Request {replaces} cannot be replaced: its payout is {row.state}, by {row.owner}.",
+                        "Run `manual-payout status`.",
+                    )
+        if self._request_conflicts(request):
+            raise ClaimError(
+                f"The same request for {request.incident_id} was filed a moment ago.",
+                "Run the same command again; it returns the request on record.",
+            )
+        self.requests[request.request_id] = (request, request.digest, True)
+        for stream in streams:
+            if replaces is not None:
+                self._append(stream, "request_withdrawn", request.requested_by, {"request_id": replaces})
+            told = {"request_id": request.request_id, "digest": request.digest, "statement": request.statement()}
+            self._append(stream, "request_filed", request.requested_by, told)
+        self.hooks.step("record_request:after")
+
+    def find_request(self, incident_id: str, ledger_payout_id: str | None = None) -> Request | None:
+        self.hooks.step("find_request")
+        now = self.clock.now()
+        found = [
+            self._checked(request_id)
+            for request_id, (request, _, _) in self.requests.items()
+            if request.incident_id == incident_id
+            and (ledger_payout_id is None or any(x.ledger_payout_id == ledger_payout_id for x in request.lines))
+        ]
+        standing = [request for request in _newest_first(found) if not self._withdrawn(request)]
+        return min(standing, key=lambda request: now >= request.expires_at, default=None)
+
+    def open_requests(self, incident_id: str | None = None) -> list[Request]:
+        self.hooks.step("find_request")
+        now = self.clock.now()
+        found = [
+            self._checked(request_id)
+            for request_id, (request, _, _) in self.requests.items()
+            if request.expires_at > now and incident_id in (None, request.incident_id)
+        ]
+        return [request for request in _newest_first(found) if not self._withdrawn(request)]
+
+    def get_request(self, request_id: str) -> Request:
+        self.hooks.step("get_request")
+        if request_id not in self.requests:
+            raise EvidenceError(
+                f"There is no request {request_id}.", "Use the request id that `manual-payout request` printed."
+            )
+        return self._checked(request_id)
+
+    def is_withdrawn(self, request: Request) -> bool:
+        self.hooks.step("is_withdrawn")
+        return self._withdrawn(request)
+
+    def record_approval(self, approval: Approval, request: Request) -> None:
+        self.hooks.step("record_approval:before")
+        given = [one for several in self.approvals.values() for one in several]
+        if any(approval.approval_id == one.approval_id or approval.nonce == one.nonce for one in given) or (
+            approval.request_id not in self.requests
+        ):
+            raise ApprovalError(
+                "This approval was given a moment ago.", "Run `manual-payout status`; one person counts once."
+            )
+        self.approvals.setdefault(approval.request_id, []).append(approval)
+        for line in request.lines:
+            data = {"statement": approval.statement(), "digest": approval.statement_digest}
+            self._append(stream_of(request.incident_id, line.ledger_payout_id), "approved", approval.approver_id, data)
+        self.hooks.step("record_approval:after")
+
+    def approvals_of(self, request_id: str) -> list[Approval]:
+        self.hooks.step("approvals_of")
+        given = sorted(self.approvals.get(request_id, ()), key=lambda a: a.approval_id)
+        given.sort(key=lambda a: a.team.value, reverse=True)
+        given.sort(key=lambda a: a.approved_at)
+        return given
+
+    # ---------------------------------------------------------------------------------- journal
+
+    def record_event(self, stream: str, kind: str, actor: str, data: dict[str, Any]) -> Event:
+        self.hooks.step("record_event:before")
+        event = self._append(stream, kind, actor, data)
+        self.hooks.step("record_event:after")
+        return event
+
+    def events_of(self, stream: str) -> list[Event]:
+        self.hooks.step("events_of")
+        return list(self.events.get(stream, ()))
+
+    def find_event(
+        self, stream: str, kind: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> Event | None:
+        self.hooks.step("events_of")
+        chain = self.events.get(stream, ())
+        return next((e for e in reversed(chain) if e.kind == kind and matches(e.data)), None)
+
+    # ---------------------------------------------------------------------------------- payout records
+
+    def find_payout(self, payout_id: str) -> PayoutRecord | None:
+        self.hooks.step("find_payout")
+        return self.rows.get(payout_id)
+
+    def find_live_payout(self, ledger_payout_id: str, mode: Mode) -> PayoutRecord | None:
+        self.hooks.step("find_live_payout")
+        return next(
+            (
+                row
+                for row in self.rows.values()
+                if row.ledger_payout_id == ledger_payout_id and row.mode is mode and row.state in LIVE_STATES
+            ),
+            None,
+        )
+
+    def payouts_of(self, **wanted: str) -> list[PayoutRecord]:
+        self.hooks.step("payouts_of")
+        found = [
+            row for row in self.rows.values() if all(getattr(row, name) == value for name, value in wanted.items())
+        ]
+        found.sort(key=lambda row: row.payout_id)
+        found.sort(key=lambda row: row.created_at, reverse=True)
+        return found
+
+    def began_at(self, record: PayoutRecord) -> datetime:
+        self.hooks.step("began_at")
+        if record.idempotency_key not in self.attempts:
+            raise _no_row()
+        return self.attempts[record.idempotency_key].created_at
+
+    def dead_claims(self, ledger_payout_id: str) -> list[str]:
+        self.hooks.step("dead_claims")
+        now = self.clock.now()
+        found = sorted(
+            (request.filed_at, line.line_id, request)
+            for request, _, _ in self.requests.values()
+            for line in request.lines
+            if line.ledger_payout_id == ledger_payout_id
+        )
+        dead = []
+        for _, line_id, request in found:
+            row = self.rows.get(line_id)
+            if (row is not None and row.state is State.REFUSED) or (
+                row is None and (request.expires_at <= now or self._withdrawn(request, ledger_payout_id))
+            ):
+                dead.append(line_id)
+        return dead
+
+    # ---------------------------------------------------------------------------------- sendings
+
+    def record_intent(
+        self, record: PayoutRecord, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime
+    ) -> PayoutRecord:
+        self.hooks.step("record_intent:before")
+        now, stream = self.clock.now(), _stream(record)
+        events = self.events.get(stream, ())
+        if any(e.kind == "request_withdrawn" and e.data["request_id"] == record.request_id for e in events):
+            raise ApprovalError(f"Request {record.request_id} was withdrawn.", "Run the one that replaced it.")
+        if now >= not_after:
+            raise ApprovalError(
+                "This run paused for so long that what it verified and the approvals no longer count.",
+                "Run the same command again; it verifies afresh.",
+            )
+        record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
+        before = self.rows.get(record.payout_id)
+        if record.attempt_no != 1 and not (
+            before is not None
+            and before.state is State.REFUSED
+            and before.attempt_no == record.attempt_no - 1
+            and before.fence == record.fence - 1
+        ):
+            raise ClaimError(
+                f"Another run has begun attempt {record.attempt_no} of {record.ledger_payout_id}.",
+                "Run `manual-payout status` to see who.",
+            )
+        if (record.attempt_no == 1 and before is not None) or self._row_conflicts(record, approval_ids):
+            raise self._lost_to(record)
+        if before is not None:
+            record = replace(record, created_at=before.created_at)
+        self.rows[record.payout_id] = record
+        self.approval_ids[record.payout_id] = approval_ids
+        self.attempts[record.idempotency_key] = Attempt(record.payout_id, record.attempt_no, now)
+        data = {
+            "payout_id": record.payout_id,
+            "attempt_no": record.attempt_no,
+            "idempotency_key": record.idempotency_key,
+            "transfer_group": record.transfer_group,
+            "payload": record.payload,
+            "owner": record.owner,
+            "fence": record.fence,
+            "approval_ids": list(approval_ids),
+        }
+        self._append(stream, "intent_recorded", record.operator_id, data)
+        self.hooks.committed(before, record)
+        self.hooks.step("record_intent:after")
+        return record
+
+    def take_over(self, record: PayoutRecord, *, owner: str, operator_id: str, lease_s: float) -> PayoutRecord:
+        self.hooks.step("take_over:before")
+        now, present = self.clock.now(), self._present(record)
+        if (
+            present.fence == record.fence
+            and present.state is record.state
+            and present.state in OPEN_STATES
+            and (present.lease_until is None or present.lease_until <= now or not self.guards.lease)
+        ):
+            after = replace(
+                present,
+                owner=owner,
+                operator_id=operator_id,
+                lease_until=now + timedelta(seconds=lease_s),
+                fence=record.fence + 1,
+            )
+            data = {"from": record.owner, "to": owner, "fence": after.fence}
+            return self._change("take_over", present, after, ("sending_taken_over", operator_id, data))
+        until = f" until {present.lease_until:%H:%M:%S} UTC" if present.lease_until else ""
+        raise ClaimError(
+            f"The sending of {record.ledger_payout_id} is {present.state}, in the hands of {present.owner}{until}.",
+            "Wait until then and run the same command again; if it is your own interrupted run, it continues.",
+        )
+
+    def mark_sent(self, record: PayoutRecord, *, lease_s: float, window: timedelta) -> PayoutRecord:
+        self.hooks.step("mark_sent:before")
+        now = self.clock.now()
+        present = self.rows.get(record.payout_id)
+        if present is not None and (not self.guards.fence or self._holds(present, record, now, window)):
+            after = replace(
+                present,
+                sent=self.guards.keeps_sent,
+                first_sent_at=present.first_sent_at or now,
+                lease_until=now + timedelta(seconds=lease_s),
+            )
+            data = {
+                "idempotency_key": record.idempotency_key,
+                "attempt_no": record.attempt_no,
+                "owner": record.owner,
+                "fence": record.fence,
+            }
+            return self._change("mark_sent", present, after, ("sending", record.operator_id, data))
+        raise ClaimError(
+            f"The right to send {record.ledger_payout_id} was lost: this run paused too long or another took over.",
+            "Run `manual-payout status`, then the same command again.",
+        )
+
+    def record_outcome(
+        self,
+        record: PayoutRecord,
+        state: State,
+        reason: str,
+        *,
+        actor: str,
+        transfer: dict[str, Any] | None = None,
+        transfer_text: str | None = None,
+        code: str = "",
+        request_id: str = "",
+    ) -> PayoutRecord:
+        self.hooks.step("record_outcome:before")
+        now, present = self.clock.now(), self._present(record)
+        if present.attempt_no == record.attempt_no and _may_end(present, record, state, transfer):
+            known = {"stripe_transfer_id": transfer["id"], "transfer": transfer_text} if transfer is not None else {}
+            after = replace(present, state=state, outcome_reason=reason, outcome_at=now, lease_until=now, **known)
+            if state is State.PAID and after.stripe_transfer_id is None:
+                raise _constraint("paid_names_its_transfer")
+            if after.stripe_transfer_id is not None and any(
+                row.stripe_transfer_id == after.stripe_transfer_id and row.payout_id != after.payout_id
+                for row in self.rows.values()
+            ):
+                raise _constraint("stripe_transfer_id")
+            if record.idempotency_key in self.attempts:
+                self.attempts[record.idempotency_key].outcome = state
+            data = {"state": state.value, "reason": reason, "code": code, "stripe_request_id": request_id}
+            if after.stripe_transfer_id is not None:
+                data["stripe_transfer_id"] = after.stripe_transfer_id
+            return self._change("record_outcome", present, after, (f"outcome_{state.value}", actor, data))
+        if transfer is not None and present.stripe_transfer_id == transfer["id"] and present.state is state:
+            return present
+        raise ClaimError(
+            f"The payout {record.ledger_payout_id} was settled or taken over by another run in the meantime: "
+            f"it is {present.state}, by {present.owner}.",
+            "Run `manual-payout status` to see how.",
+        )
+
+    # ---------------------------------------------------------------------------------- inside
+
+    def check_chains(self) -> str:
+        """Return the name of a journal whose chain is broken, or nothing."""
+        for stream, chain in self.events.items():
+            previous = ""
+            for number, event in enumerate(chain, start=1):
+                if (event.seq, event.previous) != (number, previous) or event.digest != _digest(event):
+                    return stream
+                previous = event.digest
+        return ""
+
+    def _change(
+        self, name: str, before: PayoutRecord, after: PayoutRecord, event: tuple[str, str, dict[str, Any]]
+    ) -> PayoutRecord:
+        self.rows[after.payout_id] = after
+        self._append(_stream(after), *event)
+        self.hooks.committed(before, after)
+        self.hooks.step(f"{name}:after")
+        return after
+
+    def _append(self, stream: str, kind: str, actor: str, data: dict[str, Any]) -> Event:
+        chain = self.events.setdefault(stream, [])
+        previous = chain[-1].digest if chain else ""
+        event = Event(stream, len(chain) + 1, kind, self.clock.now(), actor, data, previous)
+        event = Event(stream, event.seq, kind, event.at, actor, data, previous, _digest(event))
+        chain.append(event)
+        return event
+
+    def _checked(self, request_id: str) -> Request:
+        request, digest, as_filed = self.requests[request_id]
+        # Taking a digest costs more than all the rest of a read; only what somebody has altered needs it.
+        if not as_filed and request.digest != digest:
+            raise EvidenceError(
+                f"Request {request_id} was altered after it was filed: its digest no longer fits.",
+                "Stop, keep the database as it is and call Security; file a new request.",
+            )
+        return request
+
+    def _withdrawn(self, request: Request, ledger_payout_id: str = "") -> bool:
+        stream = stream_of(request.incident_id, ledger_payout_id or request.lines[0].ledger_payout_id)
+        chain = self.events.get(stream, ())
+        return any(e.kind == "request_withdrawn" and e.data["request_id"] == request.request_id for e in chain)
+
+    def _request_conflicts(self, request: Request) -> bool:
+        lines = {line.line_id for line in request.lines}
+        return any(
+            other.request_id == request.request_id
+            or other.nonce == request.nonce
+            or digest == request.digest
+            or not lines.isdisjoint(line.line_id for line in other.lines)
+            for other, digest, _ in self.requests.values()
+        )
+
+    def _row_conflicts(self, record: PayoutRecord, approval_ids: tuple[str, str]) -> bool:
+        if not any(
+            record.payout_id == line.line_id for request, _, _ in self.requests.values() for line in request.lines
+        ):
+            return True
+        if record.idempotency_key in self.attempts:
+            return True
+        for other in self.rows.values():
+            if other.payout_id == record.payout_id:
+                continue
+            theirs = self.approval_ids[other.payout_id]
+            live = other.state in LIVE_STATES and self.guards.unique_live
+            if live and (other.mode, other.ledger_payout_id) == (record.mode, record.ledger_payout_id):
+                return True
+            if theirs[0] == approval_ids[0] or theirs[1] == approval_ids[1]:
+                return True
+        return False
+
+    def _holds(self, present: PayoutRecord, record: PayoutRecord, now: datetime, window: timedelta) -> bool:
+        return (
+            present.owner == record.owner
+            and present.fence == record.fence
+            and present.attempt_no == record.attempt_no
+            and present.lease_until is not None
+            and present.lease_until > now
+            and present.state in OPEN_STATES
+            and present.stripe_transfer_id is None
+            and (present.first_sent_at is None or present.first_sent_at > now - window)
+        )
+
+    def _present(self, record: PayoutRecord) -> PayoutRecord:
+        if record.payout_id not in self.rows:
+            raise _no_row()
+        return self.rows[record.payout_id]
+
+    def _lost_to(self, record: PayoutRecord) -> ClaimError:
+        other = self.find_live_payout(record.ledger_payout_id, record.mode)
+        if other is None:
+            return ClaimError(
+                f"The database refuses a payout record for {record.ledger_payout_id}: its key or its approvals stand "
+                "under another one.",
+                "Run `manual-payout status`; have the request filed and approved again.",
+            )
+        return ClaimError(
+            f"Ledger payout {record.ledger_payout_id} already has a manual payout: {other.incident_id}, {other.state} "
+            f"since {other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
+            "Run `manual-payout status` and leave it to them.",
+        )
+
+
+def _may_end(present: PayoutRecord, record: PayoutRecord, state: State, transfer: dict[str, Any] | None) -> bool:
+    if transfer is not None:
+        correctable = present.state in (*OPEN_STATES, State.REFUSED)
+        return correctable and present.stripe_transfer_id in (None, transfer["id"])
+    holds = present.state in OPEN_STATES and present.fence == record.fence
+    return holds and present.stripe_transfer_id is None if state is State.REFUSED else holds
+
+
+def _newest_first(found: list[Request]) -> list[Request]:
+    found.sort(key=lambda request: request.request_id)
+    found.sort(key=lambda request: request.filed_at, reverse=True)
+    return found
+
+
+def _stream(record: PayoutRecord) -> str:
+    return stream_of(record.incident_id, record.ledger_payout_id)
+
+
+def _digest(event: Event) -> str:
+    # Cheap on purpose: it shows that the chain is kept, not that it cannot be forged.
+    return f"{zlib.crc32(f'{event.previous}{event.seq}{event.kind}{event.at.timestamp()}{event.actor}'.encode()):08x}"
+
+
+def _no_row() -> DatabaseError:
+    return DatabaseError("The database refused: No row was found when one was required.", "")
+
+
+def _constraint(name: str) -> IntegrityError:
+    return IntegrityError(f"memory: {name}", None, Exception(name))

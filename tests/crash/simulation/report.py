@@ -1,0 +1,123 @@
+"""Many seeds: spread over processes, counted, and told in one table."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from . import defects
+from .scenario import Options, Result, play
+from .stripe_books import POST_FAULTS, READ_FAULTS
+from .world import BOUNDARIES, READS
+
+# Seeds are handed out in blocks, so that progress shows and the processes end together.
+BLOCK = 250
+
+CRASHES = tuple(f"crash at {boundary}" for boundary in (*BOUNDARIES, *READS))
+FAULTS = (*POST_FAULTS, *READ_FAULTS)
+
+
+@dataclass
+class Tally:
+    """What many scenarios came to."""
+
+    scenarios: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    violations: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Count one scenario."""
+        self.scenarios += 1
+        self.hits.update(result.hits)
+        self.outcomes[result.outcome] += 1
+        if result.violation:
+            self.violations.append(result)
+
+    def merge(self, other: Tally) -> None:
+        """Count what another process has counted."""
+        self.scenarios += other.scenarios
+        self.hits.update(other.hits)
+        self.outcomes.update(other.outcomes)
+        self.violations += other.violations
+
+    def missed(self) -> list[str]:
+        """Return every boundary at which no crash, and every fault that never, happened."""
+        return [name for name in (*CRASHES, *FAULTS) if not self.hits[name]]
+
+
+def run_block(seeds: range, options: Options | None = None) -> Tally:
+    """Play the scenarios of *seeds* in this process."""
+    tally = Tally()
+    for seed in seeds:
+        tally.add(play(seed, options or Options()))
+    return tally
+
+
+def run(first: int, seeds: int, *, processes: int, defect: str, say: Callable[[str], None]) -> Tally:
+    """Play *seeds* scenarios from *first* on; stop handing out blocks at the first violation."""
+    total, began = Tally(), time.monotonic()
+    for tally in _blocks(first, seeds, processes, defect):
+        total.merge(tally)
+        spent = time.monotonic() - began
+        say(f"{total.scenarios:,} of {seeds:,}, {total.scenarios / spent:,.0f}/s, violations: {len(total.violations)}")
+        if total.violations:
+            break
+    return total
+
+
+def table(tally: Tally, first: int, seeds: int) -> str:
+    """Write the table."""
+    hits, rows = tally.hits, []
+    crashes = sum(count for name, count in hits.items() if name.startswith("crash at "))
+    freezes = sum(count for name, count in hits.items() if name.startswith("freeze at "))
+    lost = sum(count for name, count in hits.items() if name.startswith(("lost at ", "down at ")))
+    rows.append(("scenarios", f"{tally.scenarios:,}, seeds {first} to {first + seeds - 1}"))
+    rows.append(
+        ("commands", f"{hits['commands']:,}, POSTs {hits['POSTs']:,}, crashes {crashes:,}, freezes {freezes:,}")
+    )
+    rows.append(("database faults", f"{lost:,}"))
+    rows.append(("provider faults", f"{sum(hits[name] for name in FAULTS):,}"))
+    rows.append(("violations", f"{len(tally.violations)}"))
+    rows += [(f"outcome: {name}", f"{count:,}") for name, count in tally.outcomes.most_common()]
+    rows += [(name, f"{count:,}") for name, count in sorted(hits.items()) if name.startswith("answer: ")]
+    for boundary in (*BOUNDARIES, *READS):
+        counts = ", ".join(f"{kind} {hits[f'{kind} at {boundary}']:,}" for kind in ("crash", "freeze", "lost", "down")
+                           if hits[f"{kind} at {boundary}"])  # fmt: skip
+        rows.append((f"at {boundary}", counts or "never"))
+    rows += [(f"fault: {name}", f"{hits[name]:,}") for name in FAULTS]
+    told = ("answer: ", "crash at ", "freeze at ", "lost at ", "down at ")
+    rest = [name for name in hits if not name.startswith(told) and name not in (*FAULTS, "commands", "POSTs")]
+    rows += [(name, f"{hits[name]:,}") for name in sorted(rest)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _blocks(first: int, seeds: int, processes: int, defect: str) -> Iterator[Tally]:
+    blocks = [(range(at, min(at + BLOCK, first + seeds)), defect) for at in range(first, first + seeds, BLOCK)]
+    if processes <= 1:
+        yield from map(_block, blocks)
+        return
+    numbers = multiprocessing.get_context("spawn").Queue()
+    for number in range(processes):
+        numbers.put(number)
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_pin, initargs=(numbers,)) as pool:
+        yield from pool.imap_unordered(_block, blocks)
+
+
+def _block(work: tuple[range, str]) -> Tally:
+    seeds, defect = work
+    with defects.planted(defect) as options:
+        return run_block(seeds, options)
+
+
+def _pin(numbers: object) -> None:
+    """Keep a process on one core: two threads that hand over a baton wait for each other's core otherwise."""
+    if sys.platform == "linux":
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[numbers.get() % len(cores)]})  # type: ignore[attr-defined]

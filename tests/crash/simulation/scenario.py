@@ -1,0 +1,539 @@
+"""
+One seed, one night: what goes wrong is drawn first, then people do what people do, then it is quiet and all is settled.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic import SecretStr
+
+from manual_payout import sandbox, transfer
+from manual_payout.approvals import approve
+from manual_payout.clock import FixedClock
+from manual_payout.demo import incident
+from manual_payout.demo.ledger import demo_ledger
+from manual_payout.desk import Desk
+from manual_payout.errors import ManualPayoutError
+from manual_payout.intent import confirm_code
+from manual_payout.ledger import PayoutDue, StudioBalance
+from manual_payout.models import PayoutRecord, Reason, Request, State, stream_of
+from manual_payout.parameters import Parameters
+from manual_payout.people import Registry, load_registry
+from manual_payout.requesting import file_request
+from manual_payout.settings import Settings, load_settings
+from manual_payout.transfer import delivery
+
+from .invariants import GRACE, OPEN, Watch
+from .memory_ledger import MemoryLedger
+from .memory_store import Guards, Hooks, MemoryStore
+from .stripe_books import POST_FAULTS, READ_FAULTS, Books, BooksGateway
+from .world import BOUNDARIES, DATABASE_WRITES, READS, Crash, Operator, Planned, Violation, World
+
+START = datetime.fromisoformat(incident.NOW)
+OPERATORS = ("tomas", "noor")
+APPROVERS = (("priya", "amara"), ("jonas", "lucia"))
+INCIDENTS = (incident.INCIDENT_ID, "INC-124")
+EVIL_ACCOUNT = "acct_evil"
+AMPLE = 100_000_000
+
+_QUIET = Hooks()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every scenario begins with: filed, approved, read by both operators; nothing sent."""
+
+    settings: Settings
+    registry: Registry
+    store: MemoryStore
+    due: PayoutDue
+    balance: StudioBalance
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a planted defect changes besides the core: the guards of the database, and the classes around it."""
+
+    guards: Guards = field(default_factory=Guards)
+    ledger: type[MemoryLedger] = MemoryLedger
+    gateway: type[BooksGateway] = BooksGateway
+
+
+@dataclass
+class Run:
+    """One command of one operator."""
+
+    number: int
+    operator: str
+    action: str
+    error: BaseException | None = None
+    crashed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.action} by {self.operator})"
+
+
+@dataclass
+class Result:
+    """What one scenario came to."""
+
+    seed: int
+    violation: str = ""
+    outcome: str = ""
+    hits: Counter[str] = field(default_factory=Counter)
+    log: list[str] | None = None
+
+
+def play(seed: int, options: Options = Options(), *, trace: bool = False) -> Result:
+    """Play the night of *seed*."""
+    night = Night(seed, options, trace=trace)
+    tokens = iter(range(1_000_000))
+    # A run's name needs to be unique, not unguessable.
+    real, delivery.secrets = delivery.secrets, SimpleNamespace(token_hex=lambda _: f"{next(tokens):06x}")
+    try:
+        night.play()
+    except Violation as violation:
+        night.result.violation = str(violation)
+    finally:
+        delivery.secrets = real
+    return night.finished()
+
+
+class Night:
+    """One scenario from its plan to its settlement."""
+
+    def __init__(self, seed: int, options: Options, *, trace: bool) -> None:
+        self.rng = rng = random.Random(seed)
+        self.result = Result(seed)
+        self.world = world = World(rng, START)
+        world.log = [] if trace else None
+        self.competing = rng.random() < 0.12
+        stage = _stage(long=rng.random() < 0.4, competing=self.competing)
+        self.settings, self.registry = stage.settings, stage.registry
+        self.store = stage.store.clone(world, world, options.guards)
+        self.ledger = options.ledger(stage.due, stage.balance, world)
+        self.books = Books(world.now, AMPLE)
+        self.desk = Desk(stage.settings, world, self.store, self.ledger, stage.registry)
+        self.desk.__dict__["gateway"] = options.gateway(self.books, world)
+        self.watch = Watch(world, self.store, self.ledger, self.books)
+        self.destination, self.notes = incident.DESTINATION_ACCOUNT, incident.NOTES
+        self.commands = 0
+        self.operators = [Operator(name, stage.registry.find(name)) for name in OPERATORS]
+        self.books.run = lambda: world.current.run
+        world.latest_post = self._latest_post
+        for request, _, _ in self.store.requests.values():
+            self._filed(request)
+        self._draw()
+
+    # ---------------------------------------------------------------------------------- the plan
+
+    def _draw(self) -> None:
+        rng = self.rng
+        self.two = rng.random() < (0.7 if self.competing else 0.3)
+        self.racing = rng.random() < 0.2
+        self.fraud = rng.random() < 0.02
+        self.renews = rng.random() < 0.6
+        self.world.events |= {"automation": self._automation, "refiled": self._refiled}
+        self._draw_crashes()
+        self._draw_provider()
+        if rng.random() < 0.1:
+            self._draw_refusal()
+
+    def _draw_crashes(self) -> None:
+        rng = self.rng
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 4))):
+            self._plan("crash", _boundary(rng))
+        if rng.random() < 0.25:
+            self._plan("freeze", _boundary(rng), _span(rng, 1, 36 * 3600))
+        if rng.random() < 0.15:
+            self._plan("freeze", _boundary(rng), _span(rng, 20 * 3600, 72 * 3600))
+        if rng.random() < 0.15:
+            self._plan("lost", f"{rng.choice(DATABASE_WRITES)}:after")
+        if rng.random() < 0.08:
+            self._plan("down", _boundary(rng), _span(rng, 1, 3600))
+        if rng.random() < 0.04:
+            self._plan("refiled", _boundary(rng))
+        for _ in range(rng.randint(1, 3) if self.racing else 0):
+            self._plan("automation", _boundary(rng))
+
+    def _draw_provider(self) -> None:
+        rng, books = self.rng, self.books
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 2, 3))):
+            books.post_faults[_small(rng, 4)] = rng.choice(POST_FAULTS)
+        if rng.random() < 0.2:
+            books.read_faults[rng.randint(1, 24)] = rng.choice(READ_FAULTS)
+        if rng.random() < 0.5:
+            books.key_age = timedelta(hours=rng.uniform(24, 30))
+        if rng.random() < 0.2:
+            books.lag = timedelta(seconds=rng.uniform(1, 10))
+        books.delay = timedelta(seconds=rng.uniform(1, 120))
+        if rng.random() < 0.08:
+            books.available = 1000
+
+    def _draw_refusal(self) -> None:
+        """A refusal is rare, and what follows one is where two attempts of one payout meet: seek it out."""
+        rng = self.rng
+        self.books.post_faults[1] = rng.choice(("balance_insufficient", "no_capability", "invalid"))
+        self.two = self.two or rng.random() < 0.5
+        self.renews = True
+        boundary = rng.choice(("record_outcome:after", "release:before", "release:after"))
+        self.world.plan.setdefault(boundary, []).append(
+            Planned(1, rng.choice(("crash", "freeze", "freeze", "lost")), _span(rng, 10, 3600))
+        )
+
+    def _plan(self, kind: str, boundary: str, seconds: float = 0.0) -> None:
+        countdown = _small(self.rng, 3 if ":" in boundary else 8)
+        self.world.plan.setdefault(boundary, []).append(Planned(countdown, kind, seconds))
+
+    # ---------------------------------------------------------------------------------- the night
+
+    def play(self) -> None:
+        """Disturbed, then calm, then compared."""
+        if self.fraud:
+            self._defraud()
+        programs = [(one, self._disturbed) for one in self.operators[: 2 if self.two else 1]]
+        self.world.play(programs, switching=self.rng.choice((0.02, 0.1, 0.3)))
+        self.world.calm()
+        self.books.post_faults.clear()
+        self.books.read_faults.clear()
+        self.world.pass_time(300)
+        self.books.catch_up()
+        self.watch.check_books()
+        if not self.fraud:
+            self._settle()
+        if self.rng.random() < 0.5:
+            self._automation()
+        self.watch.check_books()
+        if not self.fraud:
+            self.watch.check_settled(self._stuck)
+
+    def finished(self) -> Result:
+        """Say what it came to."""
+        hits = self.result.hits
+        hits.update(self.world.hits)
+        hits.update(self.books.hits)
+        hits["commands"] += self.commands
+        hits["POSTs"] += len(self.books.posts)
+        hits["POSTs after an approval's end, within the lease"] += self.watch.late_posts
+        hits["two operators"] += self.two
+        hits["competing request"] += self.competing
+        by_hand, by_machine = len(self.books.transfers), self.ledger.due.status == "paid"
+        self.result.outcome = "paid by hand" if by_hand else "paid by the automation" if by_machine else "not paid"
+        self.result.log = self.world.log
+        return self.result
+
+    def _disturbed(self, operator: Operator) -> None:
+        rng = self.rng
+        for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 5))):
+            home = INCIDENTS[self.competing and operator is self.operators[1]]
+            name = home if rng.random() < 0.9 or not self.competing else rng.choice(INCIDENTS)
+            self._command(operator, self._choose(name), name)
+            if self.racing and rng.random() < 0.3:
+                self._automation()
+            self._rest()
+            self._mend(name, chance=0.6)
+
+    def _rest(self) -> None:
+        dice = self.rng.random()
+        if dice < 0.5:
+            self.world.wait(self.rng.uniform(1, 60))
+        elif dice < 0.85:
+            self.world.wait(self.rng.uniform(60, 900))
+        elif dice < 0.95:
+            self.world.wait(_span(self.rng, 900, 36 * 3600))
+        else:
+            self.world.wait(_span(self.rng, 20 * 3600, 72 * 3600))
+
+    def _choose(self, name: str) -> str:
+        row = self._row(name)
+        if self.rng.random() < 0.12:
+            return self.rng.choice(("send", "reconcile", "decide"))
+        if row is None or row.state in (State.REFUSED, State.SUBMITTING, State.PAID):
+            return "send"
+        if row.state is State.NEEDS_HUMAN and self.rng.random() < 0.4:
+            return "decide"
+        return "reconcile"
+
+    # ---------------------------------------------------------------------------------- commands
+
+    def _command(self, operator: Operator, action: str, name: str) -> None:
+        """Run one command as the command line would, whatever becomes of it."""
+        self.commands += 1
+        run = Run(self.commands, operator.name, action)
+        self.world.current.run = run
+        self.world.say(f"=== {action} {name}")
+        error: BaseException | None = None
+        try:
+            getattr(self, f"_{action}")(operator, name)
+        except Crash as crash:
+            run.crashed, error = True, crash
+        except ManualPayoutError as refused:
+            error = refused
+        except Exception as bug:
+            raise Violation(f"{action} ended with a {type(bug).__name__}: {bug}") from bug
+        self.world.say(f"=== {type(error).__name__ if error else 'done'} {getattr(error, 'message', '')}")
+        self.result.hits[f"answer: {type(error).__name__ if error else 'done'}"] += 1
+        self.world.current.run = None
+        self.watch.run_ended(run, error)
+
+    def _send(self, operator: Operator, name: str) -> None:
+        request = self._request(name)
+        code = confirm_code(request, request.line, operator.person.person_id) if request else ""
+        transfer.send(self.desk, replace(self._typed(name), dry_run=False, confirm=code), operator.person)
+
+    def _reconcile(self, operator: Operator, name: str) -> None:
+        if row := self._row(name):
+            transfer.reconcile(self.desk, row, operator.person)
+
+    def _decide(self, operator: Operator, name: str) -> None:
+        if row := self._row(name):
+            transfer.decide_not_moved(self.desk, row, operator.person, "Nothing in the Dashboard.")
+
+    def _typed(self, name: str) -> Parameters:
+        notes = self.notes if name == INCIDENTS[0] else incident.NOTES
+        return replace(_typed(), incident_id=name, destination_account=self.destination, notes=notes)
+
+    def _row(self, name: str) -> PayoutRecord | None:
+        """The row that `status` shows first: one that is open, else the newest."""
+        rows = [row for row in self.store.rows.values() if row.incident_id == name]
+        rows.sort(key=lambda row: (row.state in OPEN, row.created_at))
+        return rows[-1] if rows else None
+
+    def _request(self, name: str) -> Request | None:
+        with self._quietly():
+            try:
+                return self.store.find_request(name, incident.LEDGER_PAYOUT_ID)
+            except ManualPayoutError:
+                return None
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """What other people do, on machines that do not fail tonight."""
+        hooks = self.store.hooks, self.ledger.hooks
+        self.store.hooks = self.ledger.hooks = _QUIET
+        try:
+            yield
+        finally:
+            self.store.hooks, self.ledger.hooks = hooks
+
+    # ---------------------------------------------------------------------------------- what others do
+
+    def _automation(self) -> None:
+        self.world.say("*** the automation tries")
+        self.result.hits["automation tried"] += 1
+        if self.ledger.attempt(self.world.now()):
+            self.result.hits["automation paid"] += 1
+            self.world.say("*** the automation paid")
+
+    def _mend(self, name: str, *, chance: float) -> None:
+        """Fund the balance, renew approvals, file again: whatever is needed for the next command, perhaps."""
+        rng, now = self.rng, self.world.now()
+        if self.books.available < AMPLE // 2 and rng.random() < chance:
+            self.books.available = AMPLE
+        request = self._request(name)
+        if request is None or rng.random() >= chance or not self.renews:
+            return
+        if now >= request.expires_at:
+            self._file(name)
+        elif any(approval.expires_at <= now + GRACE for approval in self._latest_approvals(request)):
+            with self._quietly():
+                self._approve(request)
+
+    def _latest_approvals(self, request: Request) -> list[Any]:
+        given = self.store.approvals.get(request.request_id, [])
+        return [max(one, key=lambda a: a.expires_at) for team in ("payments_ops", "finance")
+                if (one := [a for a in given if a.team.value == team])]  # fmt: skip
+
+    def _file(self, name: str, **changes: str) -> bool:
+        """File again where that is possible, with both approvals and dry runs."""
+        with self._quietly():
+            requester = self.registry.find(incident.REQUESTER)
+            try:
+                request, new = file_request(self.desk, replace(self._typed(name), **changes), requester, replace=True)
+            except ManualPayoutError:
+                # Money is under way; that is for the operators to settle.
+                return False
+            if new:
+                self.world.say("*** filed again")
+                self.result.hits["filed again"] += 1
+                self._filed(request)
+                self._approve(request)
+                _dry_runs(self.store, self.registry, request)
+        return new
+
+    def _approve(self, request: Request) -> None:
+        self.result.hits["approved again"] += 1
+        _approve(self.store, self.registry, self.settings, request, self.rng.choice(APPROVERS))
+
+    def _refiled(self) -> None:
+        # With other notes: what the operator is running right now no longer fits.
+        if self._file(INCIDENTS[0], notes="Filed once more"):
+            self.notes = "Filed once more"
+
+    def _defraud(self) -> None:
+        """Somebody with the database's own client alters the request, and the ledger's row with it."""
+        self.result.hits["request altered"] += 1
+        self.destination = EVIL_ACCOUNT
+        self.ledger.due = replace(self.ledger.due, destination_account=EVIL_ACCOUNT)
+        for request_id, (request, digest, _) in list(self.store.requests.items()):
+            line = replace(request.line, destination_account=EVIL_ACCOUNT)
+            self.store.requests[request_id] = (replace(request, lines=(line,)), digest, False)
+
+    def _filed(self, request: Request) -> None:
+        line = request.line
+        self.watch.filed[request.request_id] = (
+            line.amount.amount_minor, line.amount.currency, line.destination_account,
+        )  # fmt: skip
+
+    def _latest_post(self) -> datetime | None:
+        """Until when a pause between fence and socket may last: while the key is surely remembered."""
+        ends = [first + timedelta(hours=22, minutes=50) for first, _ in self.watch.fenced.values()]
+        return min(ends, default=None)
+
+    # ---------------------------------------------------------------------------------- the calm
+
+    def _settle(self) -> None:
+        """One operator brings every payout to its end, as the runbook says."""
+        operator = self.operators[0]
+        self.world.operators, self.world.current = [operator], operator
+        for turn in range(14):
+            row = next((row for row in self.store.rows.values() if row.state in OPEN), None)
+            if row is not None:
+                self._settle_row(operator, row, turn)
+            elif self.books.transfers or self.ledger.due.status == "paid":
+                return
+            else:
+                name = INCIDENTS[turn % 2 if self.competing else 0]
+                self.renews = True
+                self._mend(name, chance=1.1)
+                self._command(operator, "send", name)
+            self.world.wait(200)
+        if not (self.books.transfers or self.ledger.due.status == "paid"):
+            raise Violation(f"nobody could be paid: {self._stuck()}")
+
+    def _settle_row(self, operator: Operator, row: PayoutRecord, turn: int) -> None:
+        if self.renews:
+            self._mend(row.incident_id, chance=1.1)
+        if row.state is State.SUBMITTING and not turn:
+            self._command(operator, "send", row.incident_id)
+            return
+        if turn > 2 and row.first_sent_at is not None:
+            # An answer that Stripe has stored stays the same until the key is gone.
+            remaining = row.first_sent_at + timedelta(hours=23, seconds=1) - self.world.now()
+            self.world.wait(max(0.0, remaining.total_seconds()))
+        decide = turn > 2 and row.state is State.NEEDS_HUMAN
+        self._command(operator, "decide" if decide else "reconcile", row.incident_id)
+
+    def _stuck(self) -> str:
+        return f"last command: {self.watch.runs[-1].error}" if self.watch.runs else "no command"
+
+
+def _boundary(rng: random.Random) -> str:
+    return rng.choice(BOUNDARIES) if rng.random() < 0.85 else rng.choice(READS)
+
+
+def _small(rng: random.Random, most: int) -> int:
+    """A number from 1 on, small ones oftener."""
+    return 1 + min(int(rng.expovariate(1.0)), most - 1)
+
+
+def _span(rng: random.Random, least: float, most: float) -> float:
+    """Seconds, long spans as often as short ones."""
+    return float(least * (most / least) ** rng.random())
+
+
+@cache
+def _typed() -> Parameters:
+    return Parameters(
+        incident_id=incident.INCIDENT_ID,
+        studio_id=incident.STUDIO_ID,
+        studio_name=incident.STUDIO_NAME,
+        ledger_payout_id=incident.LEDGER_PAYOUT_ID,
+        amount=incident.AMOUNT,
+        reserve_after=incident.RESERVE_AFTER,
+        reason=Reason(incident.REASON),
+        destination_account=incident.DESTINATION_ACCOUNT,
+        notes=incident.NOTES,
+        operator=incident.OPERATOR,
+        dry_run=True,
+        confirm="",
+    )
+
+
+@cache
+def _fixtures() -> tuple[Settings, Registry, PayoutDue, StudioBalance]:
+    settings = load_settings(
+        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
+        fallback_key_command="",
+        read_key=None,
+        read_key_command="",
+        stripe_api_base="http://127.0.0.1:1",
+        database_url=SecretStr("sqlite://"),
+        ledger_database_url=None,
+        outputs=Path("outputs"),
+        policy_file=None,
+        approvers_file=None,
+        operator=incident.OPERATOR,
+    )
+    ledger = demo_ledger()
+    due = next(one for one in ledger.payouts if one.ledger_payout_id == incident.LEDGER_PAYOUT_ID)
+    balance = next(one for one in ledger.balances if (one.studio_id, one.currency) == (due.studio_id, due.currency))
+    # The dataclass of the demo leaves what the ledger's reader fills in.
+    return settings, load_registry(settings.approvers_path()), replace(due, standing="failed"), balance
+
+
+@cache
+def _stage(*, long: bool, competing: bool) -> Stage:
+    settings, registry, due, balance = _fixtures()
+    if long:
+        week = 7 * 24 * 3600
+        lives = settings.policy.request.model_copy(update={"request_lifetime_s": week, "approval_lifetime_s": week})
+        settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"request": lives})})
+    clock = FixedClock(START - timedelta(minutes=10))
+    store = MemoryStore(clock, _QUIET)
+    desk = Desk(settings, clock, store, MemoryLedger(due, balance, _QUIET), registry)
+    requester = registry.find(incident.REQUESTER)
+    for name, approvers in zip(INCIDENTS[: 2 if competing else 1], APPROVERS, strict=False):
+        request, _ = file_request(desk, replace(_typed(), incident_id=name), requester, replace=False)
+        _approve(store, registry, settings, request, approvers)
+        _dry_runs(store, registry, request)
+        clock.wait(60)
+    return Stage(settings, registry, store, due, balance)
+
+
+def forget_stages() -> None:
+    """Have the stages built anew: what made them was changed by a planted defect."""
+    _stage.cache_clear()
+
+
+def _approve(
+    store: MemoryStore, registry: Registry, settings: Settings, request: Request, approvers: tuple[str, str]
+) -> None:
+    for approver in approvers:
+        try:
+            approve(
+                store, registry, request, approver=approver, amount=request.line.amount.text,
+                destination_last4=request.line.destination_account[-4:],
+                lifetime_s=settings.policy.request.approval_lifetime_s,
+            )  # fmt: skip
+        except ManualPayoutError:
+            # Approved already, or no longer in force: both are ordinary, and the send says so.
+            continue
+
+
+def _dry_runs(store: MemoryStore, registry: Registry, request: Request) -> None:
+    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+    for handle in OPERATORS:
+        person = registry.find(handle)
+        data = {"request_id": request.request_id, "operator_id": person.person_id}
+        store.record_event(stream, "dry_run", person.person_id, data)
