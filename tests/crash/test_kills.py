@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from crash.kills.campaign import campaign
+from crash.kills.notebooks import play
 from crash.kills.world import PostgresDatabases, SqliteFiles, World
 
 # `make kills RUNS=1000` plays as many as one likes.
@@ -55,3 +56,10 @@ def test_a_planted_defect_is_found(sqlite_world):
 
     assert 1 == len(tally.violated)
     assert "paid 2 times by hand" in " ".join(tally.violated[0].violations)
+
+
+def test_a_killed_papermill_run_ends_well_when_run_again(tmp_path):
+    """The command line shot while notebooks run: the same command again pays once, and every notebook tells the truth."""
+    night = play(tmp_path, "suite", kills=1)
+
+    assert ([], 1, 0) == (night.violations, len(night.kills), night.codes[-1]), str(night)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .campaign import campaign, measure_send
+from .notebooks import nights
 from .postmaster import Server, shooting
 from .races import KINDS, races
 from .world import PostgresDatabases, SqliteFiles, World
@@ -19,6 +20,8 @@ from .world import PostgresDatabases, SqliteFiles, World
 def main(arguments: list[str] | None = None) -> int:
     """Return 1 where something happened that must never happen."""
     options = _parser().parse_args(arguments)
+    if options.papermill:
+        return _papermill(options)
     if options.races:
         return _races(options)
     kind = "postgresql" if options.postmaster_kills else options.database
@@ -42,12 +45,21 @@ def _races(options: argparse.Namespace) -> int:
     return 1 if violated else 0
 
 
+def _papermill(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="kills") as folder:
+        found = nights(Path(folder), options.runs, seed=options.seed, say=_say)
+    violated = sum(bool(night.violations) for night in found)
+    _say(f"{len(found)} incidents, {sum(len(night.kills) for night in found)} kills, {violated} violated")
+    return 1 if violated else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.kills", description=__doc__)
     parser.add_argument("--runs", type=int, default=100, help="how many scenarios")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--seed", default="0", help="what every random choice derives from")
     parser.add_argument("--postmaster-kills", action="store_true", help="shoot the PostgreSQL server meanwhile")
+    parser.add_argument("--papermill", action="store_true", help="whole papermill runs instead, about 20 s each")
     parser.add_argument("--races", type=int, default=0, help="this many races of each kind instead, on PostgreSQL")
     parser.add_argument("--defect", default="", help="plant a defect, to see it found")
     return parser

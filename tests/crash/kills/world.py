@@ -102,9 +102,9 @@ def studios(count: int = CHAPTER, seed: int = 7) -> list[Studio]:
 class Sandbox:
     """The sandbox in its own process, seen over HTTP only."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, accounts: list[dict[str, Any]], available: dict[str, int]) -> None:
         seed = root / "sandbox.json"
-        seed.write_text(json.dumps({"accounts": [{"id": ACCOUNT}], "available": {"usd": AVAILABLE_MINOR}}), "utf-8")
+        seed.write_text(json.dumps({"accounts": accounts, "available": available}), "utf-8")
         command = [sys.executable, "-m", "manual_payout.sandbox", "--start", incident.NOW, "--seed-file", str(seed)]
         # The process is ended by `close`, or with this one.
         # A request cut off in its middle, which is what killing a client does, is logged with a traceback.
@@ -234,7 +234,7 @@ class World:
     def __init__(self, root: Path, databases: SqliteFiles | PostgresDatabases) -> None:
         self.root, self._databases = root, databases
         self.kind = databases.kind
-        self.sandbox = Sandbox(root)
+        self.sandbox = Sandbox(root, [{"id": ACCOUNT}], {"usd": AVAILABLE_MINOR})
         self._studios: list[Studio] = []
         self._desk: Desk | None = None
         self.send_s: float | None = None

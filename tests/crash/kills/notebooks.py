@@ -1,0 +1,299 @@
+"""
+Whole papermill runs, killed at any moment, and the same command again until it is through.
+
+The command line runs in a process of its own, its kernels under it. Either is shot, or told to stop, while notebooks
+run, are saved, rendered or sealed; the books, the rows and every notebook on disk are compared afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import scrapbook
+
+from manual_payout import rehearsal
+from manual_payout.demo import incident
+from manual_payout.desk import Desk, open_desk
+from manual_payout.engine import read_status
+from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.evidence.manifest import verify_folder
+from manual_payout.intent import confirm_code
+from manual_payout.models import State, stream_of
+from manual_payout.runner import LIVE_RUN, kernel_environment
+
+from .world import Sandbox, at, die_with_parent
+
+FLAGS = {
+    "--incident-id": incident.INCIDENT_ID,
+    "--studio-id": incident.STUDIO_ID,
+    "--studio-name": incident.STUDIO_NAME,
+    "--ledger-payout-id": incident.LEDGER_PAYOUT_ID,
+    "--amount": incident.AMOUNT,
+    "--reserve-after": incident.RESERVE_AFTER,
+    "--reason": incident.REASON,
+    "--destination-account": incident.DESTINATION_ACCOUNT,
+    "--notes": incident.NOTES,
+    "--operator": incident.OPERATOR,
+}
+STOPPING = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+# How long a whole run takes, until one has been seen; kills fall into it.
+RUN_S = 14.0
+
+# The stage in which money moves takes about this long.
+EXECUTE_S = 4.0
+
+# The command is given this often at most; the last times nobody disturbs it.
+COMMANDS_MAX = 8
+KILLS_MAX = 3
+
+# No run takes this long on any machine.
+PATIENCE_S = 240.0
+
+# Exit codes that the command line documents.
+DOCUMENTED = {0, 2, 3, 4, 5, 6}
+
+
+@dataclass
+class Night:
+    """What one incident, run until it was through, came to."""
+
+    seed: str
+    codes: list[int] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        told = f"{self.seed}: exit codes {self.codes}; {', '.join(self.kills) or 'undisturbed'}; {dict(self.statuses)}"
+        return "\n".join([told, *(f"  ! {what}" for what in self.violations), *(f"    {step}" for step in self.story)])
+
+
+class Scene:
+    """The demo incident, approved and read, with its sandbox in another process."""
+
+    def __init__(self, root: Path) -> None:
+        accounts, available = rehearsal.sandbox_books()
+        self.sandbox = Sandbox(root, [_as_json(account) for account in accounts], available)
+        self.settings = rehearsal.demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
+        self.folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
+        with self.desk() as desk:
+            request = rehearsal.file_and_approve(desk)
+            operator = desk.registry.find(incident.OPERATOR)
+            data = {"request_id": request.request_id, "operator_id": operator.person_id}
+            desk.store.record_event(
+                stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data
+            )
+            self.line_id = request.line.line_id
+            self._confirm = confirm_code(request, request.line, operator.person_id)
+
+    @contextlib.contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """Open a desk for a moment."""
+        with at(open_desk(self.settings)) as desk:
+            yield desk
+
+    def run(self) -> subprocess.Popen[str]:
+        """Give the command of the live run."""
+        flags = [word for flag in FLAGS.items() for word in flag]
+        return self._command("run", *flags, "--confirm", self._confirm)
+
+    def reconcile(self) -> int:
+        """Ask Stripe what became of it."""
+        process = self._command("reconcile", incident.INCIDENT_ID, "--operator", incident.OPERATOR)
+        process.communicate(timeout=PATIENCE_S)
+        return process.returncode
+
+    def _command(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from manual_payout.cli import main; main()", *arguments]
+        return subprocess.Popen(
+            command, env=kernel_environment(self.settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, preexec_fn=_as_at_a_terminal,  # noqa: PLW1509  # no threads of ours
+        )  # fmt: skip
+
+
+def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
+    """Run one incident until it is through, killing it *kills* times, or as often as the seed says."""
+    rng, night, scene = random.Random(seed), Night(seed), Scene(root)
+    left = rng.randrange(1, KILLS_MAX + 1) if kills is None else kills
+    seen: dict[str, str] = {}
+    try:
+        for _ in range(COMMANDS_MAX):
+            process = scene.run()
+            kill = _kill(process, scene, rng) if left else ""
+            if kill:
+                left -= 1
+                night.kills.append(kill)
+            code = _wait(process, night)
+            night.codes.append(code)
+            night.story.append(f"{kill or 'undisturbed'}: exit code {code}")
+            _judge_code(night, code, kill)
+            _compare_files(night, scene.folder, seen)
+            if code == 4:
+                night.story.append(f"reconcile: exit code {scene.reconcile()}")
+            if code in {0, 3} and not kill:
+                break
+        _compare(night, scene)
+    finally:
+        scene.sandbox.close()
+    return night
+
+
+def nights(root: Path, count: int, *, seed: str = "0", say: Callable[[str], None] = lambda _: None) -> list[Night]:
+    """Run that many incidents, one after another."""
+    found = []
+    for number in range(count):
+        folder = root / f"night-{number}"
+        folder.mkdir()
+        found.append(play(folder, f"{seed}/{number}"))
+        say(str(found[-1]))
+    return found
+
+
+def _kill(process: subprocess.Popen[str], scene: Scene, rng: random.Random) -> str:
+    """Wait for a random moment, strike, and say what was struck; nothing where the run was faster."""
+    if rng.random() < 0.5:
+        moment, wait_s = "at a random moment", rng.uniform(0, RUN_S)
+    else:
+        moment, wait_s = "around the money", rng.uniform(0, EXECUTE_S)
+        before = len(list(scene.folder.glob("2-execute-*.ipynb")))
+        deadline = time.monotonic() + PATIENCE_S
+        while process.poll() is None and len(list(scene.folder.glob("2-execute-*.ipynb"))) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(wait_s)
+    kernels = _children(process.pid)
+    if process.poll() is not None:
+        return ""
+    if kernels and rng.random() < 0.3:
+        os.kill(rng.choice(kernels), signal.SIGKILL)
+        return f"SIGKILL of the kernel {moment}"
+    signum = rng.choice(STOPPING)
+    process.send_signal(signum)
+    return f"{signum.name} of the run {moment}"
+
+
+def _wait(process: subprocess.Popen[str], night: Night) -> int:
+    kernels = _children(process.pid)
+    _, shown = process.communicate(timeout=PATIENCE_S)
+    night.story.append(f"it said: {' '.join(shown.split())[-300:]}")
+    deadline = time.monotonic() + PATIENCE_S
+    while any(_is_running(kernel) for kernel in kernels):
+        if time.monotonic() > deadline:
+            night.violations.append("a kernel outlived its run")
+            break
+        time.sleep(0.02)
+    return process.returncode
+
+
+def _judge_code(night: Night, code: int, kill: str) -> None:
+    name = kill.partition(" of the run")[0] if " of the run" in kill else ""
+    # Between two notebooks, and before anything was installed, a signal may end the process as it ends any other.
+    by_signal = {128 + signal.Signals[name], -signal.Signals[name], 130} if name else set()
+    if code not in DOCUMENTED | by_signal:
+        night.violations.append(f"exit code {code} after {kill or 'no disturbance'}")
+
+
+def _compare_files(night: Night, folder: Path, seen: dict[str, str]) -> None:
+    """No notebook that was there is changed or gone, and each can be read."""
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.ipynb")}
+    night.violations += [f"{name} was overwritten" for name in seen if found.get(name) != seen[name]]
+    for name in found.keys() - seen.keys():
+        try:
+            json.loads((folder / name).read_text("utf-8"))
+            nbformat.read(folder / name, 4)
+        except (ValueError, nbformat.ValidationError) as error:
+            night.violations.append(f"{name} cannot be read: {error}")
+    seen.update(found)
+
+
+def _compare(night: Night, scene: Scene) -> None:
+    transfers = scene.sandbox.transfers(incident.LEDGER_PAYOUT_ID)
+    with scene.desk() as desk:
+        record = desk.store.find_payout(scene.line_id)
+        due = desk.ledger.get_payout_due(incident.LEDGER_PAYOUT_ID)
+    made = [one["id"] for one in transfers]
+    paid = record is not None and record.state is State.PAID
+    if len(made) > 1 or made != ([record.stripe_transfer_id] if paid else []):
+        night.violations.append(f"the books have {made}, the row is {record}")
+    if paid and not due.is_claimed_by(scene.line_id):
+        night.violations.append(f"paid, and the ledger's payout is {due.status}")
+    if night.codes[-1] not in {0, 3} or (night.codes[-1] == 0) != paid:
+        night.violations.append(f"it ended with exit code {night.codes[-1]}, and the row is {record and record.state}")
+    _compare_notebooks(night, scene.folder, made)
+    _compare_seal(night, scene.folder)
+
+
+def _compare_notebooks(night: Night, folder: Path, made: list[str]) -> None:
+    """What a notebook says of itself is true: a completed one has its result, and the result fits the books."""
+    statuses = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        statuses[path.name] = read_status(nbformat.read(path, 4)).status
+        night.statuses[statuses[path.name]] += 1
+        if statuses[path.name] == "completed":
+            result = _result(path)
+            if not result:
+                night.violations.append(f"{path.name} says completed, and has no result")
+            if path.name.startswith("2-execute") and not all(one in json.dumps(result) for one in made):
+                night.violations.append(f"{path.name} says completed, and does not name {made}")
+    if night.codes[-1] == 0:
+        newest = {stage: max(name for name in statuses if name.startswith(f"{stage}-")) for stage in LIVE_RUN}
+        wrong = [name for name in newest.values() if statuses[name] != "completed"]
+        night.violations += [f"{name} is {statuses[name]} after exit code 0" for name in wrong]
+
+
+def _compare_seal(night: Night, folder: Path) -> None:
+    try:
+        night.violations += [
+            f"the seal: {check.question} {check.found}" for check in verify_folder(folder) if check.stops
+        ]
+    except EvidenceError as error:
+        night.violations.append(f"not sealed: {error.message}")
+
+
+def _result(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(ManualPayoutError):
+        scraps = scrapbook.read_notebook(str(path)).scraps
+        return dict(scraps["result"].data) if "result" in scraps else {}
+    return {}
+
+
+def _as_at_a_terminal() -> None:
+    """What is started in the background may ignore SIGINT; a person's terminal does not."""
+    die_with_parent()
+    for signum in STOPPING[1:]:
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _as_json(account: Any) -> dict[str, Any]:
+    return asdict(account) | {"available": dict(account.available)}
