@@ -10,6 +10,7 @@ import pytest
 import stripe
 from hypothesis import given
 from hypothesis import strategies as st
+from stripe import oauth_error  # loaded lazily by the SDK: here, so that its errors are always judged too
 
 from manual_payout import sandbox
 from manual_payout.errors import EvidenceError, SettingsError, StripeRefusedError
@@ -260,6 +261,8 @@ def make(kind, status):
     extra |= {"param": None, "code": "c"} if kind is stripe.CardError else {}
     if kind is stripe.SignatureVerificationError:
         return kind("said", "header")
+    if issubclass(kind, oauth_error.OAuthError):
+        return kind("some_code", "said", http_status=status, json_body=body)
     return kind("said", http_status=status, json_body=body, **extra)
 
 
