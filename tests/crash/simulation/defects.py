@@ -1,15 +1,273 @@
-"""Planted defects."""
+"""
+Planted defects: what the simulation is worth is what it finds.
+
+Each is a mistake that somebody has made in a real payment system, put into the core by replacing one name or one piece
+of one function, or into the database by taking one guard away. A piece that is no longer there is an error, so that a
+defect cannot quietly stop being one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+import itertools
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
-from .scenario import Options
+from manual_payout import gateway, models
+from manual_payout.errors import ClaimError
+from manual_payout.gateway import Answer, Refused, Unknown
+from manual_payout.transfer import delivery, reconciling, sending
 
-DEFECTS: dict[str, object] = {}
+from .memory_ledger import MemoryLedger
+from .memory_store import Guards
+from .scenario import Options, forget_stages, play
+from .stripe_books import BooksGateway
+
+Defect = Callable[[ExitStack], Options]
 
 
 @contextmanager
-def planted(_name: str) -> Iterator[Options]:
-    yield Options()
+def planted(name: str) -> Iterator[Options]:
+    """Plant the defect of that name, or none where it is empty, for as long as the context lasts."""
+    if not name:
+        yield Options()
+        return
+    with ExitStack() as stack:
+        stack.callback(forget_stages)
+        options = DEFECTS[name](stack)
+        forget_stages()
+        yield options
+
+
+def _replaced(stack: ExitStack, name: str, value: Any, *modules: Any) -> None:
+    for module in modules:
+        stack.enter_context(mock.patch.object(module, name, value))
+
+
+def _rewritten(stack: ExitStack, module: ModuleType, name: str, *pieces: tuple[str, str]) -> None:
+    """Replace pieces of one function's source; every module that holds the function gets the new one."""
+    function = getattr(module, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in pieces:
+        if old not in source:
+            raise LookupError(f"{module.__name__}.{name} no longer holds {old!r}: plant the defect elsewhere")
+        source = source.replace(old, new)
+    space: dict[str, Any] = {}
+    exec(compile(source, f"<defect in {name}>", "exec", flags=annotations.compiler_flag), module.__dict__, space)
+    holders = [one for one in (delivery, reconciling, sending) if getattr(one, name, None) is function]
+    _replaced(stack, name, space[name], *holders)
+
+
+# ---------------------------------------------------------------------------------------------- the key
+
+
+class _FreshKeys(BooksGateway):
+    numbers = itertools.count()
+
+    def create_transfer(self, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
+        return super().create_transfer(payload, idempotency_key=f"{idempotency_key}-{next(self.numbers)}")
+
+
+def random_key(_stack: ExitStack) -> Options:
+    """A key of its own for every POST, made when it is sent and kept nowhere."""
+    return Options(gateway=_FreshKeys)
+
+
+def window_longer_than_stripes(stack: ExitStack) -> Options:
+    """Our window for a key is longer than Stripe's."""
+    _replaced(stack, "KEY_WINDOW", timedelta(hours=48), delivery, reconciling)
+    return Options()
+
+
+def resend_after_the_window(stack: ExitStack) -> Options:
+    """Reconcile takes an empty list for leave to send again, however old the key is."""
+    _replaced(stack, "window_closed", lambda _desk, _record: False, delivery, reconciling)
+    _replaced(stack, "KEY_WINDOW", timedelta(days=365), delivery)
+    return Options()
+
+
+def new_key_after_unknown(stack: ExitStack) -> Options:
+    """An unknown outcome is followed by a new attempt with a new key."""
+    _rewritten(stack, delivery, "_give_up", ("State.NEEDS_HUMAN if late else State.UNKNOWN", "State.REFUSED"))
+    return Options()
+
+
+# ---------------------------------------------------------------------------------------------- the answer
+
+
+class _Retrying(BooksGateway):
+    def create_transfer(self, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
+        first = super().create_transfer(payload, idempotency_key=idempotency_key)
+        if getattr(first, "code", "") != "APIConnectionError":
+            return first
+        return super().create_transfer(payload, idempotency_key=idempotency_key)
+
+
+def hidden_retry(_stack: ExitStack) -> Options:
+    """The SDK retries by itself, and its exception tells of the last attempt alone."""
+    return Options(gateway=_Retrying)
+
+
+def unknown_is_refused(stack: ExitStack) -> Options:
+    """A lost answer counts as a failure."""
+    judge = gateway.judge
+
+    def hasty(error: BaseException) -> Refused | Unknown:
+        answer = judge(error)
+        return Refused(answer.code, answer.message, answer.request_id, same_key=False)
+
+    _replaced(stack, "judge", hasty, gateway)
+    return Options()
+
+
+def doubt_forgotten(stack: ExitStack) -> Options:
+    """Any refusal is final, also one that follows a lost answer."""
+    _rewritten(
+        stack, delivery, "_send_until_known", ("earlier or isinstance(reply, Unknown)", "isinstance(reply, Unknown)")
+    )
+    return Options()
+
+
+def doubt_not_inherited(stack: ExitStack) -> Options:
+    """A run that takes over does not ask whether the one before it had sent."""
+    _rewritten(stack, delivery, "deliver", ("in_doubt=record.sent", "in_doubt=False"))
+    return Options()
+
+
+# ---------------------------------------------------------------------------------------------- the record
+
+
+def outcome_before_the_call(stack: ExitStack) -> Options:
+    """The row says paid before Stripe was asked."""
+    early = (
+        "    desk.store.record_outcome(sending.record, State.PAID, 'sent', actor=sending.record.operator_id,"
+        " transfer={'id': 'tr_expected'}, transfer_text='{}')\n"
+    )
+    call = "        reply = desk.gateway.create_transfer("
+    _rewritten(stack, delivery, "_send_until_known", (call, f"    {early}{call}"))
+    return Options()
+
+
+def mark_after_the_call(_stack: ExitStack) -> Options:
+    """That a request may have left is not on record while it is under way."""
+    return Options(guards=Guards(keeps_sent=False))
+
+
+def released_before_recorded(stack: ExitStack) -> Options:
+    """The claim is given back at every end that is not a success, known or unknown."""
+
+    def give_up(desk: Any, sending_: Any, answer: Any) -> Any:
+        desk.ledger.release(sending_.record.ledger_payout_id, sending_.record.payout_id)
+        return real(desk, sending_, answer)
+
+    real = delivery._give_up
+    _replaced(stack, "_give_up", give_up, delivery)
+    return Options()
+
+
+# ---------------------------------------------------------------------------------------------- the gates
+
+
+def claim_skipped(stack: ExitStack) -> Options:
+    """The ledger payout is not claimed; that it was failed a moment ago must do."""
+    _replaced(stack, "claim", lambda _desk, _request: None, sending, reconciling)
+    return Options()
+
+
+class _SelectThenUpdate(MemoryLedger):
+    def claim(self, ledger_payout_id: str, claim_id: str, *, at: Any, releasable: Any = ()) -> Any:
+        if not self.may_claim(self.due, claim_id, releasable):
+            raise ClaimError(f"Ledger payout {ledger_payout_id} is {self.due.status}.", "")
+        self.hooks.step("claim:before")
+        self.take(claim_id, at)
+        self.hooks.step("claim:after")
+        return self.due
+
+
+def claim_by_select_then_update(_stack: ExitStack) -> Options:
+    """The claim is looked at and then written, in two statements."""
+    return Options(ledger=_SelectThenUpdate)
+
+
+def no_unique_row(stack: ExitStack) -> Options:
+    """The database allows two live rows for one ledger payout, and nobody looks for the other."""
+    from manual_payout import policy
+
+    rules = tuple(rule for rule in policy.RULES if rule is not policy.no_earlier_payout)
+    _replaced(stack, "RULES", rules, policy)
+    return Options(guards=Guards(unique_live=False))
+
+
+def no_fence(_stack: ExitStack) -> Options:
+    """Whoever once had the right to send still has it after a pause."""
+    return Options(guards=Guards(fence=False))
+
+
+def lease_ignored(_stack: ExitStack) -> Options:
+    """A sending is taken over while another run is at it."""
+    return Options(guards=Guards(lease=False))
+
+
+def lookup_skipped(stack: ExitStack) -> Options:
+    """Stripe is not asked what it has before and after a send."""
+    _replaced(stack, "look_up", lambda _desk, _record: None, delivery, reconciling)
+    return Options()
+
+
+def approvals_not_rechecked(stack: ExitStack) -> Options:
+    """What was approved once is sent again under approvals that have expired."""
+    check = reconciling.check_standing
+
+    def lenient(desk: Any, request: Any, operator: Any) -> Any:
+        row = next(row for row in desk.store.rows.values() if row.request_id == request.request_id)
+        with mock.patch.object(type(desk), "now", lambda self: self.store.attempts[row.idempotency_key].created_at):
+            return check(desk, request, operator)
+
+    _replaced(stack, "check_standing", lenient, reconciling)
+    return Options()
+
+
+def digest_misses_a_field(stack: ExitStack) -> Options:
+    """The digest that approvals bind to does not cover the destination."""
+    whole = models.Line.statement
+
+    def partial(line: models.Line) -> dict[str, Any]:
+        return {name: value for name, value in whole(line).items() if name != "destination_account"}
+
+    _replaced(stack, "statement", partial, models.Line)
+    return Options()
+
+
+def decided_inside_the_window(stack: ExitStack) -> Options:
+    """A person may decide that nothing moved while the key can still be in flight."""
+    _rewritten(
+        stack, reconciling, "_require_decidable",
+        ("record.state is not State.NEEDS_HUMAN", "record.state not in OPEN_STATES"),
+        ("not window_closed(desk, record)", "False"),
+    )  # fmt: skip
+    return Options()
+
+
+DEFECTS: dict[str, Defect] = {
+    defect.__name__: defect
+    for defect in (
+        random_key, window_longer_than_stripes, resend_after_the_window, new_key_after_unknown, hidden_retry,
+        unknown_is_refused, doubt_forgotten, doubt_not_inherited, outcome_before_the_call, mark_after_the_call,
+        released_before_recorded, claim_skipped, claim_by_select_then_update, no_unique_row, no_fence, lease_ignored,
+        lookup_skipped, approvals_not_rechecked, digest_misses_a_field, decided_inside_the_window,
+    )
+}  # fmt: skip
+
+
+def first_caught(name: str, seeds: range) -> tuple[int, str] | None:
+    """Return the first seed whose night holds without the defect and does not hold with it, and what is violated."""
+    with planted(name) as options:
+        found = next((result for seed in seeds if (result := play(seed, options)).violation), None)
+    if found is None or not play(found.seed).violation:
+        return (found.seed, found.violation) if found else None
+    return first_caught(name, range(found.seed + 1, seeds.stop))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from manual_payout.errors import RefusedError, UnknownOutcomeError
-from manual_payout.models import PayoutRecord, State, Team, stream_of
+from manual_payout.models import LIVE_STATES, PayoutRecord, State, Team, stream_of
 from manual_payout.transfer.delivery import TRIES_MAX
 
 from .memory_ledger import MemoryLedger
@@ -64,6 +64,8 @@ class Watch:
         """See one row change."""
         was = before.state if before is not None else None
         self._claim(after.state in EDGES[was], f"a row went from {was} to {after.state}")
+        live = [row for row in self.store.rows.values() if row.state in LIVE_STATES]
+        self._claim(len(live) <= 1, "two rows of one ledger payout are live")
         if before is None:
             return
         if after.attempt_no != before.attempt_no:
@@ -76,20 +78,24 @@ class Watch:
             self._claim(before.lease_until <= self.world.now(), "a sending was taken over during its lease")
         if before.stripe_transfer_id is not None:
             self._claim(after.stripe_transfer_id == before.stripe_transfer_id, "a transfer on record was replaced")
+        now, key = self.world.now(), after.idempotency_key
+        event = self.store.events[stream_of(after.incident_id, after.ledger_payout_id)][-1]
+        if event.kind == "sending":
+            first, _ = self.fenced.get(key, (now, None))
+            self.fenced[key] = (first, now)
         if after.state is State.REFUSED:
-            self.refused[after.idempotency_key] = self.world.now()
-        if after.first_sent_at is not None and after.state in OPEN and after.lease_until is not None:
-            kind = self.store.events[stream_of(after.incident_id, after.ledger_payout_id)][-1].kind
-            if kind == "sending":
-                first, _ = self.fenced.get(after.idempotency_key, (self.world.now(), None))
-                self.fenced[after.idempotency_key] = (first, self.world.now())
+            self.refused[key] = now
+            decided = event.data["code"] == "decided_not_moved"
+            early = decided and (key not in self.fenced or now < self.fenced[key][0] + WINDOW)
+            self._claim(not early, "a person decided while the key was inside its window")
 
     # ---------------------------------------------------------------------------------- at every POST
 
     def post(self, post: Post, payload: dict[str, Any]) -> None:
         """See one POST reach the provider."""
         row = next((row for row in self.store.rows.values() if row.idempotency_key == post.key), None)
-        self._claim(row is not None and post.key in self.store.attempts, "a POST left without a committed intent")
+        self._claim(post.key in self.store.attempts, "a POST left without a committed intent")
+        self._claim(row is not None, "a POST left for an attempt that is over")
         assert row is not None
         self._claim(post.key in self.fenced, "a POST left without having been announced")
         first, latest = self.fenced[post.key]
@@ -125,10 +131,10 @@ class Watch:
 
     def check_books(self) -> None:
         """Compare everything with the provider's books."""
-        paid_by_automation = self.ledger.due.status == "paid"
+        paid_by_automation = self.ledger.paid_by_automation
         standing = [one for one in self.books.transfers if not one.shown["reversed"]]
         total = len(standing) + paid_by_automation
-        by = f"{len(standing)} by hand, {int(paid_by_automation)} by the automation"
+        by = f"{len(standing)} by hand, {paid_by_automation} by the automation"
         self._claim(total <= 1, f"the payout was paid {total} times: {by}")
         for one in self.books.transfers:
             self._claim(

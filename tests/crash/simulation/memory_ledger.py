@@ -22,6 +22,9 @@ class MemoryLedger:
         balance: Of its studio.
 
         hooks: Told of every boundary.
+
+    Attributes:
+        paid_by_automation: How often the automation has paid, whatever became of the row afterwards.
     """
 
     def __init__(self, due: PayoutDue, balance: StudioBalance, hooks: Any) -> None:
@@ -29,6 +32,7 @@ class MemoryLedger:
         self.due = due
         self.balance = balance
         self.hooks = hooks
+        self.paid_by_automation = 0
 
     def find_payout_due(self, ledger_payout_id: str) -> PayoutDue | None:
         self.hooks.step("find_payout_due")
@@ -64,6 +68,7 @@ class MemoryLedger:
         if self.due.status not in ("failed", "scheduled"):
             return False
         self.due = replace(self.due, status=self.mapping.paid, standing="paid", paid_at=at)
+        self.paid_by_automation += 1
         return True
 
     def may_claim(self, found: PayoutDue, claim_id: str, releasable: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from manual_payout import sandbox, transfer
 from manual_payout.approvals import approve
+from manual_payout.canonical import digest_of
 from manual_payout.clock import FixedClock
 from manual_payout.demo import incident
 from manual_payout.demo.ledger import demo_ledger
@@ -41,6 +42,8 @@ from .world import BOUNDARIES, DATABASE_WRITES, READS, Crash, Operator, Planned,
 
 START = datetime.fromisoformat(incident.NOW)
 OPERATORS = ("tomas", "noor")
+# The third is the first once more, on another machine.
+MACHINES = {"tomas": "tomas", "noor": "noor", "tomas2": "tomas"}
 APPROVERS = (("priya", "amara"), ("jonas", "lucia"))
 INCIDENTS = (incident.INCIDENT_ID, "INC-124")
 EVIL_ACCOUNT = "acct_evil"
@@ -99,13 +102,14 @@ def play(seed: int, options: Options = Options(), *, trace: bool = False) -> Res
     night = Night(seed, options, trace=trace)
     tokens = iter(range(1_000_000))
     # A run's name needs to be unique, not unguessable.
-    real, delivery.secrets = delivery.secrets, SimpleNamespace(token_hex=lambda _: f"{next(tokens):06x}")
+    secrets, delivery.secrets = delivery.secrets, SimpleNamespace(token_hex=lambda _: f"{next(tokens):06x}")
+    digest, Request.digest = Request.digest, property(_digest)
     try:
         night.play()
     except Violation as violation:
         night.result.violation = str(violation)
     finally:
-        delivery.secrets = real
+        delivery.secrets, Request.digest = secrets, digest
     return night.finished()
 
 
@@ -128,7 +132,7 @@ class Night:
         self.watch = Watch(world, self.store, self.ledger, self.books)
         self.destination, self.notes = incident.DESTINATION_ACCOUNT, incident.NOTES
         self.commands = 0
-        self.operators = [Operator(name, stage.registry.find(name)) for name in OPERATORS]
+        self.operators = [Operator(name, stage.registry.find(handle)) for name, handle in MACHINES.items()]
         self.books.run = lambda: world.current.run
         world.latest_post = self._latest_post
         for request, _, _ in self.store.requests.values():
@@ -139,14 +143,14 @@ class Night:
 
     def _draw(self) -> None:
         rng = self.rng
-        self.two = rng.random() < (0.7 if self.competing else 0.3)
+        self.crew = 1 + (rng.random() < (0.7 if self.competing else 0.28)) + (rng.random() < 0.03)
         self.racing = rng.random() < 0.2
         self.fraud = rng.random() < 0.02
         self.renews = rng.random() < 0.6
         self.world.events |= {"automation": self._automation, "refiled": self._refiled}
         self._draw_crashes()
         self._draw_provider()
-        if rng.random() < 0.1:
+        if rng.random() < (0.4 if self.competing else 0.1):
             self._draw_refusal()
 
     def _draw_crashes(self) -> None:
@@ -184,12 +188,15 @@ class Night:
         """A refusal is rare, and what follows one is where two attempts of one payout meet: seek it out."""
         rng = self.rng
         self.books.post_faults[1] = rng.choice(("balance_insufficient", "no_capability", "invalid"))
-        self.two = self.two or rng.random() < 0.5
+        self.crew = max(self.crew, rng.randint(1, 2))
         self.renews = True
+        if self.competing and rng.random() < 0.6:
+            # Between its claim and its intent one line can lose the claim to the other, for which a refused one is dead.
+            self.world.plan.setdefault("claim:after", []).append(Planned(2, "freeze", _span(rng, 30, 500)))
+            return
         boundary = rng.choice(("record_outcome:after", "release:before", "release:after"))
-        self.world.plan.setdefault(boundary, []).append(
-            Planned(1, rng.choice(("crash", "freeze", "freeze", "lost")), _span(rng, 10, 3600))
-        )
+        kind = rng.choice(("crash", "freeze", "freeze", "lost"))
+        self.world.plan.setdefault(boundary, []).append(Planned(1, kind, _span(rng, 10, 3600)))
 
     def _plan(self, kind: str, boundary: str, seconds: float = 0.0) -> None:
         countdown = _small(self.rng, 3 if ":" in boundary else 8)
@@ -201,7 +208,7 @@ class Night:
         """Disturbed, then calm, then compared."""
         if self.fraud:
             self._defraud()
-        programs = [(one, self._disturbed) for one in self.operators[: 2 if self.two else 1]]
+        programs = [(one, self._disturbed) for one in self.operators[: self.crew]]
         self.world.play(programs, switching=self.rng.choice((0.02, 0.1, 0.3)))
         self.world.calm()
         self.books.post_faults.clear()
@@ -225,9 +232,10 @@ class Night:
         hits["commands"] += self.commands
         hits["POSTs"] += len(self.books.posts)
         hits["POSTs after an approval's end, within the lease"] += self.watch.late_posts
-        hits["two operators"] += self.two
+        hits["two operators"] += self.crew == 2
+        hits["three operators"] += self.crew == 3
         hits["competing request"] += self.competing
-        by_hand, by_machine = len(self.books.transfers), self.ledger.due.status == "paid"
+        by_hand, by_machine = len(self.books.transfers), self.ledger.paid_by_automation
         self.result.outcome = "paid by hand" if by_hand else "paid by the automation" if by_machine else "not paid"
         self.result.log = self.world.log
         return self.result
@@ -245,7 +253,10 @@ class Night:
 
     def _rest(self) -> None:
         dice = self.rng.random()
-        if dice < 0.5:
+        if dice < 0.2:
+            # At the next full ten minutes, as the other one does: nothing makes people meet like a clock on the wall.
+            self.world.wait(600 - (self.world.now() - START).total_seconds() % 600)
+        elif dice < 0.5:
             self.world.wait(self.rng.uniform(1, 60))
         elif dice < 0.85:
             self.world.wait(self.rng.uniform(60, 900))
@@ -288,7 +299,7 @@ class Night:
 
     def _send(self, operator: Operator, name: str) -> None:
         request = self._request(name)
-        code = confirm_code(request, request.line, operator.person.person_id) if request else ""
+        code = _code(request, operator.person.person_id) if request else ""
         transfer.send(self.desk, replace(self._typed(name), dry_run=False, confirm=code), operator.person)
 
     def _reconcile(self, operator: Operator, name: str) -> None:
@@ -410,7 +421,7 @@ class Night:
             row = next((row for row in self.store.rows.values() if row.state in OPEN), None)
             if row is not None:
                 self._settle_row(operator, row, turn)
-            elif self.books.transfers or self.ledger.due.status == "paid":
+            elif self._is_paid():
                 return
             else:
                 name = INCIDENTS[turn % 2 if self.competing else 0]
@@ -418,7 +429,7 @@ class Night:
                 self._mend(name, chance=1.1)
                 self._command(operator, "send", name)
             self.world.wait(200)
-        if not (self.books.transfers or self.ledger.due.status == "paid"):
+        if not self._is_paid():
             raise Violation(f"nobody could be paid: {self._stuck()}")
 
     def _settle_row(self, operator: Operator, row: PayoutRecord, turn: int) -> None:
@@ -433,6 +444,9 @@ class Night:
             self.world.wait(max(0.0, remaining.total_seconds()))
         decide = turn > 2 and row.state is State.NEEDS_HUMAN
         self._command(operator, "decide" if decide else "reconcile", row.incident_id)
+
+    def _is_paid(self) -> bool:
+        return bool(self.books.transfers or self.ledger.paid_by_automation)
 
     def _stuck(self) -> str:
         return f"last command: {self.watch.runs[-1].error}" if self.watch.runs else "no command"
@@ -450,6 +464,17 @@ def _small(rng: random.Random, most: int) -> int:
 def _span(rng: random.Random, least: float, most: float) -> float:
     """Seconds, long spans as often as short ones."""
     return float(least * (most / least) ** rng.random())
+
+
+@lru_cache(maxsize=256)
+def _digest(request: Request) -> str:
+    # Taken once for equal requests: half of the time would go into taking it again.
+    return digest_of(request.statement())
+
+
+@lru_cache(maxsize=256)
+def _code(request: Request, operator_id: str) -> str:
+    return confirm_code(request, request.line, operator_id)
 
 
 @cache
@@ -513,7 +538,8 @@ def _stage(*, long: bool, competing: bool) -> Stage:
 
 def forget_stages() -> None:
     """Have the stages built anew: what made them was changed by a planted defect."""
-    _stage.cache_clear()
+    for one in (_stage, _digest, _code):
+        one.cache_clear()
 
 
 def _approve(
