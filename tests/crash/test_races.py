@@ -38,3 +38,10 @@ def test_exactly_one_payment_and_the_other_is_told(world, kind, count):
 
     assert [] == found.violations
     assert count == sum(found.ends.values())
+
+
+def test_a_sender_without_a_fence_is_found(world):
+    """The harness has teeth: where nothing stops a sender that slept, it pays a second time."""
+    found = races(world, "a sleeper", FEW, seed="suite", defect="no_fence")
+
+    assert "paid 2 times by hand" in " ".join(found.violations)

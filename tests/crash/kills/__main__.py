@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .campaign import campaign, measure_send
+from .crew import DEFECTS
 from .notebooks import nights
 from .postmaster import Server, shooting
 from .races import KINDS, races
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     with _world(kind) as (world, server), contextlib.ExitStack() as stack:
         measure_send(world)
         shots = stack.enter_context(shooting(server, options.seed)) if options.postmaster_kills else Counter()
-        tally = campaign(world, options.runs, seed=options.seed, defect=options.defect, say=_say)
+        tally = campaign(
+            world, options.runs, seed=options.seed, defect=options.defect, stop_at_violation=options.stop, say=_say
+        )
         stack.close()
         tally.events += shots
     _say(str(tally))
@@ -39,7 +42,7 @@ def _races(options: argparse.Namespace) -> int:
     violated = 0
     with _world("postgresql") as (world, _):
         for kind in KINDS:
-            tally = races(world, kind, options.races, seed=options.seed)
+            tally = races(world, kind, options.races, seed=options.seed, defect=options.defect)
             violated += len(tally.violations)
             _say(str(tally))
     return 1 if violated else 0
@@ -61,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--postmaster-kills", action="store_true", help="shoot the PostgreSQL server meanwhile")
     parser.add_argument("--papermill", action="store_true", help="whole papermill runs instead, about 20 s each")
     parser.add_argument("--races", type=int, default=0, help="this many races of each kind instead, on PostgreSQL")
-    parser.add_argument("--defect", default="", help="plant a defect, to see it found")
+    parser.add_argument("--defect", choices=sorted(DEFECTS), default="", help="plant a defect, to see it found")
+    parser.add_argument("--stop", action="store_true", help="stop at the first violation")
     return parser
 
 

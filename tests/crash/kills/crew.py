@@ -24,8 +24,8 @@ import urllib3.connection
 from manual_payout import database, transfer
 from manual_payout.demo import automation
 from manual_payout.desk import Desk
-from manual_payout.errors import ManualPayoutError, UsageError
-from manual_payout.gateway import Gateway
+from manual_payout.errors import ClaimError, ManualPayoutError, UsageError
+from manual_payout.gateway import Accepted, Gateway, Refused
 from manual_payout.intent import confirm_code
 from manual_payout.ledger import Ledger
 from manual_payout.parameters import Parameters
@@ -270,12 +270,13 @@ def newest(desk: Desk, ledger_payout_id: str) -> Any:
 
 
 def _ended(record: Any) -> dict[str, Any]:
-    end = "paid" if record.stripe_transfer_id else str(record.state)
+    # What a row is recorded as is not what the run was told: only an error says "refused".
+    end = "paid" if record.stripe_transfer_id else f"recorded {record.state}"
     return {"end": end, "code": 0, "transfer": record.stripe_transfer_id, "state": str(record.state), "message": ""}
 
 
 def _hook(order: Order, tell: Callable[[dict[str, Any]], None]) -> None:
-    for plant in DEFECTS.get(order.defect, ()):
+    for plant in DEFECTS[order.defect] if order.defect else ():
         plant()
     met = {"count": 0}
 
@@ -343,8 +344,37 @@ def _no_lookup() -> None:
     Gateway.transfers_in_group = lambda _self, _group: []
 
 
+def _every_error_is_terminal() -> None:
+    original = Gateway.create_transfer
+
+    def create_transfer(self: Gateway, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, *args, **kwargs)
+        return answer if isinstance(answer, Accepted) else Refused("error", answer.message, "", same_key=False)
+
+    Gateway.create_transfer = create_transfer
+
+
+def _no_fence() -> None:
+    original = Store.mark_sent
+
+    def mark_sent(self: Store, record: Any, **options: Any) -> Any:
+        try:
+            return original(self, record, **options)
+        except ClaimError:
+            return replace(record, sent=True)
+
+    Store.mark_sent = mark_sent
+
+
+def _no_claim() -> None:
+    Ledger.claim = lambda *_args, **_options: None
+
+
 # What the harness must find: the designs that lost money or paid twice when they were measured.
 DEFECTS: dict[str, tuple[Callable[[], None], ...]] = {
     "random_key": (_random_key, _no_lookup),
     "no_lookup": (_no_lookup,),
+    "every_error_is_terminal": (_every_error_is_terminal,),
+    "no_fence": (_no_fence,),
+    "no_claim": (_no_claim,),
 }

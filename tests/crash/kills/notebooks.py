@@ -134,6 +134,7 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
     seen: dict[str, str] = {}
     try:
         for _ in range(COMMANDS_MAX):
+            before = set(scene.folder.glob("*.ipynb"))
             process = scene.run()
             kill = _kill(process, scene, rng) if left else ""
             if kill:
@@ -143,6 +144,8 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
             night.codes.append(code)
             night.story.append(f"{kill or 'undisturbed'}: exit code {code}")
             _judge_code(night, code, kill)
+            if not code:
+                _judge_done(night, set(scene.folder.glob("*.ipynb")) - before, kill)
             _compare_files(night, scene.folder, seen)
             if code == 4:
                 night.story.append(f"reconcile: exit code {scene.reconcile()}")
@@ -208,6 +211,13 @@ def _judge_code(night: Night, code: int, kill: str) -> None:
     by_signal = {128 + signal.Signals[name], -signal.Signals[name], 130} if name else set()
     if code not in DOCUMENTED | by_signal:
         night.violations.append(f"exit code {code} after {kill or 'no disturbance'}")
+
+
+def _judge_done(night: Night, made: set[Path], kill: str) -> None:
+    """Exit code 0 says that every stage was run and ended well; nothing else may say so."""
+    done = {path.stem.rpartition("-")[0] for path in made if read_status(nbformat.read(path, 4)).status == "completed"}
+    if done != {str(stage) for stage in LIVE_RUN}:
+        night.violations.append(f"exit code 0 after {kill or 'no disturbance'}, though only {sorted(done)} were run")
 
 
 def _compare_files(night: Night, folder: Path, seen: dict[str, str]) -> None:

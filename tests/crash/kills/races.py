@@ -56,10 +56,12 @@ class Race:
     Args:
         send_s: How long a send takes on this machine; two start less than that apart, so that any step of one can meet
             any step of the other.
+
+        defect: A defect planted into every sender.
     """
 
-    def __init__(self, world: World, rng: random.Random, send_s: float) -> None:
-        self.world, self.rng, self.send_s = world, rng, send_s
+    def __init__(self, world: World, rng: random.Random, send_s: float, defect: str = "") -> None:
+        self.world, self.rng, self.send_s, self.defect = world, rng, send_s, defect
         self.studio: Studio = world.next_studio()
         self.desk = world.desk(lifetimes_s=(MONTH_S, MONTH_S))
         self.problems: list[str] = []
@@ -74,7 +76,9 @@ class Race:
         """An operator's process, which starts a random moment late."""
         typed = self.studio.parameters(**changes)
         start_s = self.rng.uniform(0, self.send_s / 3)
-        return Order("send", self.desk, typed, operator=operator, start_s=start_s, strike=strike)
+        return Order(
+            "send", self.desk, typed, operator=operator, start_s=start_s, strike=strike, defect=self.defect
+        )  # fmt: skip
 
     def run(self, *orders: Order) -> list[Run]:
         """Let them run, and wait for their ends."""
@@ -159,8 +163,11 @@ def a_sleeper(race: Race) -> list[Run]:
         if not sleeper.frozen:
             race.problems.append(f"did not fall asleep: {sleeper}")
             return [sleeper]
-        race.world.sandbox.advance(ASLEEP_S)
-        others = race.run(race.sender(OPERATORS[1])) if race.rng.random() < 0.8 else []
+        # Another one comes soon, so that Stripe has forgotten the key when the sleeper wakes, or late, or not at all.
+        soon, late = race.rng.choice([(HOUR_S, ASLEEP_S), (HOUR_S, ASLEEP_S), (ASLEEP_S, 0), (0, 0)])
+        race.world.sandbox.advance(soon)
+        others = race.run(race.sender(OPERATORS[1])) if soon else []
+        race.world.sandbox.advance(late or (0 if soon else ASLEEP_S))
         thaw(sleeper)
     finally:
         end_all([sleeper])
@@ -179,12 +186,12 @@ KINDS: dict[str, Callable[[Race], list[Run]]] = {
 }
 
 
-def races(world: World, kind: str, count: int, *, seed: str = "0") -> Races:
+def races(world: World, kind: str, count: int, *, seed: str = "0", defect: str = "") -> Races:
     """Run *count* races of one kind."""
     tally, send_s = Races(kind), measure_send(world)
     for number in range(count):
         name = f"{seed}/{kind}/{number}"
-        race = Race(world, random.Random(name), send_s)
+        race = Race(world, random.Random(name), send_s, defect)
         runs = KINDS[kind](race)
         tally.ends[" + ".join(run.how for run in runs)] += 1
         for run in runs:

@@ -50,7 +50,9 @@ DEATHS = [
 
 # Where a process may freeze for days. Not between the fence and the socket: no design survives that for longer than a
 # key is remembered. And not inside a transaction, whose locks would hold up everybody else.
+# Most often right before the fence, which is there for them.
 FREEZES = [place for place in DEATHS if place not in {("fence", "after"), ("post", "before"), ("commit", "before")}]
+FREEZES += 12 * [("fence", "before")]
 
 # (kind, options): what Stripe and the network may do to a request.
 FAULTS: list[tuple[str, dict[str, Any]]] = [
@@ -122,7 +124,7 @@ class Scenario:
         self.kills_left = self.rng.choice([0, 1, 1, 2, 2, 3, KILLS_MAX])
         self.faults_left = self.rng.choice([0, 0, 1, 1, 2, 3])
         self.automation_left = self.rng.random() < 0.3
-        self.freeze_left = self.rng.random() < 0.12
+        self.freeze_left = self.rng.random() < 0.2
         # Some stop at a refusal, others have it mended and try again.
         self.persistent = self.rng.random() < 0.6
         self.checks_left = self.rng.choice([0, 0, 1])
