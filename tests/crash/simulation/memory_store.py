@@ -347,6 +347,8 @@ class MemoryStore:
             after = replace(present, state=state, outcome_reason=reason, outcome_at=now, lease_until=now, **known)
             if state is State.PAID and after.stripe_transfer_id is None:
                 raise _constraint("paid_names_its_transfer")
+            if after.state in LIVE_STATES and self._other_is_live(after):
+                raise _constraint("uq_manual_payouts_live")
             if after.stripe_transfer_id is not None and any(
                 row.stripe_transfer_id == after.stripe_transfer_id and row.payout_id != after.payout_id
                 for row in self.rows.values()
@@ -425,18 +427,23 @@ class MemoryStore:
             record.payout_id == line.line_id for request, _, _ in self.requests.values() for line in request.lines
         ):
             return True
-        if record.idempotency_key in self.attempts:
+        if record.idempotency_key in self.attempts or self._other_is_live(record):
             return True
         for other in self.rows.values():
             if other.payout_id == record.payout_id:
                 continue
             theirs = self.approval_ids[other.payout_id]
-            live = other.state in LIVE_STATES and self.guards.unique_live
-            if live and (other.mode, other.ledger_payout_id) == (record.mode, record.ledger_payout_id):
-                return True
             if theirs[0] == approval_ids[0] or theirs[1] == approval_ids[1]:
                 return True
         return False
+
+    def _other_is_live(self, record: PayoutRecord) -> bool:
+        return self.guards.unique_live and any(
+            other.payout_id != record.payout_id
+            and other.state in LIVE_STATES
+            and (other.mode, other.ledger_payout_id) == (record.mode, record.ledger_payout_id)
+            for other in self.rows.values()
+        )
 
     def _holds(self, present: PayoutRecord, record: PayoutRecord, now: datetime, window: timedelta) -> bool:
         return (
