@@ -693,3 +693,21 @@ def test_yaml_of_the_parameter_file_is_plain(filed):
 
     assert yaml.safe_load(text) == read_yaml_file(str(filed.root / FOLDER / "incident.yaml"))
     assert not set("&*!|>") & set(re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
+
+
+# ------------------------------------------------------------------------------------------------------------ stopping
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143), SystemExit(129)], ids=["INT", "TERM", "HUP"])
+def test_stopped_command_never_says_that_it_is_done(quiet_shell, monkeypatch, stop):
+    """Ctrl-C, SIGTERM and SIGHUP end with their own exit code and the sentence that leads on, never with 0."""
+
+    def stopped(**_):
+        raise stop
+
+    monkeypatch.setattr("manual_payout.settings.load_settings", stopped)
+    answer = quiet_shell("status")
+
+    assert (getattr(stop, "code", None) or 130) == answer.code
+    assert 0 != answer.code
+    assert "Stopped. Run `manual-payout status`" in answer.err

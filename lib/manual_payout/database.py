@@ -24,6 +24,10 @@ from manual_payout.schema import HEAD
 # An unreachable host is told within the patience of a person, not of the network stack.
 _CONNECT_S = 10
 
+# How long one writer waits for another on PostgreSQL, and how long a transaction may stand still. Ours take milliseconds.
+_LOCK_S = 30
+_IDLE_S = 60
+
 # How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous.
 _SQLITE_BUSY_S = 30
 
@@ -161,7 +165,10 @@ def _check_postgresql(connection: Any, _record: ConnectionPoolEntry) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
         fsync, synchronous = cursor.fetchone()
-    connection.rollback()
+        # An operator whose laptop froze inside a transaction must not block everybody else for ever.
+        cursor.execute(f"SET lock_timeout = '{_LOCK_S}s'")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
+    connection.commit()
     if fsync != "on" or synchronous == "off":
         raise DatabaseError(
             f"PostgreSQL runs with fsync={fsync} and synchronous_commit={synchronous}: a commit could be lost.",

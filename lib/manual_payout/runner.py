@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from manual_payout import errors
 from manual_payout.desk import Desk
-from manual_payout.engine import Execution, execute
+from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.pages import page_of
@@ -82,11 +82,14 @@ def run_stages(
 
     Raises:
         EvidenceError: A template was changed, or the folder cannot be written.
+
+        StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved and the folder is sealed.
     """
     path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
     folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
-    with _sealed(desk, folder, parameters):
+    # Inside the sealing, so that a run that is stopped by a signal is sealed too.
+    with _sealed(desk, folder, parameters), orderly_signals():
         for stage in stages:
             results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress))
             if results[-1].exit_code:

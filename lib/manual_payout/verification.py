@@ -77,7 +77,7 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         due=due,
         balance=desk.ledger.find_balance(due.studio_id, due.currency) if due else None,
         record=record,
-        earlier=_earlier(desk, parameters, record),
+        earlier=_earlier(desk, parameters, request),
         dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
         stripe=_stripe(desk, parameters, request, due.currency if due else None),
     )
@@ -99,9 +99,10 @@ def _approvals(
         return error, ""
 
 
-def _earlier(desk: Desk, parameters: Parameters, record: PayoutRecord | None) -> tuple[PayoutRecord, ...]:
+def _earlier(desk: Desk, parameters: Parameters, request: Request | None) -> tuple[PayoutRecord, ...]:
     same = desk.store.payouts_of(ledger_payout_id=parameters.ledger_payout_id, mode=desk.settings.mode)
-    return tuple(other for other in same if record is None or other.payout_id != record.payout_id)
+    # By the request's line, not by the record read a moment ago: another operator may have begun this very request since.
+    return tuple(other for other in same if request is None or other.payout_id != request.line.line_id)
 
 
 def _stripe(desk: Desk, parameters: Parameters, request: Request | None, currency: str | None) -> StripeFacts:

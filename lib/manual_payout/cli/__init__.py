@@ -59,14 +59,27 @@ app.add_typer(database, name="db")
 
 def main() -> None:
     """Run the command line; a person's mistake is one sentence and an exit code, never a traceback."""
+    try:
+        _run()
+    except SystemExit as end:
+        # 128 + n: stopped by Ctrl-C, SIGTERM or SIGHUP, wherever that was.
+        if isinstance(end.code, int) and end.code > 128:
+            typer.echo("Stopped. Run `manual-payout status` to see where things stand.", err=True)
+        raise
+
+
+def _run() -> None:
     as_json = "--json" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show a studio's name shows its escapes instead of a traceback.
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=False)
+        # Typer turns Ctrl-C into a returned exit code.
+        code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code:
+            sys.exit(code)
     except ManualPayoutError as error:
         show_error(error, as_json=as_json)
         sys.exit(error.exit_code)
@@ -74,7 +87,6 @@ def main() -> None:
         _show_usage(error, as_json=as_json)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("Stopped. Run `manual-payout status` to see where things stand.", err=True)
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our answer has gone (`| head`); Python would complain once more while it ends.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manual_payout.approvals import Approved, check_approvals, given_approvals
 from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, ParameterError, PolicyRefusedError
+from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
 from manual_payout.intent import confirm_code
 from manual_payout.models import Mode, Request, stream_of
 from manual_payout.parameters import Parameters
@@ -78,7 +78,23 @@ def claim(desk: Desk, request: Request) -> None:
     """
     line = request.line
     dead = [one for one in desk.store.dead_claims(line.ledger_payout_id) if one != line.line_id]
-    desk.ledger.claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
+    try:
+        desk.ledger.claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
+    except ClaimError as error:
+        raise _named(desk, line.ledger_payout_id, error) from error
+
+
+def _named(desk: Desk, ledger_payout_id: str, error: ClaimError) -> ClaimError:
+    """Say which incident and whose run holds a claim of ours; the ledger knows only the line's id."""
+    due = desk.ledger.find_payout_due(ledger_payout_id)
+    holder = desk.store.find_payout(due.claimed_by) if due is not None and due.claimed_by else None
+    if holder is None:
+        return error
+    return ClaimError(
+        f"Ledger payout {ledger_payout_id} is claimed by {holder.incident_id}, run by "
+        f"{desk.registry.name_of(holder.operator_id)}, {holder.state}.",
+        "Leave it to them; `manual-payout status` shows how far it is.",
+    )
 
 
 def require_same_account(desk: Desk, request: Request) -> None:
