@@ -15,12 +15,12 @@ import pytest
 import sqlalchemy as sa
 
 import manual_payout
-from manual_payout import database, ledger
+from manual_payout import database
 from manual_payout.demo import incident
 from manual_payout.demo.automation import attempt, pay_next_failed
 from manual_payout.demo.ledger import create_demo_ledger, demo_ledger
 from manual_payout.errors import ClaimError, DatabaseError, ParameterError, SettingsError
-from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, Ledger, LedgerMapping, open_ledger
+from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, Ledger, LedgerMapping, base, open_ledger
 from manual_payout.money import Money
 
 NIGHT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
@@ -593,7 +593,7 @@ def test_file_that_is_no_database_is_said_to_be_none(tmp_path):
 
 def test_row_held_by_the_automation_is_busy_not_hung(ledger_engine, database_url, monkeypatch):
     """A transaction that the automation left open makes the claim wait a while, then say so."""
-    monkeypatch.setattr(ledger, "LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(base, "LOCK_TIMEOUT_S", 0.2)
     options = {"timeout": 0.2} if ledger_engine.dialect.name == "sqlite" else {}
     engine = sa.create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"), connect_args=options)
     with ledger_engine.begin() as automation:

@@ -1,0 +1,65 @@
+"""What reading and claiming share: the mapped relations, transactions, and the read of one payout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from manual_payout.errors import ParameterError
+from manual_payout.ledger.faults import explain
+from manual_payout.ledger.mapping import LedgerMapping
+from manual_payout.ledger.relations import one_row, plain, relation_named, select_all
+from manual_payout.ledger.rows import payout_due
+from manual_payout.ledger.values import BALANCE_COLUMNS, CLAIM_COLUMNS, DUE_COLUMNS, PayoutDue
+
+# A claim waits this long for a row that the automation holds; longer, and the operator should know instead.
+LOCK_TIMEOUT_S = 10
+
+
+class Base:
+    """
+    One ledger, and how it names things.
+
+    Args:
+        engine: SQLAlchemy engine of the ledger's database, SQLite or PostgreSQL.
+
+        mapping: How that ledger names things.
+    """
+
+    def __init__(self, engine: Engine, mapping: LedgerMapping | None = None) -> None:
+        self.mapping = mapping or LedgerMapping()
+        self._is_postgresql = engine.dialect.name == "postgresql"
+        # A claim that waited for another must then see what the other did: READ COMMITTED, whatever the role's default.
+        self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._is_postgresql else engine
+        self._due = relation_named(self.mapping.due_relation, DUE_COLUMNS)
+        self._balance = relation_named(self.mapping.balance_relation, BALANCE_COLUMNS)
+        self._claim = relation_named(self.mapping.claim_relation or self.mapping.due_relation, CLAIM_COLUMNS)
+
+    def _read_due(self, connection: Connection, key: str) -> PayoutDue | None:
+        query = select_all(self._due).where(self._due.c.ledger_payout_id == plain(key))
+        row = one_row(connection, query, self.mapping.due_relation, f"payout {key}")
+        return None if row is None else payout_due(row, self.mapping)
+
+    @contextmanager
+    def _transaction(self, *, writes: bool = False) -> Iterator[Connection]:
+        try:
+            # `write` asks our SQLite engines for the lock at once (see database.py); others ignore it.
+            with self._engine.connect().execution_options(write=writes) as connection, connection.begin():
+                if writes and self._is_postgresql:
+                    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+                yield connection
+        except SQLAlchemyError as error:
+            # No chain: a driver's error may quote the connection string, and with it the password.
+            raise explain(error, self._engine) from None
+
+
+def uuid_text(field: str, value: str) -> str:
+    """Return a UUID as the ledger's text has it; *field* is the parameter that gave it."""
+    try:
+        return str(UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise ParameterError(field, value, "a UUID such as 3f0c2e6a-8d1b-4c57-9a3e-5b7d90c1e2f4") from None

@@ -1,0 +1,108 @@
+"""Payouts and balances as they are read."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from sqlalchemy import select
+
+from manual_payout.errors import ParameterError
+from manual_payout.ledger.base import Base, uuid_text
+from manual_payout.ledger.mapping import LedgerMapping
+from manual_payout.ledger.relations import one_row, plain, select_all
+from manual_payout.ledger.rows import Row, past_payout, studio_balance
+from manual_payout.ledger.values import DUE_COLUMNS, PastPayout, PayoutDue, StudioBalance
+from manual_payout.money import exponent
+
+
+class Reading(Base):
+    """What the ledger is asked; nothing is written."""
+
+    def get_payout_due(self, ledger_payout_id: str) -> PayoutDue:
+        """
+        Return the payout.
+
+        Raises:
+            ParameterError: The id is not a UUID, or the ledger has no such payout.
+
+            DatabaseError: The ledger cannot be read, or the row cannot be true.
+        """
+        found = self.find_payout_due(ledger_payout_id)
+        if found is None:
+            raise _no_such_payout(ledger_payout_id, self.mapping)
+        return found
+
+    def find_payout_due(self, ledger_payout_id: str) -> PayoutDue | None:
+        """Return the payout, or None where the ledger has none of that id; raises as `get_payout_due` otherwise."""
+        key = uuid_text("ledger_payout_id", ledger_payout_id)
+        with self._transaction() as connection:
+            return self._read_due(connection, key)
+
+    def find_balance(self, studio_id: str, currency: str) -> StudioBalance | None:
+        """
+        Return the studio's balance in *currency*, or None where the ledger has none.
+
+        Raises:
+            ParameterError: The id is not a UUID, or the currency is unknown.
+
+            DatabaseError: The ledger cannot be read, or the row cannot be true.
+        """
+        key = uuid_text("studio_id", studio_id)
+        exponent(currency)
+        relation = self._balance
+        query = select_all(relation).where(relation.c.studio_id == plain(key), relation.c.currency == plain(currency))
+        with self._transaction() as connection:
+            row = one_row(connection, query, self.mapping.balance_relation, f"studio {key} in {currency}")
+        return None if row is None else studio_balance(row)
+
+    def past_payouts(self, studio_id: str, limit: int = 26) -> list[PastPayout]:
+        """
+        Return the studio's latest paid payouts, newest first, at most *limit* (26: a year of biweekly ones).
+
+        Raises:
+            ParameterError: The id is not a UUID, or the limit is below one.
+
+            DatabaseError: The ledger cannot be read, or a row cannot be true.
+        """
+        key = uuid_text("studio_id", studio_id)
+        if limit < 1:
+            raise ParameterError("limit", limit, "at least 1")
+        relation = self._due
+        query = (
+            select(*(relation.c[name] for name in ("ledger_payout_id", "amount_minor", "currency", "paid_at")))
+            .where(relation.c.studio_id == plain(key), relation.c.status == plain(self.mapping.paid))
+            .order_by(relation.c.paid_at.desc().nulls_last(), relation.c.ledger_payout_id)
+            .limit(limit)
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [past_payout(Row(self.mapping.due_relation, f"studio {key}", dict(row))) for row in rows]
+
+    def export_row(self, ledger_payout_id: str) -> dict[str, str]:
+        """
+        Return the payout as column → text, in the documented order: times in UTC, nothing as empty text.
+
+        The text is the ledger's own and is not made safe for spreadsheets: whoever writes the file does that.
+
+        Raises:
+            As `get_payout_due`.
+        """
+        due = self.get_payout_due(ledger_payout_id)
+        return {name: _export_text(getattr(due, name)) for name in DUE_COLUMNS}
+
+
+def _no_such_payout(ledger_payout_id: str, mapping: LedgerMapping) -> ParameterError:
+    return ParameterError(
+        "ledger_payout_id",
+        ledger_payout_id,
+        f"a payout that the ledger shows in {mapping.due_relation}",
+        "Check the id against the incident, and that LEDGER_DATABASE_URL is the right ledger.",
+    )
+
+
+def _export_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -1,0 +1,46 @@
+"""The relations as statements name them: quoted, qualified, and their values without a type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Select, TableClause, bindparam, column, quoted_name, select, table
+from sqlalchemy.types import NULLTYPE
+
+from manual_payout.errors import DatabaseError
+from manual_payout.ledger.faults import SEE
+from manual_payout.ledger.rows import Row
+
+
+def relation_named(name: str, columns: Sequence[str]) -> TableClause:
+    """Return the relation of that *name*, optionally ``schema.name``, with its *columns*."""
+    schema, _, bare = name.rpartition(".")
+    return table(
+        quoted_name(bare, quote=True),
+        *(column(quoted_name(one, quote=True)) for one in columns),
+        schema=quoted_name(schema, quote=True) if schema else None,
+    )
+
+
+def select_all(relation: TableClause) -> Select[Any]:
+    """Select every column."""
+    # Columns come qualified by their relation, always: SQLite takes a lone quoted name that is no column for text.
+    return select(*relation.c)
+
+
+def plain(value: str) -> BindParameter[Any]:
+    """Bind *value*, and let the database decide on its type."""
+    # Without a type, so that PostgreSQL compares it to a uuid or enum column as readily as to text.
+    return bindparam(None, value, NULLTYPE)
+
+
+def one_row(connection: Connection, query: Select[Any], relation: str, name: str) -> Row | None:
+    """Return the one row that *query* finds, or None; *name* says of whom, should there be two."""
+    rows = connection.execute(query.limit(2)).mappings().all()
+    if len(rows) > 1:
+        raise DatabaseError(
+            f"The ledger's {relation} holds more than one row for {name}.",
+            f"Have the ledger's owner correct the view, in which a join may repeat rows; {SEE}",
+        )
+    return Row(relation, name, dict(rows[0])) if rows else None
