@@ -16,12 +16,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--defect", choices=sorted(defects.DEFECTS), default="", help="plant this defect first")
+    parser.add_argument("--keep-going", action="store_true", help="count every violation instead of ending at one")
     parser.add_argument("--seed", type=int, help="play this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: show every step")
     asked = parser.parse_args()
     if asked.seed is not None:
         return _replay(asked.seed, asked.defect, trace=asked.trace)
-    tally = report.run(asked.first, asked.seeds, processes=asked.processes, defect=asked.defect, say=_progress)
+    tally = report.run(
+        asked.first, asked.seeds, processes=asked.processes, defect=asked.defect, keep_going=asked.keep_going,
+        say=_progress,
+    )  # fmt: skip
     sys.stderr.write("\n")
     sys.stdout.write(report.table(tally, asked.first, asked.seeds) + "\n")
     for result in tally.violations[:20]:

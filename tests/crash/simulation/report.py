@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -14,6 +16,9 @@ from . import defects
 from .scenario import Options, Result, play
 from .stripe_books import POST_FAULTS, READ_FAULTS
 from .world import BOUNDARIES, READS
+
+# What differs between two violations of one kind.
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]+|run \d+")
 
 # Seeds are handed out in blocks, so that progress shows and the processes end together.
 BLOCK = 250
@@ -59,14 +64,14 @@ def run_block(seeds: range, options: Options | None = None) -> Tally:
     return tally
 
 
-def run(first: int, seeds: int, *, processes: int, defect: str, say: Callable[[str], None]) -> Tally:
-    """Play *seeds* scenarios from *first* on; stop handing out blocks at the first violation."""
+def run(first: int, seeds: int, *, processes: int, defect: str, keep_going: bool, say: Callable[[str], None]) -> Tally:
+    """Play *seeds* scenarios from *first* on; unless told to keep going, end with the first violation's block."""
     total, began = Tally(), time.monotonic()
     for tally in _blocks(first, seeds, processes, defect):
         total.merge(tally)
         spent = time.monotonic() - began
         say(f"{total.scenarios:,} of {seeds:,}, {total.scenarios / spent:,.0f}/s, violations: {len(total.violations)}")
-        if total.violations:
+        if total.violations and not keep_going:
             break
     return total
 
@@ -84,6 +89,8 @@ def table(tally: Tally, first: int, seeds: int) -> str:
     rows.append(("database faults", f"{lost:,}"))
     rows.append(("provider faults", f"{sum(hits[name] for name in FAULTS):,}"))
     rows.append(("violations", f"{len(tally.violations)}"))
+    kinds = Counter(_ID.sub("…", result.violation) for result in tally.violations)
+    rows += [(f"violation: {kind}", f"{count:,}") for kind, count in kinds.most_common()]
     rows += [(f"outcome: {name}", f"{count:,}") for name, count in tally.outcomes.most_common()]
     rows += [(name, f"{count:,}") for name, count in sorted(hits.items()) if name.startswith("answer: ")]
     for boundary in (*BOUNDARIES, *READS):
@@ -106,18 +113,21 @@ def _blocks(first: int, seeds: int, processes: int, defect: str) -> Iterator[Tal
     numbers = multiprocessing.get_context("spawn").Queue()
     for number in range(processes):
         numbers.put(number)
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=_pin, initargs=(numbers,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=_settle_in, initargs=(numbers,)) as pool:
         yield from pool.imap_unordered(_block, blocks)
 
 
 def _block(work: tuple[range, str]) -> Tally:
     seeds, defect = work
     with defects.planted(defect) as options:
-        return run_block(seeds, options)
+        tally = run_block(seeds, options)
+    gc.collect()
+    return tally
 
 
-def _pin(numbers: object) -> None:
-    """Keep a process on one core: two threads that hand over a baton wait for each other's core otherwise."""
+def _settle_in(numbers: object) -> None:
+    """Keep a process on one core, since two threads that hand over a baton would wait for each other's; tidy by block."""
+    gc.disable()
     if sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[numbers.get() % len(cores)]})  # type: ignore[attr-defined]

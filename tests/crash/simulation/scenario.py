@@ -34,7 +34,7 @@ from manual_payout.requesting import file_request
 from manual_payout.settings import Settings, load_settings
 from manual_payout.transfer import delivery
 
-from .invariants import GRACE, OPEN, Watch
+from .invariants import GRACE, OPEN, WINDOW, Watch
 from .memory_ledger import MemoryLedger
 from .memory_store import Guards, Hooks, MemoryStore
 from .stripe_books import POST_FAULTS, READ_FAULTS, Books, BooksGateway
@@ -119,10 +119,10 @@ class Night:
     def __init__(self, seed: int, options: Options, *, trace: bool) -> None:
         self.rng = rng = random.Random(seed)
         self.result = Result(seed)
-        self.world = world = World(rng, START)
-        world.log = [] if trace else None
-        self.competing = rng.random() < 0.12
+        self.competing = rng.random() < 0.18
         stage = _stage(long=rng.random() < 0.4, competing=self.competing)
+        self.world = world = World(rng, _beginning(rng, stage))
+        world.log = [] if trace else None
         self.settings, self.registry = stage.settings, stage.registry
         self.store = stage.store.clone(world, world, options.guards)
         self.ledger = options.ledger(stage.due, stage.balance, world)
@@ -143,7 +143,7 @@ class Night:
 
     def _draw(self) -> None:
         rng = self.rng
-        self.crew = 1 + (rng.random() < (0.7 if self.competing else 0.28)) + (rng.random() < 0.03)
+        self.crew = 1 + (rng.random() < (0.8 if self.competing else 0.25)) + (rng.random() < 0.03)
         self.racing = rng.random() < 0.2
         self.fraud = rng.random() < 0.02
         self.renews = rng.random() < 0.6
@@ -152,6 +152,8 @@ class Night:
         self._draw_provider()
         if rng.random() < (0.4 if self.competing else 0.1):
             self._draw_refusal()
+        elif rng.random() < 0.12:
+            self._draw_doubt()
 
     def _draw_crashes(self) -> None:
         rng = self.rng
@@ -197,6 +199,18 @@ class Night:
         boundary = rng.choice(("record_outcome:after", "release:before", "release:after"))
         kind = rng.choice(("crash", "freeze", "freeze", "lost"))
         self.world.plan.setdefault(boundary, []).append(Planned(1, kind, _span(rng, 10, 3600)))
+
+    def _draw_doubt(self) -> None:
+        """The other place to seek out: something was sent, and what is seen next says no, or nothing at all."""
+        rng, books = self.rng, self.books
+        if rng.random() < 0.5:
+            books.post_faults[1] = rng.choice(("lost_after", "delayed", "stored_500_paid", "garbage_paid"))
+            books.post_faults[2] = rng.choice(("forbidden", "unauthorized", "invalid", "rate_limit", "lock_timeout"))
+        else:
+            self.world.plan.setdefault("post:after", []).append(Planned(1, "crash"))
+            # The fourteenth read is the look at Stripe of a second `send`, after it has verified all anew.
+            ordinal = 14 if rng.random() < 0.7 else rng.randint(6, 17)
+            books.read_faults = {ordinal: rng.choice(READ_FAULTS)}
 
     def _plan(self, kind: str, boundary: str, seconds: float = 0.0) -> None:
         countdown = _small(self.rng, 3 if ":" in boundary else 8)
@@ -260,6 +274,11 @@ class Night:
             self.world.wait(self.rng.uniform(1, 60))
         elif dice < 0.85:
             self.world.wait(self.rng.uniform(60, 900))
+        elif dice < 0.88 and self.watch.fenced:
+            # Around the end of a key's window, where what may be sent and what may be decided touch.
+            first = max(first for first, _ in self.watch.fenced.values())
+            edge = first + WINDOW + timedelta(seconds=self.rng.uniform(-300, 60))
+            self.world.wait(max(1.0, (edge - self.world.now()).total_seconds()))
         elif dice < 0.95:
             self.world.wait(_span(self.rng, 900, 36 * 3600))
         else:
@@ -464,6 +483,14 @@ def _small(rng: random.Random, most: int) -> int:
 def _span(rng: random.Random, least: float, most: float) -> float:
     """Seconds, long spans as often as short ones."""
     return float(least * (most / least) ** rng.random())
+
+
+def _beginning(rng: random.Random, stage: Stage) -> datetime:
+    """Mostly the demo's night; sometimes the minutes before an approval ends."""
+    if rng.random() < 0.92:
+        return START
+    ends = min(approval.expires_at for given in stage.store.approvals.values() for approval in given)
+    return ends - timedelta(seconds=rng.uniform(1, 400))
 
 
 @lru_cache(maxsize=256)

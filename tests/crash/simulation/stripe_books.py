@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,7 @@ from manual_payout.sandbox import FALLBACK_KEY, PLATFORM_ACCOUNT
 EARLY_FAULTS = ("lost_before", "rate_limit", "lock_timeout", "unauthorized", "forbidden", "unavailable", "invalid")
 # With the request executed, stored and answered in some way.
 LATE_FAULTS = (
-    "lost_after", "delayed", "stored_500", "stored_500_paid", "balance_insufficient", "no_capability", "garbage",
+    "lost_after", "outage", "delayed", "stored_500", "stored_500_paid", "balance_insufficient", "no_capability", "garbage",
     "garbage_paid", "foreign_json", "foreign_json_paid",
 )  # fmt: skip
 POST_FAULTS = EARLY_FAULTS + LATE_FAULTS
@@ -32,6 +32,7 @@ READ_FAULTS = ("read_lost", "read_rate_limit", "read_500")
 # Stripe may forget a key once it is 24 hours old; how much later it does is not documented.
 KEY_AGE_MIN = timedelta(hours=24)
 
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 _IDENTITY = identify_key(FALLBACK_KEY)
 
 
@@ -75,6 +76,8 @@ class Books:
 
         lag: For how long a new transfer is missing from listings.
 
+        delay: How long an effect takes that comes after its answer was given up; an outage lasts five times that.
+
         post_faults, read_faults: By the ordinal of the call that they befall.
     """
 
@@ -83,6 +86,7 @@ class Books:
     key_age: timedelta = KEY_AGE_MIN
     lag: timedelta = timedelta(0)
     delay: timedelta = timedelta(seconds=30)
+    unreachable_until: datetime = _EVER
     post_faults: dict[int, str] = field(default_factory=dict)
     read_faults: dict[int, str] = field(default_factory=dict)
     transfers: list[Transfer] = field(default_factory=list)
@@ -100,13 +104,17 @@ class Books:
         post = Post(now, key, self.run())
         self.posts.append(post)
         self.watch_post(post, payload)
-        fault = self.post_faults.pop(len(self.posts), "")
+        fault = "" if now < self.unreachable_until else self.post_faults.pop(len(self.posts), "")
         if fault:
             self.hits[fault] += 1
+        if now < self.unreachable_until:
+            _raise(_lost())
         if fault in EARLY_FAULTS:
             _raise(_EARLY[fault]())
         answer = self._answer(payload, key, now, fault, post)
-        if fault == "lost_after":
+        if fault == "outage":
+            self.unreachable_until = now + 5 * self.delay
+        if fault in ("lost_after", "outage"):
             raise stripe.APIConnectionError("Connection reset by peer")
         return answer()
 
@@ -122,6 +130,8 @@ class Books:
     def read(self) -> datetime:
         """Answer a read, or fail as planned."""
         self.reads += 1
+        if self.now() < self.unreachable_until:
+            _raise(_lost())
         fault = self.read_faults.pop(self.reads, "")
         if fault:
             self.hits[fault] += 1
