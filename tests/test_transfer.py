@@ -560,7 +560,7 @@ def test_fault_of_the_call_ends_in_its_state(scene, name):
 
     assert (ENDS[state], state) == (raised, scene.record.state)
     assert (1 if state is State.PAID else 0) == len(scene.transfers)
-    assert ("failed" if state is State.REFUSED else "claimed") == scene.due.standing
+    assert "claimed" == scene.due.standing
     assert {scene.record.idempotency_key} == {post.idempotency_key for post in scene.posts}
 
 
@@ -635,7 +635,7 @@ def test_unreachable_stripe_before_anything_was_sent_moves_nothing(scene):
     error = refusal(scene.send)
 
     assert (StripeRefusedError, []) == (type(error), scene.posts)
-    assert (State.REFUSED, 0, "failed") == standing(scene)
+    assert (State.REFUSED, 0, "claimed") == standing(scene)
     assert (State.PAID, 2) == (scene.send().state, scene.record.attempt_no)
 
 
@@ -654,7 +654,7 @@ def test_foreign_transfer_that_appears_after_the_gate_sends_nothing(scene, monke
 
     assert (PolicyRefusedError, []) == (type(error), scene.posts)
     assert "tr_other" in error.message
-    assert (State.REFUSED, 0, "failed") == standing(scene)
+    assert (State.REFUSED, 0, "claimed") == standing(scene)
 
 
 def test_foreign_transfer_after_a_lost_answer_needs_a_person(scene, monkeypatch):

@@ -202,13 +202,15 @@ def settle(
 
 
 def record_refused(desk: Desk, record: PayoutRecord, answer: Refused) -> PayoutRecord:
-    """Record that this attempt moved nothing, then give the ledger payout back."""
-    closed = desk.store.record_outcome(
+    """
+    Record that this attempt moved nothing.
+
+    The claim on the ledger payout stays. Giving it back here once let the automation pay again: a run that froze
+    between this record and the release gave back, an hour later, the claim under which a second attempt had paid.
+    """
+    return desk.store.record_outcome(
         record, State.REFUSED, answer.message, actor=record.operator_id, code=answer.code, request_id=answer.request_id
     )
-    # After the outcome, never before: a claim that is still held only makes the automation wait.
-    desk.ledger.release(record.ledger_payout_id, record.payout_id)
-    return closed
 
 
 def unknown_outcome(record: PayoutRecord) -> UnknownOutcomeError:
