@@ -196,7 +196,7 @@ class Night:
             # Between its claim and its intent one line can lose the claim to the other, for which a refused one is dead.
             self.world.plan.setdefault("claim:after", []).append(Planned(2, "freeze", _span(rng, 30, 500)))
             return
-        boundary = rng.choice(("record_outcome:after", "release:before", "release:after"))
+        boundary = rng.choice(("record_outcome:before", "record_outcome:after"))
         kind = rng.choice(("crash", "freeze", "freeze", "lost"))
         self.world.plan.setdefault(boundary, []).append(Planned(1, kind, _span(rng, 10, 3600)))
 

@@ -18,7 +18,7 @@ from typing import Any
 from manual_payout.errors import DatabaseError
 
 # Where the process can die: before and after everything that leaves a trace.
-WRITES = ("claim", "release", "record_intent", "take_over", "mark_sent", "record_outcome", "record_event", "post")
+WRITES = ("claim", "record_intent", "take_over", "mark_sent", "record_outcome", "record_event", "post")
 BOUNDARIES = tuple(f"{name}:{side}" for name in WRITES for side in ("before", "after"))
 READS = ("find_request", "find_payout", "events_of", "approvals_of", "find_payout_due", "listing", "account")
 DATABASE_WRITES = tuple(name for name in WRITES if name != "post")
