@@ -50,7 +50,7 @@ crash: $(STAMP)  ## Simulate SEEDS=20000 nights of crashes and faults around the
 RUNS ?= 1000
 DATABASE ?= sqlite
 kills: $(STAMP)  ## Kill RUNS=1000 senders at random moments on DATABASE=sqlite or postgresql and compare the books
-	$(BIN)/python -m tests.crash.kills --runs $(RUNS) --database $(DATABASE)
+	$(BIN)/python -m tests.crash.kills --runs $(RUNS) --database $(DATABASE) --processes 2
 
 notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and keep their outputs and digests
 	$(BIN)/python -m tests.notebooks.refresh

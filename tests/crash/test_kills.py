@@ -9,7 +9,7 @@ import pytest
 
 from crash.kills.campaign import campaign
 from crash.kills.notebooks import play
-from crash.kills.world import PostgresDatabases, SqliteFiles, World
+from crash.kills.world import PostgresDatabases, SqliteFiles, World, memory_folder
 
 # `make kills RUNS=1000` plays as many as one likes.
 SCENARIOS = 15
@@ -20,7 +20,7 @@ FOUND_WITHIN = 60
 
 @pytest.fixture(scope="module", name="sqlite_world")
 def _sqlite_world():
-    with tempfile.TemporaryDirectory(prefix="kills") as folder:
+    with tempfile.TemporaryDirectory(prefix="kills", dir=memory_folder()) as folder:
         world = World(Path(folder), SqliteFiles(Path(folder)))
         yield world
         world.close()
@@ -28,7 +28,7 @@ def _sqlite_world():
 
 @pytest.fixture(scope="module", name="postgresql_world")
 def _postgresql_world(postgresql_server):
-    with tempfile.TemporaryDirectory(prefix="kills") as folder:
+    with tempfile.TemporaryDirectory(prefix="kills", dir=memory_folder()) as folder:
         world = World(Path(folder), PostgresDatabases(postgresql_server))
         yield world
         world.close()
@@ -36,7 +36,7 @@ def _postgresql_world(postgresql_server):
 
 def test_killed_senders_pay_once_on_sqlite(sqlite_world):
     """Processes shot, frozen and doubled at random moments leave one transfer at most, and a row that tells of it."""
-    tally = campaign(sqlite_world, SCENARIOS, seed="suite")
+    tally = campaign(sqlite_world, range(SCENARIOS), seed="suite")
 
     assert [] == tally.violated, str(tally)
     assert tally.kills > 0
@@ -44,7 +44,7 @@ def test_killed_senders_pay_once_on_sqlite(sqlite_world):
 
 def test_killed_senders_pay_once_on_postgresql(postgresql_world):
     """The same on a real server."""
-    tally = campaign(postgresql_world, SCENARIOS, seed="suite")
+    tally = campaign(postgresql_world, range(SCENARIOS), seed="suite")
 
     assert [] == tally.violated, str(tally)
     assert tally.kills > 0
@@ -52,7 +52,7 @@ def test_killed_senders_pay_once_on_postgresql(postgresql_world):
 
 def test_a_planted_defect_is_found(sqlite_world):
     """The harness has teeth: senders with a new key each time, and without a lookup, are caught paying twice."""
-    tally = campaign(sqlite_world, FOUND_WITHIN, seed="teeth", defect="random_key", stop_at_violation=True)
+    tally = campaign(sqlite_world, range(FOUND_WITHIN), seed="teeth", defect="random_key", stop_at_violation=True)
 
     assert 1 == len(tally.violated)
     assert "paid 2 times by hand" in " ".join(tally.violated[0].violations)

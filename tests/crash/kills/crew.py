@@ -36,7 +36,6 @@ from .world import die_with_parent
 # Calls of the library between whose lines a process may die: before the call, or after it.
 BOUNDARIES = {
     "claim": (Ledger, "claim"),
-    "release": (Ledger, "release"),
     "intent": (Store, "record_intent"),
     "takeover": (Store, "take_over"),
     "look": (Gateway, "transfers_in_group"),
@@ -143,15 +142,15 @@ def watch(runs: Sequence[Run]) -> None:
     while waiting := [run for run in runs if not run.ended and not run.frozen]:
         due = [run.started_s + _limit_s(run) - time.monotonic() for run in waiting]
         # A frozen process closes no pipe, so there is a look at each now and then.
-        readable, _, _ = select.select([run.pipe for run in waiting], [], [], max(0.0, min(*due, 0.02)))
+        readable, _, _ = select.select([run.pipe for run in waiting], [], [], max(0.0, min(*due, 0.01)))
         for run in waiting:
-            if run.pipe in readable:
-                _read(run)
-            if time.monotonic() >= run.started_s + _limit_s(run) and not run.killed:
+            # A closed pipe is the end of the process; so is the signal that nothing survives.
+            ending = run.pipe in readable and not _read(run)
+            if time.monotonic() >= run.started_s + _limit_s(run):
                 run.late = run.order.kill_s is None
-                run.killed = True
+                run.killed = ending = True
                 os.kill(run.pid, signal.SIGKILL)
-            _look(run)
+            _look(run, wait=ending)
 
 
 def thaw(run: Run) -> None:
@@ -174,8 +173,8 @@ def _limit_s(run: Run) -> float:
     return DEADLINE_S if run.order.kill_s is None else run.order.kill_s
 
 
-def _look(run: Run) -> None:
-    pid, status = os.waitpid(run.pid, os.WNOHANG | os.WUNTRACED)
+def _look(run: Run, *, wait: bool) -> None:
+    pid, status = os.waitpid(run.pid, os.WUNTRACED | (0 if wait else os.WNOHANG))
     if not pid:
         return
     if os.WIFSTOPPED(status):

@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ class Night:
     story: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """What is added up, for a line of a file; the story only where something is wrong."""
+        return {
+            "incidents": 1,
+            "kills": Counter(self.kills),
+            "killed": len(self.kills),
+            "exit codes": Counter(str(code) for code in self.codes),
+            "notebooks": self.statuses,
+            "violations": [str(self)] if self.violations else [],
+        }
 
     def __str__(self) -> str:
         told = f"{self.seed}: exit codes {self.codes}; {', '.join(self.kills) or 'undisturbed'}; {dict(self.statuses)}"
@@ -157,15 +169,18 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
     return night
 
 
-def nights(root: Path, count: int, *, seed: str = "0", say: Callable[[str], None] = lambda _: None) -> list[Night]:
-    """Run that many incidents, one after another."""
-    found = []
-    for number in range(count):
+def nights(
+    root: Path, numbers: Iterable[int], *, seed: str = "0", minutes: float = float("inf")
+) -> Iterator[tuple[int, Night]]:
+    """Run an incident for each number, one after another; begin none once *minutes* are over."""
+    until_s = time.monotonic() + 60 * minutes
+    for number in numbers:
+        if time.monotonic() > until_s:
+            return
         folder = root / f"night-{number}"
         folder.mkdir()
-        found.append(play(folder, f"{seed}/{number}"))
-        say(str(found[-1]))
-    return found
+        yield number, play(folder, f"{seed}/{number}")
+        shutil.rmtree(folder)
 
 
 def _kill(process: subprocess.Popen[str], scene: Scene, rng: random.Random) -> str:

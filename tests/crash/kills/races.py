@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from manual_payout.models import State
@@ -16,8 +16,9 @@ from manual_payout.money import Money
 
 from .campaign import measure_send
 from .crew import Order, Run, Strike, end_all, start, thaw, watch
-from .scenario import HOUR_S, MONTH_S, OPERATORS, make_ready, problems
-from .world import Studio, World, at
+from .filing import OPERATORS, make_ready
+from .scenario import problems
+from .world import HOUR_S, MONTH_S, Studio, World, at
 
 # Longer than Stripe remembers a key, and longer than a lid is closed on a weekend's first evening.
 ASLEEP_S = 36 * HOUR_S
@@ -42,6 +43,10 @@ class Races:
     told: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a line of a file."""
+        return {"races": sum(self.ends.values())} | asdict(self)
+
     def __str__(self) -> str:
         ends = ", ".join(f"{how} {count}" for how, count in self.ends.most_common())
         lines = [f"{self.kind}: {ends}; {len(self.violations)} violations"]
@@ -62,8 +67,8 @@ class Race:
 
     def __init__(self, world: World, rng: random.Random, send_s: float, defect: str = "") -> None:
         self.world, self.rng, self.send_s, self.defect = world, rng, send_s, defect
-        self.studio: Studio = world.next_studio()
-        self.desk = world.desk(lifetimes_s=(MONTH_S, MONTH_S))
+        self.studio: Studio
+        self.studio, self.desk = world.begin((MONTH_S, MONTH_S))
         self.problems: list[str] = []
 
     def ready(self, **changes: Any) -> None:
@@ -115,7 +120,6 @@ class Race:
 
 def two_operators(race: Race) -> list[Run]:
     """Two operators on two machines run the same request."""
-    race.ready()
     runs = race.run(*(race.sender(operator) for operator in OPERATORS))
     race.compare(runs)
     return runs
@@ -123,7 +127,6 @@ def two_operators(race: Race) -> list[Run]:
 
 def two_incidents(race: Race) -> list[Run]:
     """Two incidents hold an approved request for the same ledger payout."""
-    race.ready()
     race.ready(incident_id="INC-999")
     runs = race.run(race.sender(OPERATORS[0]), race.sender(OPERATORS[1], incident_id="INC-999"))
     race.compare(runs)
@@ -133,7 +136,6 @@ def two_incidents(race: Race) -> list[Run]:
 
 def another_amount(race: Race) -> list[Run]:
     """One of two operators types another amount than was approved."""
-    race.ready()
     amount = Money(race.studio.amount_minor + 1, "usd").text
     runs = race.run(race.sender(OPERATORS[0]), race.sender(OPERATORS[1], amount=amount))
     race.compare(runs)
@@ -144,7 +146,6 @@ def another_amount(race: Race) -> list[Run]:
 
 def the_automation(race: Race) -> list[Run]:
     """The automation recovers at the same moment."""
-    race.ready()
     start_s = race.rng.uniform(0, 1.2 * race.send_s)
     automation = Order("automation", race.desk, race.studio.parameters(), start_s=start_s)
     runs = race.run(race.sender(OPERATORS[0]), automation)
@@ -155,7 +156,6 @@ def the_automation(race: Race) -> list[Run]:
 
 def a_sleeper(race: Race) -> list[Run]:
     """An operator's lid closes between the look at Stripe and the call, for a day and a half; another one continues."""
-    race.ready()
     # The first look is the verification's, the second that of the sending.
     place = race.rng.choice([("look", "after", 2), ("fence", "before", 1)])
     (sleeper,) = race.run(race.sender(OPERATORS[0], strike=Strike(*place, signum=signal.SIGSTOP)))
@@ -165,9 +165,9 @@ def a_sleeper(race: Race) -> list[Run]:
             return [sleeper]
         # Another one comes soon, so that Stripe has forgotten the key when the sleeper wakes, or late, or not at all.
         soon, late = race.rng.choice([(HOUR_S, ASLEEP_S), (HOUR_S, ASLEEP_S), (ASLEEP_S, 0), (0, 0)])
-        race.world.sandbox.advance(soon)
+        race.world.clock.wait(soon)
         others = race.run(race.sender(OPERATORS[1])) if soon else []
-        race.world.sandbox.advance(late or (0 if soon else ASLEEP_S))
+        race.world.clock.wait(late or (0 if soon else ASLEEP_S))
         thaw(sleeper)
     finally:
         end_all([sleeper])

@@ -14,20 +14,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from manual_payout import rehearsal
-from manual_payout.approvals import approve
-from manual_payout.demo import incident
-from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, DatabaseError, ManualPayoutError, RefusedError
+from manual_payout.errors import DatabaseError, ManualPayoutError
 from manual_payout.models import PayoutRecord, State, stream_of
-from manual_payout.parameters import Parameters
-from manual_payout.requesting import file_request
 from manual_payout.store.sending import OPEN_STATES
 
 from .crew import Order, Run, Strike, end_all, newest, start, thaw, watch
-from .world import World, at, patiently
+from .filing import OPERATORS, make_ready
+from .world import HOUR_S, LIFETIMES_S, World, at, patiently
 
-OPERATORS = ("tomas", "noor")
 KILLS_MAX = 3
 
 # Rounds in which anything may happen, and calm ones after them.
@@ -37,12 +31,9 @@ CALM_ROUNDS = 9
 # Rounds that may fail because the database is down, before that counts as an answer.
 DOWNS_MAX = 40
 
-HOUR_S = 3600
-MONTH_S = 30 * 24 * HOUR_S
-
 # Where a process may die by its own hand.
 DEATHS = [
-    *((name, when) for name in ("claim", "intent", "takeover", "look", "fence", "post", "outcome", "release")
+    *((name, when) for name in ("claim", "intent", "takeover", "look", "fence", "post", "outcome")
       for when in ("before", "after")),
     # Around the money more often than elsewhere.
     *3 * (("fence", "after"), ("bytes", "before"), ("post", "after"), ("commit", "before")),
@@ -88,6 +79,10 @@ class Outcome:
     Attributes:
         hits: The state of the row right after each kill.
 
+        deaths: Where the killed ones were, as ``after fence``.
+
+        books: What the sandbox's own books hold for this payout in the end.
+
         story: What happened, round by round.
 
         violations: What must never be; empty when all is well.
@@ -97,7 +92,9 @@ class Outcome:
     end: str = ""
     kills: int = 0
     hits: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    books: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)
@@ -117,9 +114,7 @@ class Scenario:
     def __init__(self, world: World, seed: str, *, send_s: float, defect: str = "") -> None:
         self.rng = random.Random(seed)
         self.world, self.send_s, self.defect = world, send_s, defect
-        self.studio = world.next_studio()
-        lifetimes = self.rng.choice([None, (MONTH_S, MONTH_S)])
-        self.desk = world.desk(lifetimes_s=lifetimes)
+        self.studio, self.desk = world.begin(self.rng.choice(LIFETIMES_S))
         self.outcome = Outcome(seed)
         self.kills_left = self.rng.choice([0, 1, 1, 2, 2, 3, KILLS_MAX])
         self.faults_left = self.rng.choice([0, 0, 1, 1, 2, 3])
@@ -129,6 +124,7 @@ class Scenario:
         self.persistent = self.rng.random() < 0.6
         self.checks_left = self.rng.choice([0, 0, 1])
         self.frozen: list[Run] = []
+        self.in_flight = False
         self.automation_paid: int | None = 0
         self.last_runs: list[Run] = []
         self.downs_left = DOWNS_MAX
@@ -136,7 +132,6 @@ class Scenario:
     def play(self) -> Outcome:
         """Live through it, and compare."""
         try:
-            self.prepare()
             number = 0
             while number < WILD_ROUNDS + CALM_ROUNDS and self._round(number, calm=number >= WILD_ROUNDS):
                 # A round in which the database was down for everybody says nothing about what leads where.
@@ -273,6 +268,8 @@ class Scenario:
     def _run(self, orders: list[Order]) -> None:
         self.last_runs = runs = start(orders)
         watch(runs)
+        self.world.clock.sync()
+        self.in_flight |= any(run.killed or run.frozen for run in runs)
         for run in runs:
             self._tell(str(run))
             self._judge_run(run)
@@ -292,6 +289,8 @@ class Scenario:
         if run.killed and not run.late:
             self.outcome.kills += 1
             self.outcome.hits[_hit(self.row())] += 1
+            strike = run.order.strike
+            self.outcome.deaths[f"{strike.when} {strike.boundary}" if strike else "at a random moment"] += 1
         if run.late or run.how in {"bug", "vanished"}:
             self._violated(f"a run ended without a documented end: {run}")
         if run.how in {"refused", "database"} and any(not answer.startswith("Refused") for answer in run.answers):
@@ -320,14 +319,19 @@ class Scenario:
         if not seconds:
             return
         if seconds >= HOUR_S:
-            # What a dead process has sent arrives within moments; a day does not pass meanwhile.
-            time.sleep(DRAIN_S)
+            self._drain()
             self.outcome.events["a day passed" if seconds > 20 * HOUR_S else "an hour passed"] += 1
         self._tell(f"{seconds} s passed")
-        self.world.sandbox.advance(seconds)
+        self.world.clock.wait(seconds)
+
+    def _drain(self) -> None:
+        # What a dead process has sent arrives within moments; a day does not pass, and nobody compares, meanwhile.
+        if self.in_flight:
+            time.sleep(DRAIN_S)
+            self.in_flight = False
 
     def _check(self) -> None:
-        time.sleep(0.02)
+        self._drain()
         transfers = self.world.sandbox.transfers(self.studio.ledger_payout_id)
         patiently(lambda: self._compare(transfers))
 
@@ -347,6 +351,7 @@ class Scenario:
         self.outcome.end = str(live.state) if live else ("refused" if rows else "never sent")
         if due.standing == "paid":
             self.outcome.end = "paid by the automation"
+        self.outcome.books[f"{len(transfers)} transfers" if len(transfers) != 1 else "1 transfer"] += 1
         self._tell(
             f"end: rows {[str(row.state) for row in rows]}, transfers {[one['id'] for one in transfers]}, ledger {due.status}"
         )
@@ -356,27 +361,6 @@ class Scenario:
 
     def _tell(self, what: str) -> None:
         self.outcome.story.append(what)
-
-
-def make_ready(desk: Desk, typed: Parameters) -> str:
-    """
-    Have *typed* requested, approved by both teams, and read by both operators, as far as it is not already.
-
-    Returns:
-        Why not, where it was refused.
-    """
-    try:
-        request, _ = file_request(desk, typed, desk.registry.find(incident.REQUESTER), replace=True)
-        for approver in rehearsal.APPROVERS:
-            _approve(desk, request, approver)
-    except RefusedError as error:
-        return error.message
-    for handle in OPERATORS:
-        person = desk.registry.find(handle)
-        data = {"request_id": request.request_id, "operator_id": person.person_id}
-        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
-        desk.store.record_event(stream, "dry_run", person.person_id, data)
-    return ""
 
 
 def problems(
@@ -406,18 +390,6 @@ def problems(
         if row.state in OPEN_STATES:
             found.append(f"nothing leads out of {row.state}: {row.outcome_reason}")
     return found
-
-
-def _approve(desk: Desk, request: Any, approver: str) -> None:
-    try:
-        approve(
-            desk.store, desk.registry, request, approver=approver, amount=request.line.amount.text,
-            destination_last4=request.line.destination_account[-4:],
-            lifetime_s=desk.settings.policy.request.approval_lifetime_s,
-        )  # fmt: skip
-    except ApprovalError as error:
-        if "already" not in error.message:
-            raise
 
 
 def _hit(row: PayoutRecord | None) -> str:

@@ -1,9 +1,11 @@
-"""Where the scenarios happen: a sandbox in a process of its own, and fresh databases with failed payouts in them."""
+"""Where the scenarios happen: a sandbox in a process of its own, and a database with failed payouts, ready to be sent."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
+import itertools
 import json
 import os
 import random
@@ -12,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,8 +23,9 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from pydantic import SecretStr
 
-from manual_payout import database, rehearsal
+from manual_payout import database, sandbox
 from manual_payout.demo import incident
 from manual_payout.demo.ledger import balances_table, payouts_table, tables
 from manual_payout.desk import Desk, open_desk
@@ -31,13 +33,24 @@ from manual_payout.errors import DatabaseError
 from manual_payout.models import Reason
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
+from manual_payout.settings import Settings, load_settings
+from manual_payout.store import Store
 
-# One chapter is one fresh database and one fresh sandbox; the books stay small enough to be read after every scenario.
-CHAPTER = 40
+from .clock import SharedClock
+from .filing import make_ready
+
+# How many failed payouts the ledger has; each scenario is about one of them, the others are there.
+PAYOUTS = 40
 
 # The studios of the ledger share one connected account: what it holds is not what is asked here.
 ACCOUNT = "acct_1Kills"
 AVAILABLE_MINOR = 500_000_000_000
+
+# The lifetimes of a request and of an approval: the policy's own, or a month for stories that last for days.
+HOUR_S = 3600
+MONTH_S = 30 * 24 * HOUR_S
+Lifetimes = tuple[int, int] | None
+LIFETIMES_S: tuple[Lifetimes, ...] = (None, (MONTH_S, MONTH_S))
 
 # For how long a database that was shot may take to come back.
 PATIENCE_S = 60.0
@@ -49,6 +62,12 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it is gone, so that nothing is left running."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def memory_folder() -> str | None:
+    """Where files are kept in memory, if this machine has such a place: no process that is killed there loses more."""
+    folder = "/dev/shm"
+    return folder if os.access(folder, os.W_OK) else None
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,8 @@ class Studio:
         return replace(typed, **changes)
 
 
-def studios(count: int = CHAPTER, seed: int = 7) -> list[Studio]:
-    """The failed payouts of one chapter; the same for an equal seed."""
+def studios(count: int = PAYOUTS, seed: int = 7) -> list[Studio]:
+    """The failed payouts of the ledger; the same for an equal seed."""
     rng = random.Random(seed)
     return [
         Studio(
@@ -113,6 +132,7 @@ class Sandbox:
                 command, stdout=subprocess.PIPE, stderr=log, text=True, preexec_fn=die_with_parent  # noqa: PLW1509  # no threads of ours
             )  # fmt: skip
         self.base_url = self._process.stdout.readline().strip()
+        self._connection = http.client.HTTPConnection(self.base_url.removeprefix("http://"), timeout=30)
 
     def books(self) -> dict[str, Any]:
         """Everything that the sandbox holds: the oracle of every claim about money."""
@@ -122,14 +142,6 @@ class Sandbox:
         """The transfers that were made for one ledger payout, whoever made them."""
         made = self.books()["transfers"]
         return [one for one in made if one["metadata"].get("ledger_payout_id") == ledger_payout_id]
-
-    def now(self) -> datetime:
-        """The instant on its clock."""
-        return datetime.fromisoformat(self._ask("GET", "clock")["now"])
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._ask("POST", "clock/advance", {"seconds": seconds})
 
     def fault(self, **fault: Any) -> None:
         """Plant a fault."""
@@ -145,65 +157,73 @@ class Sandbox:
 
     def close(self) -> None:
         """End the process."""
+        self._connection.close()
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = json.dumps(body).encode() if body is not None else None
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.base_url}/_sandbox/{path}", data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        self._connection.request(method, f"/_sandbox/{path}", data, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        told: dict[str, Any] = json.load(answer)
+        assert answer.status == 200, told
+        return told
 
 
 class SqliteFiles:
-    """Fresh SQLite databases, copied from one that is made once."""
+    """One SQLite file, made afresh from a template for each scenario."""
 
     kind = "sqlite"
 
     def __init__(self, root: Path) -> None:
-        self._root, self._count = root, 0
-        self._template = root / "template.sqlite"
-        fill(f"sqlite:///{self._template}")
+        self._root = root
+        self.url = f"sqlite:///{root / 'state.sqlite'}"
 
-    def new(self) -> str:
-        """Make another, and forget the last one."""
-        (self._root / f"state-{self._count}.sqlite").unlink(missing_ok=True)
-        self._count += 1
-        path = self._root / f"state-{self._count}.sqlite"
-        shutil.copy(self._template, path)
-        return f"sqlite:///{path}"
+    def template(self, name: str) -> str:
+        """Return the URL of a template that is yet to be filled."""
+        return f"sqlite:///{self._root / name}.sqlite"
+
+    def restore(self, name: str) -> None:
+        """Make the database what the template is."""
+        path = self._root / "state.sqlite"
+        # What a killed process has left of its transaction must not be taken for one of the new file's.
+        for old in (path, path.with_name(f"{path.name}-journal")):
+            old.unlink(missing_ok=True)
+        shutil.copyfile(self._root / f"{name}.sqlite", path)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
 class PostgresDatabases:
-    """Fresh databases on one PostgreSQL server, copied from one that is made once."""
+    """One database on a PostgreSQL server, made afresh from a template for each scenario."""
 
     kind = "postgresql"
 
     def __init__(self, server: str) -> None:
-        self._server, self._prefix, self._count = server, f"kills_{os.getpid()}_{time.monotonic_ns() % 10**9}", 0
-        self._template = self._create(f"{self._prefix}_template")
-        fill(self._url(self._template))
+        self._server, self._prefix = server, f"kills_{os.getpid()}_{time.monotonic_ns() % 10**9}"
+        self._templates: list[str] = []
+        self.url = self._url("state")
 
-    def new(self) -> str:
-        """Make another, and drop the last one."""
-        if self._count:
-            self._run(f"DROP DATABASE {self._prefix}_{self._count} WITH (FORCE)")
-        self._count += 1
-        return self._url(self._create(f"{self._prefix}_{self._count}", self._template))
+    def template(self, name: str) -> str:
+        """Return the URL of a template that is yet to be filled."""
+        self._templates.append(name)
+        self._create(name, "template1")
+        return self._url(name)
+
+    def restore(self, name: str) -> None:
+        """Make the database what the template is."""
+        self._create("state", f"{self._prefix}_{name}")
 
     def close(self) -> None:
         """Drop what is left."""
-        for name in (f"{self._prefix}_{self._count}", self._template):
-            self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        for name in ("state", *self._templates):
+            self._run(f"DROP DATABASE IF EXISTS {self._prefix}_{name} WITH (FORCE)")
 
-    def _create(self, name: str, template: str = "template1") -> str:
-        self._run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {template}")
-        return name
+    def _create(self, name: str, template: str) -> None:
+        mine = f"{self._prefix}_{name}"
+        self._run(f"DROP DATABASE IF EXISTS {mine} WITH (FORCE)", f"CREATE DATABASE {mine} TEMPLATE {template}")
 
     def _run(self, *statements: str) -> None:
         def run() -> None:
@@ -217,59 +237,68 @@ class PostgresDatabases:
         patiently(run)
 
     def _url(self, name: str) -> str:
-        return self._server.replace("/postgres?", f"/{name}?")
+        return self._server.replace("/postgres?", f"/{self._prefix}_{name}?")
 
 
 class World:
     """
-    One sandbox and one database at a time.
+    One sandbox and one database, both begun anew for every scenario.
 
-    Every process of a chapter works with the desk that is opened here, through connections of its own: what is forked
-    from a warm process is ready to send after a few milliseconds.
+    Every process works with the desk that is opened here, through connections of its own: what is forked from a warm
+    process is ready to send after a few milliseconds.
 
     Attributes:
         send_s: How long a send takes here from fork to end, once that has been measured.
     """
 
     def __init__(self, root: Path, databases: SqliteFiles | PostgresDatabases) -> None:
-        self.root, self._databases = root, databases
+        self._databases = databases
         self.kind = databases.kind
         self.sandbox = Sandbox(root, [{"id": ACCOUNT}], {"usd": AVAILABLE_MINOR})
-        self._studios: list[Studio] = []
-        self._desk: Desk | None = None
+        self.clock = SharedClock(self.sandbox.base_url)
         self.send_s: float | None = None
+        self._settings = _settings(root, self.sandbox.base_url, databases.url)
+        self._studios = itertools.cycle(studios())
+        for lives in LIFETIMES_S:
+            self._make_template(root, lives)
+        databases.restore(_name(None))
+        self._desk = self._open(self._settings)
+        close_desk(self._desk)
 
-    def next_studio(self) -> Studio:
-        """Return a failed payout that nobody has touched, in a new chapter where the last one is used up."""
-        if not self._studios:
-            settings = rehearsal.demo_settings(self.root, self.sandbox.base_url, self._databases.new())
-            self.sandbox.reset()
-            self._studios = studios()
-            self._desk = patiently(lambda: open_desk(settings))
-            close_desk(self._desk)
-        return self._studios.pop(0)
-
-    def desk(self, *, lifetimes_s: tuple[int, int] | None = None) -> Desk:
+    def begin(self, lifetimes_s: Lifetimes = None) -> tuple[Studio, Desk]:
         """
-        Return a desk of this chapter, without connections.
+        Begin anew: what has happened so far is forgotten, by Stripe and by the database.
 
         Args:
-            lifetimes_s: Of requests and approvals, where they are not to be the usual ones.
+            lifetimes_s: Of requests and approvals, where they are not to be the usual ones; one of `LIFETIMES_S`.
+
+        Returns:
+            A failed payout whose request is filed, approved and read; and a desk without connections.
         """
-        settings = self._desk.settings
-        if lifetimes_s is None:
-            return replace(self._desk)
-        request, approval = lifetimes_s
-        rules = settings.policy.request.model_copy(
-            update={"request_lifetime_s": request, "approval_lifetime_s": approval}
-        )
-        policy = settings.policy.model_copy(update={"request": rules})
-        return replace(self._desk, settings=settings.model_copy(update={"policy": policy}))
+        self.sandbox.reset()
+        self.clock.sync()
+        self._databases.restore(_name(lifetimes_s))
+        # Another studio than the last one's, so that what may still be under way cannot be taken for this one's.
+        return next(self._studios), replace(self._desk, settings=_with_lifetimes(self._settings, lifetimes_s))
 
     def close(self) -> None:
         """Leave nothing behind."""
         self.sandbox.close()
+        self.clock.close()
         self._databases.close()
+
+    def _make_template(self, root: Path, lifetimes_s: Lifetimes) -> None:
+        url = self._databases.template(_name(lifetimes_s))
+        fill(url)
+        settings = _with_lifetimes(_settings(root, self.sandbox.base_url, url), lifetimes_s)
+        with at(self._open(settings)) as desk:
+            for studio in studios():
+                refused = make_ready(desk, studio.parameters())
+                assert not refused, refused
+
+    def _open(self, settings: Settings) -> Desk:
+        desk = open_desk(settings)
+        return replace(desk, clock=self.clock, store=Store(desk.store._engine, self.clock))
 
 
 @contextlib.contextmanager
@@ -336,3 +365,34 @@ def _balance(studio: Studio) -> dict[str, Any]:
         "reserve_minimum_minor": studio.reserve_minor,
         "as_of": _NIGHT,
     }
+
+
+def _name(lifetimes_s: Lifetimes) -> str:
+    return "usual" if lifetimes_s is None else "long"
+
+
+def _settings(root: Path, stripe_api_base: str, database_url: str) -> Settings:
+    # Those of a rehearsal; that room would bring papermill with it, and a small process is forked faster.
+    return load_settings(
+        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
+        fallback_key_command="",
+        read_key=SecretStr(sandbox.READ_KEY),
+        read_key_command="",
+        stripe_api_base=stripe_api_base,
+        database_url=SecretStr(database_url),
+        ledger_database_url=None,
+        outputs=root.resolve(),
+        policy_file=None,
+        approvers_file=None,
+        operator=incident.OPERATOR,
+    )
+
+
+def _with_lifetimes(settings: Settings, lifetimes_s: Lifetimes) -> Settings:
+    if lifetimes_s is None:
+        return settings
+    request, approval = lifetimes_s
+    rules = settings.policy.request.model_copy(
+        update={"request_lifetime_s": request, "approval_lifetime_s": approval}
+    )  # fmt: skip
+    return settings.model_copy(update={"policy": settings.policy.model_copy(update={"request": rules})})

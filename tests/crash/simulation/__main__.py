@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from ..record import Record  # noqa: TID252  # as `crash` in pytest, as `tests.crash` on the command line
 from . import defects, report
 from .scenario import play
 
@@ -17,6 +19,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--defect", choices=sorted(defects.DEFECTS), default="", help="plant this defect first")
     parser.add_argument("--keep-going", action="store_true", help="count every violation instead of ending at one")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end after that long")
+    parser.add_argument("--record", type=Path, help="a file of partial sums; what it has is not played again")
     parser.add_argument("--seed", type=int, help="play this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: show every step")
     asked = parser.parse_args()
@@ -24,7 +28,7 @@ def main() -> int:
         return _replay(asked.seed, asked.defect, trace=asked.trace)
     tally = report.run(
         asked.first, asked.seeds, processes=asked.processes, defect=asked.defect, keep_going=asked.keep_going,
-        say=_progress,
+        say=_progress, record=Record(asked.record), minutes=asked.minutes,
     )  # fmt: skip
     sys.stderr.write("\n")
     sys.stdout.write(report.table(tally, asked.first, asked.seeds) + "\n")

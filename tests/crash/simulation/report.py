@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from ..record import Record  # noqa: TID252  # as `crash` in pytest, as `tests.crash` on the command line
 from . import defects
 from .scenario import Options, Result, play
 from .stripe_books import POST_FAULTS, READ_FAULTS
@@ -51,6 +53,11 @@ class Tally:
         self.outcomes.update(other.outcomes)
         self.violations += other.violations
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a line of a file."""
+        violations = [(result.seed, result.violation) for result in self.violations]
+        return {"scenarios": self.scenarios, "outcomes": self.outcomes, "hits": self.hits, "violations": violations}
+
     def missed(self) -> list[str]:
         """Return every boundary at which no crash, and every fault that never, happened."""
         return [name for name in (*CRASHES, *FAULTS) if not self.hits[name]]
@@ -64,12 +71,36 @@ def run_block(seeds: range, options: Options | None = None) -> Tally:
     return tally
 
 
-def run(first: int, seeds: int, *, processes: int, defect: str, keep_going: bool, say: Callable[[str], None]) -> Tally:
-    """Play *seeds* scenarios from *first* on; unless told to keep going, end with the first violation's block."""
+def run(
+    first: int,
+    seeds: int,
+    *,
+    processes: int,
+    defect: str,
+    keep_going: bool,
+    say: Callable[[str], None],
+    record: Record | None = None,
+    minutes: float = float("inf"),
+) -> Tally:
+    """
+    Play *seeds* scenarios from *first* on; unless told to keep going, end with the first violation's block.
+
+    Args:
+        record: Where the sums of each block are kept; the blocks that it has are not played again.
+
+        minutes: After which no further block is waited for.
+    """
+    record = record or Record(None)
+    name = f"simulation with {defect}" if defect else "simulation"
+    blocks = [range(at, min(at + BLOCK, first + seeds)) for at in range(first, first + seeds, BLOCK)]
+    left = [block for block in blocks if not record.has(name, "", block.start)]
     total, began = Tally(), time.monotonic()
-    for tally in _blocks(first, seeds, processes, defect):
+    for block, tally in _played(left, processes, defect):
+        record.add(name, "", block.start, tally.as_json())
         total.merge(tally)
         spent = time.monotonic() - began
+        if spent > 60 * minutes:
+            break
         say(f"{total.scenarios:,} of {seeds:,}, {total.scenarios / spent:,.0f}/s, violations: {len(total.violations)}")
         if total.violations and not keep_going:
             break
@@ -105,24 +136,24 @@ def table(tally: Tally, first: int, seeds: int) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _blocks(first: int, seeds: int, processes: int, defect: str) -> Iterator[Tally]:
-    blocks = [(range(at, min(at + BLOCK, first + seeds)), defect) for at in range(first, first + seeds, BLOCK)]
+def _played(blocks: list[range], processes: int, defect: str) -> Iterator[tuple[range, Tally]]:
+    work = [(block, defect) for block in blocks]
     if processes <= 1:
-        yield from map(_block, blocks)
+        yield from map(_block, work)
         return
     numbers = multiprocessing.get_context("spawn").Queue()
     for number in range(processes):
         numbers.put(number)
     with multiprocessing.get_context("spawn").Pool(processes, initializer=_settle_in, initargs=(numbers,)) as pool:
-        yield from pool.imap_unordered(_block, blocks)
+        yield from pool.imap_unordered(_block, work)
 
 
-def _block(work: tuple[range, str]) -> Tally:
+def _block(work: tuple[range, str]) -> tuple[range, Tally]:
     seeds, defect = work
     with defects.planted(defect) as options:
         tally = run_block(seeds, options)
     gc.collect()
-    return tally
+    return seeds, tally
 
 
 def _settle_in(numbers: object) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from manual_payout import sandbox, transfer
+from manual_payout import approvals, sandbox, transfer
 from manual_payout.approvals import approve
 from manual_payout.canonical import digest_of
 from manual_payout.clock import FixedClock
@@ -104,12 +104,13 @@ def play(seed: int, options: Options = Options(), *, trace: bool = False) -> Res
     # A run's name needs to be unique, not unguessable.
     secrets, delivery.secrets = delivery.secrets, SimpleNamespace(token_hex=lambda _: f"{next(tokens):06x}")
     digest, Request.digest = Request.digest, property(_digest)
+    check, approvals._check_statement = approvals._check_statement, _check_statement
     try:
         night.play()
     except Violation as violation:
         night.result.violation = str(violation)
     finally:
-        delivery.secrets, Request.digest = secrets, digest
+        delivery.secrets, Request.digest, approvals._check_statement = secrets, digest, check
     return night.finished()
 
 
@@ -499,6 +500,10 @@ def _digest(request: Request) -> str:
     return digest_of(request.statement())
 
 
+# What an approval says is checked once for an equal pair, for the same reason; a refusal is never remembered.
+_check_statement = lru_cache(maxsize=256)(approvals._check_statement)
+
+
 @lru_cache(maxsize=256)
 def _code(request: Request, operator_id: str) -> str:
     return confirm_code(request, request.line, operator_id)
@@ -565,7 +570,7 @@ def _stage(*, long: bool, competing: bool) -> Stage:
 
 def forget_stages() -> None:
     """Have the stages built anew: what made them was changed by a planted defect."""
-    for one in (_stage, _digest, _code):
+    for one in (_stage, _digest, _check_statement, _code):
         one.cache_clear()
 
 

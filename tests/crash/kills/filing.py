@@ -1,0 +1,49 @@
+"""What comes before a send: the request, the two approvals, the dry runs of both operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manual_payout.approvals import approve
+from manual_payout.demo import incident
+from manual_payout.desk import Desk
+from manual_payout.errors import ApprovalError, RefusedError
+from manual_payout.models import stream_of
+from manual_payout.parameters import Parameters
+from manual_payout.requesting import file_request
+
+OPERATORS = ("tomas", "noor")
+APPROVERS = ("priya", "amara")
+
+
+def make_ready(desk: Desk, typed: Parameters) -> str:
+    """
+    Have *typed* requested, approved by both teams, and read by both operators, as far as it is not already.
+
+    Returns:
+        Why not, where it was refused.
+    """
+    try:
+        request, _ = file_request(desk, typed, desk.registry.find(incident.REQUESTER), replace=True)
+        for approver in APPROVERS:
+            _approve(desk, request, approver)
+    except RefusedError as error:
+        return error.message
+    for handle in OPERATORS:
+        person = desk.registry.find(handle)
+        data = {"request_id": request.request_id, "operator_id": person.person_id}
+        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+        desk.store.record_event(stream, "dry_run", person.person_id, data)
+    return ""
+
+
+def _approve(desk: Desk, request: Any, approver: str) -> None:
+    try:
+        approve(
+            desk.store, desk.registry, request, approver=approver, amount=request.line.amount.text,
+            destination_last4=request.line.destination_account[-4:],
+            lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+        )  # fmt: skip
+    except ApprovalError as error:
+        if "already" not in error.message:
+            raise
