@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_exactly_one_payment_and_the_other_is_told(world, kind, count):
     found = races(world, kind, count, seed="suite")
 
     assert [] == found.violations
-    assert count == sum(found.ends.values())
+    assert count == json.loads(json.dumps(found.as_json()))["races"] == sum(found.ends.values())
 
 
 def test_a_sender_without_a_fence_is_found(world):

@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout.models import State
@@ -45,7 +45,8 @@ class Races:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a line of a file."""
-        return {"races": sum(self.ends.values())} | asdict(self)
+        told = {"races": sum(self.ends.values()), "ends": self.ends, "told": self.told}
+        return told | {"kind": self.kind, "violations": self.violations}
 
     def __str__(self) -> str:
         ends = ", ".join(f"{how} {count}" for how, count in self.ends.most_common())
