@@ -103,6 +103,9 @@ class Scene:
         accounts, available = rehearsal.sandbox_books()
         self.sandbox = Sandbox(root, [_as_json(account) for account in accounts], available)
         self.settings = rehearsal.demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
+        self._stderr = root / "stderr"
+        # The one setting that is different in every scene.
+        self._mark = str(self.settings.database_text()).encode()
         self.folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
         with self.desk() as desk:
             request = rehearsal.file_and_approve(desk)
@@ -120,7 +123,7 @@ class Scene:
         with at(open_desk(self.settings)) as desk:
             yield desk
 
-    def run(self) -> subprocess.Popen[str]:
+    def run(self) -> subprocess.Popen[bytes]:
         """Give the command of the live run."""
         flags = [word for flag in FLAGS.items() for word in flag]
         return self._command("run", *flags, "--confirm", self._confirm)
@@ -128,15 +131,24 @@ class Scene:
     def reconcile(self) -> int:
         """Ask Stripe what became of it."""
         process = self._command("reconcile", incident.INCIDENT_ID, "--operator", incident.OPERATOR)
-        process.communicate(timeout=PATIENCE_S)
-        return process.returncode
+        return process.wait(PATIENCE_S)
 
-    def _command(self, *arguments: str) -> subprocess.Popen[str]:
+    def said(self) -> str:
+        """The end of what the last command said; one that was shot may not have said it to the end."""
+        return " ".join(self._stderr.read_text("utf-8").split())[-300:]
+
+    def running(self) -> list[int]:
+        """The processes that any command of this scene has started and that run on, whoever they belong to by now."""
+        return [pid for pid in _processes() if self._mark in _environment(pid)]
+
+    def _command(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", "from manual_payout.cli import main; main()", *arguments]
-        return subprocess.Popen(
-            command, env=kernel_environment(self.settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, preexec_fn=_as_at_a_terminal,  # noqa: PLW1509  # no threads of ours
-        )  # fmt: skip
+        # In a file: a pipe would stay open for as long as a kernel that has outlived its command.
+        with self._stderr.open("wb") as stderr:
+            return subprocess.Popen(
+                command, env=kernel_environment(self.settings), stdout=subprocess.DEVNULL, stderr=stderr,
+                preexec_fn=_as_at_a_terminal,  # noqa: PLW1509  # no threads of ours
+            )  # fmt: skip
 
 
 def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
@@ -146,23 +158,28 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
     seen: dict[str, str] = {}
     try:
         for _ in range(COMMANDS_MAX):
+            crowded = bool(scene.running())
             before = set(scene.folder.glob("*.ipynb"))
             process = scene.run()
             kill = _kill(process, scene, rng) if left else ""
             if kill:
                 left -= 1
                 night.kills.append(kill)
-            code = _wait(process, night)
+            code = process.wait(PATIENCE_S)
             night.codes.append(code)
-            night.story.append(f"{kill or 'undisturbed'}: exit code {code}")
+            night.story.append(f"{kill or 'undisturbed'}: exit code {code}; it said: {scene.said()}")
+            if not kill or rng.random() < 0.5:
+                _wait(scene, night)
+            # Else the next command begins while what the last one has left behind may still be paying.
             _judge_code(night, code, kill)
             if not code:
                 _judge_done(night, set(scene.folder.glob("*.ipynb")) - before, kill)
             _compare_files(night, scene.folder, seen)
             if code == 4:
                 night.story.append(f"reconcile: exit code {scene.reconcile()}")
-            if code in {0, 3} and not kill:
+            if code in {0, 3} and not kill and not crowded:
                 break
+        _wait(scene, night)
         _compare(night, scene)
     finally:
         scene.sandbox.close()
@@ -183,7 +200,7 @@ def nights(
         shutil.rmtree(folder)
 
 
-def _kill(process: subprocess.Popen[str], scene: Scene, rng: random.Random) -> str:
+def _kill(process: subprocess.Popen[bytes], scene: Scene, rng: random.Random) -> str:
     """Wait for a random moment, strike, and say what was struck; nothing where the run was faster."""
     if rng.random() < 0.5:
         moment, wait_s = "at a random moment", rng.uniform(0, RUN_S)
@@ -196,32 +213,29 @@ def _kill(process: subprocess.Popen[str], scene: Scene, rng: random.Random) -> s
             time.sleep(0.01)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(wait_s)
-    kernels = _children(process.pid)
+    under = [pid for pid in scene.running() if pid != process.pid]
     if process.poll() is not None:
         return ""
-    if kernels and rng.random() < 0.3:
-        os.kill(rng.choice(kernels), signal.SIGKILL)
-        return f"SIGKILL of the kernel {moment}"
+    if under and rng.random() < 0.3:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(under), signal.SIGKILL)
+        return f"SIGKILL of a process under the run {moment}"
     signum = rng.choice(STOPPING)
     process.send_signal(signum)
     return f"{signum.name} of the run {moment}"
 
 
-def _wait(process: subprocess.Popen[str], night: Night) -> int:
-    kernels = _children(process.pid)
-    _, shown = process.communicate(timeout=PATIENCE_S)
-    night.story.append(f"it said: {' '.join(shown.split())[-300:]}")
+def _wait(scene: Scene, night: Night) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while any(_is_running(kernel) for kernel in kernels):
+    while scene.running():
         if time.monotonic() > deadline:
-            night.violations.append("a kernel outlived its run")
+            night.violations.append("a process outlived its run")
             break
         time.sleep(0.02)
-    return process.returncode
 
 
 def _judge_code(night: Night, code: int, kill: str) -> None:
-    name = kill.partition(" of the run")[0] if " of the run" in kill else ""
+    name = kill.partition(" of the run")[0] if " of the run " in kill else ""
     # Between two notebooks, and before anything was installed, a signal may end the process as it ends any other.
     by_signal = {128 + signal.Signals[name], -signal.Signals[name], 130} if name else set()
     if code not in DOCUMENTED | by_signal:
@@ -306,18 +320,15 @@ def _as_at_a_terminal() -> None:
         signal.signal(signum, signal.SIG_DFL)
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+def _environment(pid: int) -> bytes:
+    # That of a process that has ended, or ends, is empty or gone.
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
 
 
 def _as_json(account: Any) -> dict[str, Any]:
