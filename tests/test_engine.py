@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from manual_payout.engine import StoppedBySignal, execute, orderly_signals, read
 from manual_payout.errors import EvidenceError, ParameterError, RefusedError
 from manual_payout.redaction import Redactor
 from manual_payout.templates import compare_code, digest_of, is_banner, read_notebook
+from manual_payout.warm.starting import fork_server
 
 KEY = "rk_live_51Habcdefgha91f"
 PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "manual_payout", "--no-progress-bar"]
@@ -51,6 +53,18 @@ def run(folder, *sources, parameters=None, redactor=None, **options):
     nb = read_notebook(output)
     assert [] == compare_code(nb, read_notebook(template))
     return execution, nb
+
+
+@pytest.fixture(scope="module", name="kernels")
+def _kernels():
+    """A fork server for the tests of this file that start many kernels."""
+    with fork_server(around()) as server:
+        yield server
+
+
+def around():
+    """The environment without the name of the running test, which pytest changes all the time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def code_statuses(nb):
@@ -105,15 +119,18 @@ STOPS = {
 }
 
 
+@pytest.mark.parametrize("start", ["forked", "ordinary"])
 @pytest.mark.parametrize("stop", STOPS)
-def test_a_stopped_run_names_the_cell_and_what_is_known_of_it(tmp_path, stop):
+def test_a_stopped_run_names_the_cell_and_what_is_known_of_it(tmp_path, stop, start, kernels):
     """A cell that raised has failed; one whose end nobody saw is unknown; those behind it did not run."""
     source, status, name, because = STOPS[stop]
     pid = "import os; print(os.getpid())"
-    execution, nb = run(tmp_path, pid, source, "3", "4", timeout_s=2 if stop == "late" else None)
+    options = {"fork_server": kernels if start == "forked" else None, "kernel_env": around()}
+    execution, nb = run(tmp_path, pid, source, "3", "4", timeout_s=2 if stop == "late" else None, **options)
     expected = ["completed", "completed", "completed", status, "not_run", "not_run"]
     unknown = "What that cell did is unknown. " if status == "unknown" else ""
 
+    assert start == nb.metadata.manual_payout.kernel_start
     assert (status, name, 5) == (execution.status, execution.error_name, execution.failing_cell)
     assert expected == code_statuses(nb)
     assert execution.cells == read_status(nb).cells
@@ -193,17 +210,20 @@ def plant(folder):
     }
 
 
-def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", ["forked", "ordinary"])
+def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch, start):
     """A stripe.py where the operator stands, startup files and a foreign kernel specification have no effect."""
     environment = plant(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    _, nb = run(tmp_path, LOOK_AROUND, kernel_env=environment)
+    with fork_server(environment) if start == "forked" else contextlib.nullcontext() as server:
+        _, nb = run(tmp_path, LOOK_AROUND, kernel_env=environment, fork_server=server)
     found = json.loads(nb.cells[3].outputs[0].text)
     stripe, ours = found.pop("stripe"), found.pop("ours")
     expected = {"transport": "ipc", "mode": "0o700", "cwd": [], "ipython": True, "runtime": True, "planted": []}
 
     assert expected | {"mine": "given"} == found
+    assert start == nb.metadata.manual_payout.kernel_start
     assert "site-packages" in stripe
     assert manual_payout.__file__ == ours
 

@@ -20,9 +20,11 @@ import sys
 from pathlib import Path
 from manual_payout.engine import execute, orderly_signals
 from manual_payout.redaction import Redactor
-with orderly_signals():
-    execute(Path("template.ipynb"), Path("out.ipynb"), {}, redactor=Redactor())
+from manual_payout.warm.starting import fork_server
+with orderly_signals(), fork_server() as server:
+    execute(Path("template.ipynb"), Path("out.ipynb"), {}, redactor=Redactor(), fork_server=server)
 """
+# papermill starts its kernel the ordinary way, the runner has it forked: each is stopped by each signal.
 COMMANDS = {
     "papermill": ["-m", "papermill", "--engine", "manual_payout", "--no-progress-bar", "template.ipynb", "out.ipynb"],
     "runner": ["-c", RUNNER],
@@ -38,6 +40,11 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def forked(nb):
+    """Whether the kernel of this run was forked."""
+    return nb.metadata.get("manual_payout", {}).get("kernel_start") == "forked"
 
 
 def is_running(pid):
@@ -92,6 +99,7 @@ def test_a_signal_stops_the_run_in_good_order(stopped, door, signum):
     expected = ["completed"] * (len(statuses) - 2) + ["unknown", "not_run"]
 
     assert (128 + signum, expected, False) == (code, statuses, alive)
+    assert (door == "runner") == forked(nb)
     assert is_banner(nb.cells[0])
     assert f"(Pay): the run was stopped by {signum.name}. What that cell did is unknown." in nb.cells[0].source
     assert nb.metadata.papermill.exception is True
@@ -106,7 +114,7 @@ def test_a_shot_process_leaves_a_whole_notebook_that_is_read_as_unknown(stopped,
     found = read_status(nb)
     statuses = [status for status, cell in zip(found.cells, nb.cells, strict=True) if cell.cell_type == "code"]
 
-    assert -signal.SIGKILL == code
+    assert (-signal.SIGKILL, door == "runner") == (code, forked(nb))
     assert "running" in [cell.metadata.papermill.status for cell in nb.cells]
     assert ("unknown", ["unknown", "not_run"]) == (found.status, statuses[-2:])
     wait_until(lambda: not is_running(kernel))

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
     "errors", "money", "canonical", "models", "plain_text", "parameters", "display", "clock",
-    "settings", "redaction", "templates", "people", "schema", "migrations", "database",
+    "settings", "lean", "warm", "redaction", "templates", "people", "schema", "migrations", "database",
     "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "transfer", "settlement", "comms",
     "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
@@ -32,7 +32,7 @@ ONLY_IN = {
     r"^\s*print\(": (set(), "the command line shows things, in cli"),
     r"except Exception:\s*(pass)?$|except:\s*$": (set(), "say which error, and what becomes of it"),
     r"os\.environ": (
-        {"settings", "runner", "engine", "redaction", "desk", "cli"},
+        {"settings", "runner", "engine", "redaction", "desk", "cli", "warm"},
         "the environment is read by settings.py",
     ),
 }

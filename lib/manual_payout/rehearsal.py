@@ -24,6 +24,7 @@ from manual_payout.parameters import Parameters, validate
 from manual_payout.requesting import file_request
 from manual_payout.runner import DRY_RUN, LIVE_RUN, Progress, StageResult, run_stages
 from manual_payout.settings import Settings, load_settings
+from manual_payout.warm.starting import fork_server
 
 APPROVERS = ("priya", "amara")
 
@@ -178,21 +179,21 @@ def rehearse(root: Path, *, say: Callable[[str], None], progress: Progress) -> R
     Raises:
         ManualPayoutError: A step before the notebooks was refused.
     """
-    with stage_set(root) as (desk, stripe):
+    with fork_server() as kernels, stage_set(root) as (desk, stripe):
         say(f"Local Stripe sandbox at {stripe.base_url}; database and evidence in {root}")
         request = file_and_approve(desk, pause_s=PAUSE_S)
         desk.clock.wait(PAUSE_S)
         say(f"Request {request.request_id[:8]} filed by {incident.REQUESTER}, approved by {' and '.join(APPROVERS)}")
-        stages = run_stages(desk, DRY_RUN, demo_parameters(), progress=progress)
+        stages = run_stages(desk, DRY_RUN, demo_parameters(), progress=progress, kernels=kernels)
         operator = desk.registry.get_allowed(incident.OPERATOR, "operate", desk.now(), field="operator")
         live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
         if not stages[-1].exit_code:
             desk.clock.wait(PAUSE_S)
             say(f"Dry run read; running live with confirm code {live.confirm}")
-            stages += run_stages(desk, LIVE_RUN, live, progress=progress)
+            stages += run_stages(desk, LIVE_RUN, live, progress=progress, kernels=kernels)
         skipped = _automation_skips(desk, say)
         if not stages[-1].exit_code:
-            stages += run_stages(desk, (Stage.CLOSE,), live, extra=CLOSING, progress=progress)
+            stages += run_stages(desk, (Stage.CLOSE,), live, extra=CLOSING, progress=progress, kernels=kernels)
         made = [t for t in stripe.books.transfers if t.transfer_group == transfer_group(incident.LEDGER_PAYOUT_ID)]
     folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
     return Rehearsal(folder, tuple(stages), skipped, len(made))

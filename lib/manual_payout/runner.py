@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from manual_payout.models import Stage, State
 from manual_payout.parameters import Parameters
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Settings, variables
+from manual_payout.warm.starting import ForkServer, fork_server
 
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
@@ -68,6 +69,7 @@ def run_stages(
     *,
     extra: Mapping[str, Any] | None = None,
     progress: Progress = lambda *_: None,
+    kernels: ForkServer | None = None,
 ) -> list[StageResult]:
     """
     Run *stages* in order until one does not end well; seal the folder whatever happened.
@@ -76,6 +78,8 @@ def run_stages(
         extra: The parameters of 6-close.
 
         progress: Called with stage, event, cell, number of cells, and the heading above the cell.
+
+        kernels: What forks the kernels, started early by the caller; without it one is started now.
 
     Returns:
         The result of each stage that ran.
@@ -89,9 +93,9 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
     # Inside the sealing, so that a run that is stopped by a signal is sealed too.
-    with _sealed(desk, folder, parameters), orderly_signals():
+    with _sealed(desk, folder, parameters), orderly_signals(), _kernels(kernels) as warm:
         for stage in stages:
-            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress))
+            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm))
             if results[-1].exit_code:
                 break
     return results
@@ -127,6 +131,7 @@ def _run_stage(
     folder: Folder,
     extra: Mapping[str, Any],
     progress: Progress,
+    kernels: ForkServer,
 ) -> StageResult:
     template = desk.settings.runbooks_dir / f"{stage}.ipynb"
     output = folder.next_notebook(stage)
@@ -139,6 +144,7 @@ def _run_stage(
         redactor=desk.redactor,
         kernel_env=kernel_environment(desk.settings),
         expected_digest=reviewed_digest(stage),
+        fork_server=kernels,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
     return _judge(desk, stage, execution, parameters)
@@ -177,6 +183,10 @@ def _may_have_moved(desk: Desk, parameters: Parameters) -> bool:
 def _result_of(notebook: Path) -> dict[str, Any]:
     scraps = scrapbook.read_notebook(str(notebook)).scraps
     return dict(scraps["result"].data) if "result" in scraps else {}
+
+
+def _kernels(given: ForkServer | None) -> AbstractContextManager[ForkServer]:
+    return fork_server() if given is None else nullcontext(given)
 
 
 @contextmanager

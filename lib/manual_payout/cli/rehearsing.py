@@ -11,6 +11,7 @@ import typer
 from manual_payout.cli.answers import progress, show_json
 from manual_payout.cli.options import Json
 from manual_payout.errors import NotFinishedError, ParameterError
+from manual_payout.lean import leave_out_unused
 
 
 def rehearse(
@@ -30,6 +31,7 @@ def rehearse(
     """
     if target != "sandbox":
         raise ParameterError("target", target, "sandbox, the only target of this release")
+    leave_out_unused()
     from manual_payout.rehearsal import failed_stage
     from manual_payout.rehearsal import rehearse as play
     from manual_payout.steps.closing import read_results

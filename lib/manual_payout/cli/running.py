@@ -32,11 +32,13 @@ from manual_payout.cli.values import (
     values_of,
 )
 from manual_payout.errors import UsageError
+from manual_payout.lean import leave_out_unused
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
     from manual_payout.models import Stage
     from manual_payout.parameters import Parameters
+    from manual_payout.warm.starting import ForkServer
 
 # These two stages go live only with a confirm code; the others move nothing and go live by being named.
 _BEFORE_THE_MONEY = frozenset({"verify", "execute"})
@@ -90,6 +92,26 @@ def run(
     _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
     values = values_of(file, flags)
+    from manual_payout.warm.starting import fork_server
+
+    # Started now, it imports what the kernels need while this process imports what it needs itself.
+    with fork_server() as kernels:
+        _run(values, flags, file, operator, only, kernels, live=live, confirm=confirm, as_json=as_json)
+
+
+def _run(
+    values: dict[str, Any],
+    flags: dict[str, Any],
+    file: Path | None,
+    operator: str,
+    only: Stage | None,
+    kernels: ForkServer,
+    *,
+    live: bool,
+    confirm: str,
+    as_json: bool,
+) -> None:
+    leave_out_unused()
     from manual_payout.parameters import check, validate_closing
     from manual_payout.settings import load_settings
 
@@ -107,7 +129,7 @@ def run(
     typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
     stages = (only,) if only is not None else (LIVE_RUN if live else DRY_RUN)
     with progress(as_json=as_json) as shown:
-        results = run_stages(desk, stages, parameters, extra=closing, progress=shown)
+        results = run_stages(desk, stages, parameters, extra=closing, progress=shown, kernels=kernels)
     show_results(
         results,
         folder=str(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id),

@@ -7,6 +7,7 @@ import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
+    from manual_payout.warm.starting import ForkServer
+
 # nbclient looks once a second whether the kernel lives; an operator should not wait for that.
 ALIVE_POLL_S = 0.1
+ASK_AGAIN_S = 1
 
 _NO_NAME = re.compile(r"[^\w.]")
 
@@ -40,14 +44,25 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         environment: The kernel's environment, before it is cleaned.
 
         private: The kernel's private folder.
+
+        fork_server: What forks the kernel; None for the ordinary start.
     """
 
-    def __init__(self, run: Run, stop: Stop, environment: Mapping[str, str], private: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        run: Run,
+        stop: Stop,
+        environment: Mapping[str, str],
+        private: Path,
+        fork_server: ForkServer | None = None,
+        **options: Any,
+    ) -> None:
         # Even if a tag got past the check: no cell is skipped, and no error is excused.
         super().__init__(run, force_raise_errors=True, skip_cells_with_tag="\0", kernel_name="python3", **options)
         self._stop = stop
         self._environment = kernel_environment(environment, private)
         self._private = private
+        self._fork_server = fork_server
 
     def execute(self, **_: Any) -> None:
         """Run every cell. The kernel is gone when this returns or raises."""
@@ -75,18 +90,35 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
                 await self._async_cleanup_kernel()
 
     async def _start_kernel(self) -> None:
-        self.km = KernelManager(
-            transport="ipc", ip=str(self._private / "k"), connection_file=str(self._private / "kernel.json")
-        )
+        self.km = KernelManager(self._fork_server, self._private)
         try:
             await self.async_start_new_kernel(env=self._environment, cwd=str(self._private / "work"))
-            await self.async_start_new_kernel_client()
-            info = await self.async_wait_for_reply(self.kc.kernel_info())
+            self.nb_man.kernel_started(warm=self._fork_server is not None, why_ordinary=self.km.why_ordinary)
+            async with asyncio.timeout(self.startup_timeout):
+                await self.km.listening()
+                self.kc = self.km.client()
+                self.kc.allow_stdin = False
+                self.kc.start_channels(hb=False)
+                info = await self._ready()
         except (RuntimeError, OSError) as error:
             self.nb_man.ended_badly(error, "the kernel did not start")
             raise DeadKernelError(f"The kernel did not start: {error}") from error
-        if info is not None:
-            self.nb.metadata["language_info"] = info["content"]["language_info"]
+        self.nb.metadata["language_info"] = info["content"]["language_info"]
+
+    async def _ready(self) -> dict[str, Any]:
+        """Wait until the kernel answers and its output arrives; returns what it says of itself."""
+        while True:
+            asked = self.kc.kernel_info()
+            try:
+                reply: dict[str, Any] = await self.kc.shell_channel.get_msg(timeout=ASK_AGAIN_S)
+                # Its output is heard only once it knows of our subscription; what it said before that is lost.
+                while not _is_idle_after(asked, await self.kc.iopub_channel.get_msg(timeout=ASK_AGAIN_S)):
+                    pass
+            except Empty:
+                if not await self.km._async_is_alive():  # noqa: SLF001  # the public name is not for subclasses
+                    raise RuntimeError("Kernel died before replying to kernel_info") from None
+            else:
+                return reply
 
     async def _run_cells(self) -> None:
         for index, cell in enumerate(self.nb.cells):
@@ -156,6 +188,10 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
 
 def _same_stream(first: NotebookNode, second: NotebookNode) -> bool:
     return bool(first.output_type == second.output_type == "stream" and first.name == second.name)
+
+
+def _is_idle_after(asked: str, message: dict[str, Any]) -> bool:
+    return bool(message["parent_header"].get("msg_id") == asked and message["content"].get("execution_state") == "idle")
 
 
 def _name(signum: int) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
+    from manual_payout.warm.starting import ForkServer
+
 
 def execute(
     template_path: Path,
@@ -38,6 +40,7 @@ def execute(
     timeout_s: int | None = None,
     progress: Progress | None = None,
     expected_digest: str | None = None,
+    fork_server: ForkServer | None = None,
 ) -> Execution:
     """
     Run the template with *parameters* and save it as a new notebook.
@@ -59,6 +62,8 @@ def execute(
 
         expected_digest: The digest of the reviewed template; the very notebook that is run is compared with it.
 
+        fork_server: What forks the kernel; without one, or where it cannot, the kernel is started ordinarily.
+
     Raises:
         RefusedError: The template is not the reviewed one, or a cell of it escapes its execution; nothing ran.
 
@@ -78,7 +83,8 @@ def execute(
     run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
     # The run has recorded these two, with all that is known about them.
     with deferred_signals() as stop, contextlib.suppress(DeadKernelError, CellTimeoutError):
-        carry_out(run, stop, os.environ if kernel_env is None else kernel_env, timeout=timeout_s)
+        environment = os.environ if kernel_env is None else kernel_env
+        carry_out(run, stop, environment, timeout=timeout_s, fork_server=fork_server)
     found = run.statuses()
     execution = Execution(found.status, found.failing_cell, found.cells, output.path, run.error_name, run.error_message)
     if stop.signum is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import re
 import shutil
-import site
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,10 @@ from typing import TYPE_CHECKING
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+
+from manual_payout.warm.environment import python_environment
+from manual_payout.warm.provisioner import WarmProvisioner
+from manual_payout.warm.starting import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,9 +28,13 @@ import ctypes, os, signal
 getattr(ctypes.CDLL(None), "prctl", lambda *_: 0)(1, signal.SIGKILL)
 if os.getppid() != int(os.environ["JPY_PARENT_PID"]):
     os._exit(1)
+from manual_payout.lean import leave_out_unused
+leave_out_unused()
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
 """
+
+_POLL_S = 0.01
 
 
 @contextlib.contextmanager
@@ -47,16 +54,45 @@ def private_folder() -> Iterator[Path]:
 
 def kernel_environment(given: Mapping[str, str], private: Path) -> dict[str, str]:
     """Take from *given* what does not decide which code Python, IPython or Jupyter load; they get empty folders."""
-    kept = {name: value for name, value in given.items() if not re.match("I?PYTHON|JUPYTER|JPY_", name)}
-    kept |= dict.fromkeys(("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(private / "jupyter"))
-    kept |= {"IPYTHONDIR": str(private / "ipython"), "PYTHONSAFEPATH": "1"}
-    ours = str(Path(__file__).parents[2])
-    # In a source tree the kernel must import this copy of the library, even where it is not installed.
-    return kept if ours in site.getsitepackages() else kept | {"PYTHONPATH": ours}
+    folders = dict.fromkeys(("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(private / "jupyter"))
+    return python_environment(given) | folders | {"IPYTHONDIR": str(private / "ipython")}
 
 
 class KernelManager(AsyncKernelManager):
-    """Starts this Python, and talks to it through sockets in a private folder, which no other user can read."""
+    """
+    Starts this Python, and talks to it through sockets in a private folder, which no other user can read.
+
+    Attributes:
+        fork_server: What forks the kernel; None for the ordinary start.
+    """
+
+    def __init__(self, fork_server: ForkServer | None, private: Path) -> None:
+        super().__init__(transport="ipc", ip=str(private / "k"), connection_file=str(private / "kernel.json"))
+        self.fork_server = fork_server
+        if fork_server is not None:
+            # By name, as a kernel specification would ask for it, it is found only after a look into every package.
+            self.provisioner = WarmProvisioner(kernel_id="", kernel_spec=self.kernel_spec, parent=self)
+
+    @property
+    def why_ordinary(self) -> str:
+        """Why the kernel was not forked although it should have been; empty if it was."""
+        return self.provisioner.why_ordinary if isinstance(self.provisioner, WarmProvisioner) else ""
+
+    async def listening(self) -> None:
+        """
+        Wait until the kernel has bound its last socket: who connects earlier is not answered until zmq tries again.
+
+        Raises:
+            RuntimeError: It ended before it came to that.
+        """
+        while not Path(f"{self.ip}-{self.hb_port}").exists():  # noqa: ASYNC240  # it takes microseconds
+            if not await self._async_is_alive():
+                raise RuntimeError("Kernel died before it was ready")
+            await asyncio.sleep(_POLL_S)
+
+    async def _async_wait(self, pollinterval: float = _POLL_S) -> None:
+        # Jupyter looks ten times a second, which six notebooks would wait for.
+        await super()._async_wait(min(pollinterval, _POLL_S))
 
     @property
     def kernel_spec(self) -> KernelSpec:

@@ -74,6 +74,14 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.failing_cell: int | None = None
         self.unsaved_output = False
 
+    def kernel_started(self, *, warm: bool, why_ordinary: str) -> None:
+        """Record how the kernel was started, and say so where a warm one was wanted and not to be had."""
+        if why_ordinary:
+            logger.warning("The kernel is started the ordinary way, which takes longer: %s.", why_ordinary)
+        if "manual_payout" in self.nb.metadata:
+            start = f"ordinary, since {why_ordinary}" if why_ordinary else "forked" if warm else "ordinary"
+            self.nb.metadata["manual_payout"]["kernel_start"] = start
+
     def save(self, **_: Any) -> None:
         """Save the notebook as it stands, where this run has a file."""
         if self.output is not None:

@@ -1,0 +1,44 @@
+"""Which variables a kernel is given, and which of them may differ from those of the process it is forked from."""
+
+from __future__ import annotations
+
+import re
+import site
+from collections.abc import Mapping
+from pathlib import Path
+
+# Read by our own code when it runs, never while something is imported: the settings of one run, its secrets among them.
+# STRIPE_LOG is the SDK's own, which it reads at import.
+OURS = re.compile(r"STRIPE_(?!LOG$)\w+|(SLACK|SMTP|PAGERDUTY|JIRA|MANUAL_PAYOUT)_\w+|(LEDGER_)?DATABASE_URL")
+
+# They name folders of one kernel, and the process that it belongs to.
+_OF_ONE_KERNEL = re.compile(r"JUPYTER_(RUNTIME|CONFIG|DATA)_DIR|IPYTHONDIR|JPY_\w+")
+
+# They decide which code Python, IPython and Jupyter load.
+_OF_PYTHON = re.compile("I?PYTHON|JUPYTER|JPY_")
+
+
+def python_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Take from *given* what does not decide which code is loaded, and see to it that this library is what is found."""
+    kept = {name: value for name, value in given.items() if not _OF_PYTHON.match(name)} | {"PYTHONSAFEPATH": "1"}
+    ours = str(Path(__file__).parents[2])
+    # In a source tree the kernel must import this copy of the library, even where it is not installed.
+    return kept if ours in site.getsitepackages() else kept | {"PYTHONPATH": ours}
+
+
+def importing_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that only imports: that of a kernel without what belongs to one run."""
+    return {name: value for name, value in python_environment(given).items() if not OURS.fullmatch(name)}
+
+
+def differences(imported_under: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """
+    Name the variables that might have made an import come out differently, sorted.
+
+    Args:
+        imported_under: The environment in which things were imported.
+
+        wanted: The environment of the kernel.
+    """
+    names = {name for name in {*imported_under, *wanted} if imported_under.get(name) != wanted.get(name)}
+    return sorted(name for name in names if not OURS.fullmatch(name) and not _OF_ONE_KERNEL.fullmatch(name))

@@ -1,0 +1,111 @@
+"""The runner's side of the fork server: starting it early, asking it for kernels, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+
+from manual_payout.warm.environment import importing_environment
+
+# -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
+# becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
+_CODE = """\
+import os, sys
+from manual_payout.warm.server import serve
+serve(int(sys.argv[1]), dies_with=int(sys.argv[2]))
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance(parent_handle=os.getppid())
+"""
+
+_END_TIMEOUT_S = 5
+
+
+class ForkServer:
+    """
+    A fork server that belongs to this process.
+
+    Attributes:
+        why_not: Why it forks no kernels; empty as long as it may.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            if not self.why_not:
+                self._start(theirs, environment)
+
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
+        # Linux ties the death to the thread that started it; only the main thread lives as long as the process.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # this Python
+                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # No file that lies where the operator stands is read by an import.
+                cwd="/",
+                env=importing_environment(environment),
+                # Ctrl-C is the runner's to judge.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.why_not = f"the fork server did not start: {error.strerror}"
+
+    def send(self, channel: socket.socket) -> None:
+        """
+        Ask for a kernel at the other end of *channel*.
+
+        Raises:
+            OSError: The server is gone.
+        """
+        self._asked = True
+        socket.send_fds(self._control, [b"k"], [channel.fileno()])
+
+    def gone(self) -> str:
+        """Say why the server is gone, and remember it."""
+        self._control.setblocking(False)
+        with contextlib.suppress(OSError):
+            self.why_not = self._control.recv(4096).decode(errors="replace")
+        self.why_not = self.why_not or "the fork server has ended"
+        return self.why_not
+
+    def close(self) -> None:
+        """End the server, and every kernel that it forked and that is still there."""
+        self._control.close()
+        if self._process is None:
+            return
+        if not self._asked:
+            self._process.kill()  # it may still be importing, and would not look up
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, or None where there is none."""
+        return self._process.pid if self._process else None
+
+
+@contextlib.contextmanager
+def fork_server(environment: Mapping[str, str] | None = None) -> Iterator[ForkServer]:
+    """
+    Start a fork server for the time of this block; it imports while the block goes on.
+
+    Args:
+        environment: What kernels will be given, as far as it is known; the settings of a run may still change.
+    """
+    server = ForkServer(os.environ if environment is None else environment)
+    try:
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,355 @@
+"""A forked kernel is as fresh, as private and as mortal as one that was started the ordinary way. With real kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.provisioning import KernelProvisionerFactory
+from nbformat.v4 import new_code_cell, new_notebook
+
+from manual_payout.engine import execute, read_status
+from manual_payout.engine.kernel import kernel_environment, private_folder
+from manual_payout.redaction import Redactor
+from manual_payout.settings import variables
+from manual_payout.templates import read_notebook
+from manual_payout.warm import server as server_module
+from manual_payout.warm.environment import OURS
+from manual_payout.warm.kernels import UNTOLD, NoKernelError, fork_kernel
+from manual_payout.warm.provisioner import WarmProvisioner
+from manual_payout.warm.starting import fork_server
+
+KEY = "rk_live_51Habcdefgha91f"
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module", name="server")
+def _server():
+    """One fork server, as a run has one; it was started while a key stood in the environment."""
+    with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}) as server:
+        yield server
+
+
+def around():
+    """The environment without the name of the running test, which pytest changes all the time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def run(folder, source, server=None, name="out", **options):
+    """Run a notebook of one cell; returns its metadata and what the cell printed, read as JSON if it is."""
+    nb = new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        }
+    )
+    nb.cells = [new_code_cell("amount: str = '1'", metadata={"tags": ["parameters"]}), new_code_cell(source)]
+    nbformat.write(nb, folder / "template.ipynb")
+    output = folder / f"{name}.ipynb"
+    options = {"kernel_env": around(), "redactor": Redactor(), "fork_server": server} | options
+    execution = execute(folder / "template.ipynb", output, {}, **options)
+    saved = read_notebook(output)
+    printed = "".join(part.get("text", "") for part in saved.cells[-1].outputs)
+    try:
+        return execution, saved.metadata.manual_payout.kernel_start, json.loads(printed)
+    except ValueError:
+        return execution, saved.metadata.manual_payout.kernel_start, printed
+
+
+def is_running(pid):
+    """Whether the process exists; one that waits to be reaped has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition):
+    """Wait for something that must happen, however slow the machine is."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+WHO = "import json, os; print(json.dumps([os.getpid(), os.getppid(), os.getsid(0), os.getpgid(0)]))"
+
+
+def test_every_notebook_gets_a_process_of_its_own(tmp_path, server):
+    """Each is a child of the server, leads a session of its own, and is gone when its notebook has ended."""
+    found = [run(tmp_path, WHO, server, name)[1:] for name in ("first", "second")]
+    pids = [who[0] for _, who in found]
+
+    assert ["forked", "forked"] == [start for start, _ in found]
+    assert [[pid, server.pid, pid, pid] for pid in pids] == [who for _, who in found]
+    assert 2 == len({*pids} - {os.getpid()})
+    assert [] == [pid for pid in pids if is_running(pid)]
+
+
+LEAVE_TRACES = """\
+import builtins, decimal, json, os, random, sys, stripe, uuid, warnings
+found = [
+    hasattr(builtins, "trace"), "TRACE" in os.environ, "trace" in sys.modules and hasattr(sys.modules["json"], "trace"),
+    stripe.api_key, os.umask(0o22) == 0o77, decimal.getcontext().prec, os.listdir(), "/trace" in sys.path,
+]
+builtins.trace = json.trace = True
+os.environ["TRACE"], stripe.api_key = "1", "sk_test_trace"
+os.umask(0o77)
+decimal.getcontext().prec = 3
+sys.path.append("/trace")
+open("trace", "w").close()
+import numpy
+chance = [random.random(), float(numpy.random.random()), str(uuid.uuid4()), str(uuid.uuid1()), os.urandom(4).hex()]
+print(json.dumps({"found": found, "chance": chance}))
+"""
+
+
+def test_nothing_of_one_notebook_is_seen_by_the_next(tmp_path, server):
+    """What the first one does to its interpreter and its folder stays with it; chance is drawn anew."""
+    first, second = (run(tmp_path, LEAVE_TRACES, server, name)[2] for name in ("first", "second"))
+
+    assert [False, False, False, None, False, 28, [], False] == first["found"] == second["found"]
+    assert [] == [one for one, other in zip(first["chance"], second["chance"], strict=True) if one == other]
+
+
+FINGERPRINT = """\
+import ctypes, decimal, gc, json, locale, logging, os, re, resource, signal, sys, threading, time, warnings
+import matplotlib, numpy, stripe, zmq
+from ipykernel import get_connection_info
+folder = os.path.dirname(get_connection_info(unpack=True)["ip"])
+plain = (str, int, float, bool, type(None))
+deadly = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(deadly))
+
+def named(handler):
+    return getattr(handler, "__qualname__", str(handler))
+
+found = {
+    "flags": str(sys.flags), "path": sys.path, "argv": sys.argv, "environ": dict(os.environ), "cwd": os.getcwd(),
+    "locale": locale.getlocale(), "zone": time.tzname, "umask": os.umask(0o22),
+    "signals": {int(one): named(signal.getsignal(one)) for one in signal.valid_signals()},
+    "wakeup": signal.set_wakeup_fd(-1) == -1,
+    "descriptors": sorted(re.sub("[0-9]+", "n", os.readlink(f"/proc/self/fd/{n}")) for n in os.listdir("/proc/self/fd")
+                          if int(n) > 2 and os.path.islink(f"/proc/self/fd/{n}")),
+    "threads": sorted(re.sub("[0-9]+", "n", thread.name) for thread in threading.enumerate()),
+    "warnings": sorted(str(one) for one in warnings.filters),
+    "matplotlib": [matplotlib.get_backend(auto_select=False), matplotlib.matplotlib_fname(), matplotlib.get_cachedir()],
+    "stripe": {name: value for name, value in vars(stripe).items() if isinstance(value, plain)},
+    "logging": [str(logging.root.level), len(logging.root.handlers)],
+    "limits": [resource.getrlimit(resource.RLIMIT_NOFILE), sys.getrecursionlimit(), os.getpriority(os.PRIO_PROCESS, 0)],
+    "garbage": [gc.isenabled(), gc.get_threshold()], "decimal": str(decimal.getcontext()),
+    "dies with its parent": deadly.value, "parent": int(os.environ["JPY_PARENT_PID"]) == os.getppid(),
+    "stdin": os.read(0, 1).hex(), "main": sys.modules["__main__"].__name__,
+    "iri": "rfc3987_syntax" in sys.modules,
+}
+found["environ"].pop("PYDEVD_USE_FRAME_EVAL", None)  # set by the debugger when it is imported
+del found["environ"]["JPY_PARENT_PID"]
+print(json.dumps(found, default=str).replace(folder, "<folder>"))
+"""
+
+
+def test_a_forked_kernel_finds_what_an_ordinary_one_finds(tmp_path, server):
+    """Arguments, path, environment, folder, locale, signals, descriptors, threads, warnings, plotting, Stripe's state."""
+    environment = {**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}
+    _, warm, forked = run(tmp_path, FINGERPRINT, server, "forked", kernel_env=environment)
+    _, cold, ordinary = run(tmp_path, FINGERPRINT, None, "ordinary", kernel_env=environment)
+
+    assert ("forked", "ordinary") == (warm, cold)
+    # zmq keeps a descriptor or two until the garbage is collected, which is not at the same moment.
+    counts = [len(found["descriptors"]) for found in (forked, ordinary)]
+    kinds = [set(found.pop("descriptors")) for found in (forked, ordinary)]
+
+    assert ordinary == forked
+    assert kinds[0] <= kinds[1]
+    assert counts[0] <= counts[1]
+    assert forked["dies with its parent"] == signal.SIGKILL
+
+
+def test_a_kernel_gets_exactly_the_environment_it_is_meant_to_have(tmp_path, server):
+    """Its own settings and no others; the server, which outlives it, was never given a secret."""
+    given = {**around(), "STRIPE_READ_SECRET_KEY": "not-a-key", "DATABASE_URL": "sqlite:///x"}
+    source = "import json, os; print(json.dumps(dict(os.environ)))"
+    _, start, found = run(tmp_path, source, server, kernel_env=given)
+    folders = {"JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"}
+    meant = kernel_environment(given, tmp_path) | {"JPY_PARENT_PID": str(server.pid)}
+    set_by_ipykernel = found.keys() - meant.keys()
+
+    assert "forked" == start
+    assert {"CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "GIT_PAGER", "MPLBACKEND", "PAGER", "TERM"} >= set_by_ipykernel
+    assert {name: meant[name] for name in meant.keys() - folders - {"TERM", "PAGER"}} == {
+        name: found.get(name) for name in meant.keys() - folders - {"TERM", "PAGER"}
+    }
+    assert "STRIPE_FALLBACK_SECRET_KEY" not in found
+    assert KEY.encode() not in Path(f"/proc/{server.pid}/environ").read_bytes()
+
+
+def test_what_an_import_might_have_read_sends_a_kernel_to_the_ordinary_start(tmp_path, server, caplog):
+    """A variable that differs from the server's could have changed an import; it is named, and nothing is guessed."""
+    _, start, found = run(tmp_path, WHO, server, kernel_env={**around(), "MPLCONFIGDIR": str(tmp_path)})
+
+    assert "ordinary, since its environment differs from the fork server's in MPLCONFIGDIR" == start
+    assert "started the ordinary way" in caplog.text
+    assert found[1] == os.getpid()
+
+
+def test_every_setting_of_ours_may_differ():
+    """A new setting that is not known here would make every kernel start the ordinary way."""
+
+    assert [] == [name for name in variables().values() if not OURS.fullmatch(name)]
+
+
+def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, monkeypatch, caplog):
+    """A server that ended at once, and a system that cannot fork: the notebook runs, and why is on record."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/bin/false")
+        ended = fork_server(around())
+        server = ended.__enter__()
+    _, start, found = run(tmp_path, WHO, server, "ended")
+    ended.__exit__(None, None, None)
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "fork")
+        with fork_server() as unable:
+            pass
+
+    assert ("ordinary, since the fork server has ended", os.getpid()) == (start, found[1])
+    assert "the fork server has ended" in caplog.text
+    assert "this system cannot fork" == unable.why_not
+
+
+def test_a_fork_server_that_died_takes_its_kernel_along_and_the_next_one_starts_ordinarily(tmp_path):
+    """The cell is unknown, for the kernel died; afterwards the run goes on without the server."""
+    with fork_server(around()) as server:
+        shoot = f"import os, time; os.kill({server.pid}, 9); time.sleep(3600)"
+        first, started, _ = run(tmp_path, shoot, server, "first")
+        _, then, who = run(tmp_path, WHO, server, "then")
+
+    assert ("forked", "unknown", "DeadKernelError") == (started, first.status, first.error_name)
+    assert ("ordinary, since the fork server has ended", os.getpid()) == (then, who[1])
+
+
+def forked(server, source):
+    """Fork a kernel whose cell-less life is *source*'s signal; returns its exit code as the runner is told."""
+
+    async def ask(private):
+        environment = kernel_environment(around(), private)
+        kernel = await fork_kernel(server, environment=environment, folder=str(private / "work"), arguments=[])
+        source(kernel)
+        wait_until(lambda: kernel.poll() not in {None, UNTOLD})
+        return kernel, kernel.wait()
+
+    with private_folder() as private:
+        return asyncio.run(ask(private))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_kernel_is_reported_as_killed(server, signum):
+    """The server tells how it ended, as the system would tell its parent; and it is really gone."""
+    kernel, code = forked(server, lambda kernel: kernel.send_signal(signum))
+
+    assert -signum == code == kernel.poll()
+    wait_until(lambda: not Path(f"/proc/{kernel.pid}").exists())
+
+
+def test_a_kernel_that_the_runner_lets_go_of_is_killed(server):
+    """Closing the channel is enough, whatever else failed."""
+    pids = []
+    with contextlib.suppress(OSError, ValueError):
+        # A closed channel cannot be asked any more.
+        forked(server, lambda kernel: (pids.append(kernel.pid), kernel.close()))
+
+    wait_until(lambda: not Path(f"/proc/{pids[0]}").exists())
+
+
+RUNNER = """\
+import os, sys, time
+from manual_payout.warm.starting import ForkServer
+server = ForkServer(os.environ)
+print(server.pid, flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nothing_is_left_running_after_the_runner_is_killed(stopped):
+    """The server ends with its runner: while it is still importing, and even where it was stopped itself."""
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER], stdout=subprocess.PIPE, text=True)
+    server = int(runner.stdout.readline())
+    if stopped:
+        # It ties itself to its runner before it imports anything.
+        wait_until(lambda: "zmq" in Path(f"/proc/{server}/maps").read_text())
+        os.kill(server, signal.SIGSTOP)
+    runner.kill()
+    runner.communicate()
+
+    wait_until(lambda: not is_running(server))
+
+
+def test_the_server_ends_by_its_socket_alone(tmp_path):
+    """Where a system cannot tie one process's death to another's, the closed socket does."""
+    found = []
+
+    def start():
+        # Off the main thread nothing is tied, since the thread's end would be taken for the runner's.
+        with fork_server(around()) as server:
+            found.append((server.pid, run(tmp_path, WHO, server)[1]))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+
+    assert "forked" == found[0][1]
+    assert not is_running(found[0][0])
+
+
+def test_a_process_with_threads_is_not_forked():
+    """What another thread holds at that moment would be held for ever in the child."""
+    assert "" == _in_a_process_of_its_own("")
+    assert "threads" in _in_a_process_of_its_own("threading.Thread(target=time.sleep, args=(9,), daemon=True).start()")
+
+
+def _in_a_process_of_its_own(before):
+    code = (
+        f"import threading, time\nfrom {server_module.__name__} import _why_not_fork\n{before}\nprint(_why_not_fork())"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_refusal_of_the_server_is_an_error_with_its_reason(server):
+    """Nothing half started is left behind."""
+
+    async def ask():
+        await fork_kernel(server, environment={"HOME": "/elsewhere"}, folder="/", arguments=[])
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(NoKernelError, match=r"differs from the fork server's in .*HOME"):
+        asyncio.run(ask())
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_jupyter_finds_the_provisioner_by_its_name():
+    """A kernel specification may ask for it too, and gets an ordinary kernel where nobody offers a fork server."""
+    found = KernelProvisionerFactory.instance().get_provisioner_entries()
+
+    assert f"{WarmProvisioner.__module__}:{WarmProvisioner.__name__}" == found["manual-payout-warm"]
+
+
+def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):
+    """The notebook is read as completed, and no field of it differs but the start of its kernel."""
+    run(tmp_path, "1 + 1", server, "forked")
+    run(tmp_path, "1 + 1", None, "ordinary")
+    books = [read_notebook(tmp_path / f"{name}.ipynb") for name in ("forked", "ordinary")]
+    shapes = [sorted({**book.metadata, **book.metadata.papermill, **book.metadata.manual_payout}) for book in books]
+
+    assert shapes[0] == shapes[1]
+    assert [read_status(book) for book in books] == [read_status(books[0])] * 2
+    assert books[0].metadata.language_info == books[1].metadata.language_info
