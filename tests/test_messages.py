@@ -29,7 +29,9 @@ from manual_payout.settings import MessagePolicy
 from manual_payout.steps.verification import csv_text, defused
 
 NIGHT = datetime.fromisoformat(incident.NOW).astimezone(UTC)
-POLICY = MessagePolicy(incident_url="https://tickets.example/team_a/browse/{incident_id}")
+POLICY = MessagePolicy(
+    incident_url="https://tickets.example/team_a/browse/{incident_id}", rehearsal_email="rehearsal@marketplace.example"
+)
 
 HOSTILE = [
     "<!channel>", "<!here|x>", "<http://evil.example|Stripe>", "<@U123ABC>", "*bold* _it_ ~no~ `code`", "@channel pay now",
@@ -147,7 +149,7 @@ def test_slack_text_holds_nothing_that_slack_would_act_on(text):
 )  # fmt: skip
 def test_an_address_that_could_be_two_is_no_address(occasion, address):
     """What the ledger holds as the studio's email goes nowhere unless it is one plain address."""
-    email = compose(replace(occasion, due=replace(occasion.due, studio_email=address)), at=NIGHT)[1]
+    email = compose(replace(occasion, due=replace(occasion.due, studio_email=address), rehearsal=False), at=NIGHT)[1]
 
     assert "no usable address in the ledger" == email.audience
 

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from manual_payout import journal
 from manual_payout.clock import DatabaseClock
 from manual_payout.errors import ApprovalError, ClaimError, EvidenceError
-from manual_payout.models import Line, Message, Mode, PayoutRecord, Reason, Request, State
+from manual_payout.models import Line, Message, MessageState, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
@@ -397,7 +397,7 @@ def test_dead_claims_are_those_that_no_money_can_follow(begun, raw):
 
 def message(number=1, **changes):
     made = Message(
-        f"m{number}", "INC-1/ledger-1", "line-1", "paid", "finance", f"dedup-{number}", "subject", "text", "html", "to_copy",
+        f"m{number}", "INC-1/ledger-1", "line-1", "paid", "finance", f"dedup-{number}", "subject", "text", "html", MessageState.TO_COPY,
         NOW,
     )  # fmt: skip
     return replace(made, **changes)

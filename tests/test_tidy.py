@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
     "errors", "money", "canonical", "models", "plain_text", "parameters", "display", "clock",
-    "settings", "lean", "warm", "redaction", "templates", "people", "schema", "migrations", "database",
+    "messengers", "settings", "lean", "warm", "redaction", "templates", "people", "schema", "migrations", "database",
     "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "transfer", "settlement", "comms",
     "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
@@ -23,6 +23,7 @@ ROOMS = [
 # What may be used in one place only, and what to use elsewhere.
 ONLY_IN = {
     r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway.py"),
+    r"^\s*(import|from) (slack_sdk|smtplib|pagerduty)\b": ({"comms"}, "people are reached through comms"),
     r"datetime\.now\(|time\.time\(|utcnow": ({"clock", "sandbox", "cli"}, "time is asked of clock.py"),
     r"^\s*(import|from) sqlalchemy\b": (
         {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},

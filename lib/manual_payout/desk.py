@@ -84,6 +84,7 @@ class Desk:
             self.settings.fallback_secret(),
             self.settings.read_secret(),
             *(make_url(url).password for url in urls),
+            *self.settings.messenger_secrets(),
         ]
         return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
 

@@ -340,28 +340,84 @@ class Event:
     digest: str = ""
 
 
+class Channel(StrEnum):
+    """By which service a message goes out."""
+
+    SLACK = "slack"
+    EMAIL = "email"
+    PAGERDUTY = "pagerduty"
+
+
+class MessageState(StrEnum):
+    """
+    Where a message of the outbox stands.
+
+    ``announced → to_copy | waiting``; ``waiting ⇄ sending``; ``sending → delivered | refused``. What was refused, or
+    has to be copied, a person sends: ``copied``.
+    """
+
+    ANNOUNCED = "announced"
+    TO_COPY = "to_copy"
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    COPIED = "copied"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """
-    A rendered message in the outbox.
+    A message in the outbox.
 
     Attributes:
+        payout_id: The payout it tells of, or None.
+
+        kind: What it tells, and to whom: ``studio_email`` tells the studio that money was sent.
+
+        audience: The channel, the address or the service that reads it.
+
         dedup_key: One message per event, kind and audience; the database refuses a second.
 
-        state: ``to_copy`` where nothing is configured to send it: the operator copies the text.
+        body_json: What has a structure of its own: Slack's blocks, or PagerDuty's event; JSON text.
+
+        tries: How often a provider was asked to take it.
+
+        handed_over_at: Since when it may have reached the provider without our knowing; None while that is certain.
+
+        repeats: How often it was sent again although nobody could say whether it had arrived.
+
+        not_before: When it may be tried next.
+
+        last_error: Why the last try did not deliver it, in a sentence.
+
+        receipt: What the provider answered when it took it, as JSON text.
     """
 
     message_id: str
     stream: str
-    payout_id: str
+    payout_id: str | None
     kind: str
     audience: str
     dedup_key: str
     subject: str
     body_text: str
     body_html: str
-    state: str
+    state: MessageState
     created_at: datetime
+    mode: Mode = Mode.SANDBOX
+    channel: Channel = Channel.SLACK
+    body_json: str = ""
+    tries: int = 0
+    handed_over_at: datetime | None = None
+    repeats: int = 0
+    owner: str = ""
+    fence: int = 0
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    last_error: str = ""
+    receipt: str = ""
+    delivered_at: datetime | None = None
 
 
 def stream_of(incident_id: str, ledger_payout_id: str) -> str:

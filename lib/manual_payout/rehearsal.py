@@ -19,6 +19,7 @@ from manual_payout.demo.ledger import create_demo_ledger, demo_ledger, platform_
 from manual_payout.desk import Desk, open_desk
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code, transfer_group
+from manual_payout.messengers import NO_MESSENGERS
 from manual_payout.models import Request, Stage
 from manual_payout.parameters import Parameters, validate
 from manual_payout.requesting import file_request
@@ -123,6 +124,7 @@ def demo_settings(root: Path, stripe_api_base: str, database_url: str) -> Settin
         policy_file=None,
         approvers_file=None,
         operator=incident.OPERATOR,
+        **NO_MESSENGERS,
     )
 
 

@@ -119,6 +119,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
         "approvers_file": str(settings.approvers_file.resolve()) if settings.approvers_file else "",
     } | {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    values |= settings.messenger_values()
     names = variables()
     others = {name: value for name, value in os.environ.items() if name not in names.values()}
     return others | {names[name]: value for name, value in values.items() if value}

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0001"
+HEAD = "0002"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -209,7 +209,7 @@ messages = sa.Table(
     metadata,
     _text("message_id", primary_key=True),
     _text("stream"),
-    sa.Column("payout_id", sa.Text, sa.ForeignKey("manual_payouts.payout_id"), nullable=False, index=True),
+    sa.Column("payout_id", sa.Text, sa.ForeignKey("manual_payouts.payout_id"), nullable=True, index=True),
     _text("kind"),
     _text("audience"),
     _text("dedup_key", unique=True),
@@ -218,6 +218,19 @@ messages = sa.Table(
     _text("body_html"),
     _text("state", index=True),
     _instant("created_at"),
+    _text("mode"),
+    _text("channel"),
+    _text("body_json", server_default=""),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    _instant("handed_over_at", nullable=True),
+    sa.Column("repeats", sa.Integer, nullable=False, server_default="0"),
+    _text("owner", server_default=""),
+    sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
+    _instant("lease_until", nullable=True),
+    _instant("not_before", nullable=True),
+    _text("last_error", server_default=""),
+    _text("receipt", server_default=""),
+    _instant("delivered_at", nullable=True),
 )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from manual_payout.errors import ManualPayoutError, SettingsError
+from manual_payout.messengers import Messengers
 from manual_payout.models import Mode
 from manual_payout.money import AMOUNT_MINOR_MAX, exponent
 from manual_payout.plain_text import find_invisible
@@ -65,7 +66,14 @@ def _incident_url(text: str) -> str:
     return text
 
 
+def _plain_address(text: str) -> str:
+    if text and parseaddr(text)[1] != _address(text):
+        raise ValueError("one address without a name is expected")
+    return text
+
+
 _Line = Annotated[str, AfterValidator(_one_line)]
+_ChannelId = Annotated[str, Field(pattern="^([CG][A-Z0-9]{6,})?$")]
 _Minor = Annotated[int, Field(ge=0, le=AMOUNT_MINOR_MAX)]
 _MinorByCurrency = Annotated[dict[str, _Minor], AfterValidator(_currencies)]
 
@@ -141,11 +149,34 @@ class SettlementPolicy(_Section):
 
 
 class MessagePolicy(_Section):
-    """Where the messages of step 5 go, and what they link to."""
+    """
+    Where messages go, and what they link to. Outside live mode only the rehearsal's own channel and mailbox count.
+
+    Attributes:
+        slack_channel: The channel's name.
+
+        slack_channel_id: Its id, which a renaming does not change, and by which a lost answer can be looked up.
+
+        rehearsal_email: Who reads the studio's email in a rehearsal; nobody does where this is empty.
+
+        timeout_s: Of one step of a delivery. A service that takes longer is tried again later.
+    """
 
     slack_channel: _Line = "#payments-alerts"
+    slack_channel_id: _ChannelId = ""
+    rehearsal_slack_channel: _Line = "#payments-rehearsal"
+    rehearsal_slack_channel_id: _ChannelId = ""
+    rehearsal_email: Annotated[str, AfterValidator(_plain_address)] = ""
+    timeout_s: float = Field(10.0, gt=0, le=60)
     support_from: Annotated[_Line, AfterValidator(_address)] = "Support <support@marketplace.example>"
     incident_url: Annotated[_Line, AfterValidator(_incident_url)] = "https://tickets.example/browse/{incident_id}"
+
+    @model_validator(mode="after")
+    def _rehearsal_has_its_own(self) -> MessagePolicy:
+        same_name = self.slack_channel.lstrip("#") == self.rehearsal_slack_channel.lstrip("#")
+        if same_name or (self.slack_channel_id and self.slack_channel_id == self.rehearsal_slack_channel_id):
+            raise ValueError("a rehearsal needs another Slack channel than the live one")
+        return self
 
 
 class Policy(_Section):
@@ -158,7 +189,7 @@ class Policy(_Section):
     messages: MessagePolicy = MessagePolicy()
 
 
-class Settings(BaseModel):
+class Settings(Messengers):
     """
     The environment.
 

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from manual_payout.cli.answers import show_error, show_failure
+from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
@@ -48,6 +49,7 @@ for _command, _short in (
     (run, "Run the stage notebooks: dry, then live with a code."),
     (reconcile, "Settle an unknown outcome by asking Stripe."),
     (status, "Say where things stand; reads only."),
+    (deliver, "Send the messages that wait in the outbox."),
     (verify, "Re-check an evidence folder, offline."),
     (rehearse, "Run the demo incident from request to sealed folder."),
     (sandbox, "Run a local Stripe in the foreground."),

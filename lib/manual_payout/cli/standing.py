@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manual_payout.cli.answers import show_json
+from manual_payout.cli.delivering import waiting_table
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, UsageError
@@ -15,9 +17,9 @@ from manual_payout.errors import ParameterError, UsageError
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
     from manual_payout.display import Table
-    from manual_payout.models import PayoutRecord, Request
+    from manual_payout.models import Message, MessageState, PayoutRecord, Request
 
-_COLUMNS = ("incident", "studio", "amount", "state", "settlement", "transfer", "since", "by")
+_COLUMNS = ("incident", "studio", "amount", "state", "settlement", "messages", "transfer", "since", "by")
 
 
 def reconcile(
@@ -84,11 +86,14 @@ def status(
     """
     from manual_payout.parameters import check
 
-    table = _standing(open_operators_desk(), check("incident_id", incident) if incident else "")
+    desk = open_operators_desk()
+    table, waiting = _standing(desk, check("incident_id", incident) if incident else "")
     if as_json:
         show_json(table.as_dicts())
-    else:
-        typer.echo(repr(table) if table.rows else table.caption)
+        return
+    typer.echo(repr(table) if table.rows else table.caption)
+    if waiting:
+        typer.echo(f"\n{waiting_table(waiting)!r}")
 
 
 def verify(
@@ -128,14 +133,21 @@ def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> Payo
     return records[0]
 
 
-def _standing(desk: Desk, incident: str) -> Table:
+def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
     from manual_payout.display import Table
+    from manual_payout.models import MessageState
 
     records = desk.store.payouts_of(**({"incident_id": incident} if incident else {}))
     begun = {record.request_id for record in records}
     waiting = [found for found in desk.store.open_requests(incident or None) if found.request_id not in begun]
-    rows = (*(_begun(desk, record) for record in records), *(_waiting(desk, found) for found in waiting))
-    return Table(_caption(incident, len(records), len(waiting)), _COLUMNS, rows, frozenset({"amount"}))
+    counts = desk.store.count_messages(incident)
+    rows = (
+        *(_begun(desk, record, counts[record.payout_id]) for record in records),
+        *(_waiting(desk, found) for found in waiting),
+    )
+    # What is to be copied has a text and a person; what waits without either is shown by itself.
+    unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
+    return Table(_caption(incident, len(records), len(waiting)), _COLUMNS, rows, frozenset({"amount"})), unsent
 
 
 def _caption(incident: str, begun: int, waiting: int) -> str:
@@ -145,13 +157,14 @@ def _caption(incident: str, begun: int, waiting: int) -> str:
     return f"{begun} manual {'payout' if begun == 1 else 'payouts'} begun, {waiting} requested{where}."
 
 
-def _begun(desk: Desk, record: PayoutRecord) -> tuple[str, ...]:
+def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState]) -> tuple[str, ...]:
     return (
         record.incident_id,
         record.studio_name,
         record.amount.grouped,
         record.state.value,
         (record.settlement_rung or "").replace("_", " "),
+        ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(messages.items())),
         record.stripe_transfer_id or "",
         f"{record.outcome_at or record.created_at:%Y-%m-%d %H:%M} UTC",
         desk.registry.name_of(record.operator_id),
@@ -165,6 +178,7 @@ def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
         found.line.studio_name,
         found.line.amount.grouped,
         f"requested, {count} of 2 approved",
+        "",
         "",
         "",
         f"{found.filed_at:%Y-%m-%d %H:%M} UTC",

@@ -1,16 +1,17 @@
 """
-Render the two messages of step 5 from the payout record, never from what somebody typed later.
+Render what people are told from the payout record, never from what somebody typed later.
 
-Free text is hostile: it is put on one line and its invisible characters are made visible; Slack text is escaped as
-Slack demands (Slack documentation, *Formatting text for app surfaces*), the email's HTML by Jinja2's autoescape, and
-its headers hold no free text.
+Three things are told: that money was sent by hand, that it has reached the studio, and that it failed on the way. Free
+text is hostile: it is put on one line and its invisible characters are made visible; Slack text is escaped as Slack
+demands (Slack documentation, *Formatting text for app surfaces*), the email's HTML by Jinja2's autoescape, and its
+headers hold no free text. Outside live mode everything is addressed to the rehearsal's own readers.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from babel import Locale, UnknownLocaleError
@@ -18,11 +19,13 @@ from babel.dates import format_date
 from babel.numbers import format_currency, get_currency_precision
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from manual_payout.comms.structures import page_json, slack_blocks
 from manual_payout.ledger import PayoutDue
-from manual_payout.models import Message, Mode, PayoutRecord, stream_of
+from manual_payout.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
 from manual_payout.people import Registry
 from manual_payout.plain_text import one_line
 from manual_payout.settings import MessagePolicy
+from manual_payout.store import SENT, channel_of, message_id, message_key
 
 _TEMPLATES = Environment(
     loader=PackageLoader("manual_payout", "comms/templates"),
@@ -42,8 +45,21 @@ _SLACK_COLON = re.compile(r":(?=[\w+-]*:|//)|(?<=\w):(?=\S)")
 
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
-# Free text: names that people gave. Everything else is validated, or formatted by us.
-_FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator")
+# Free text: names that people gave, and what Stripe said. Everything else is validated, or formatted by us.
+_FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note")
+
+_SUBJECTS = {
+    "studio_email": "Your payout of {amount_local} is on its way",
+    "studio_arrived": "Your payout of {amount_local} has arrived",
+    "studio_failed": "Your payout of {amount_local} is delayed again",
+}
+
+_RUNGS = {
+    "accepted": "the transfer",
+    "settled_on_platform": "the platform's balance",
+    "usable_by_studio": "the studio's Stripe balance",
+    "paid_to_bank": "the studio's bank account",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +70,13 @@ class Occasion:
     Attributes:
         due: The ledger's payout: the studio's address and language come from there.
 
-        rehearsal: Whether nothing real moved; then the messages say so first of all.
+        rehearsal: Whether nothing real moved; then the messages say so first of all, and go to the rehearsal's readers.
+
+        automatic: The channels that something is configured for; for the others a person copies the text.
+
+        rung: How far the money has come, or where it failed.
+
+        note: What Stripe showed there.
     """
 
     record: PayoutRecord
@@ -62,6 +84,9 @@ class Occasion:
     registry: Registry
     policy: MessagePolicy
     rehearsal: bool
+    automatic: frozenset[Channel] = frozenset()
+    rung: str = ""
+    note: str = ""
 
 
 def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
@@ -74,17 +99,39 @@ def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
     Returns:
         Both messages; the same occasion gives the same deduplication keys.
     """
+    return [write_out(occasion, _empty(occasion.record, kind, at)) for kind in SENT]
+
+
+def write_out(occasion: Occasion, announced: Message) -> Message:
+    """Give an announced message its reader and its text, and say whether it is sent or copied."""
     values = _values(occasion)
-    slack = _TEMPLATES.get_template("slack.txt.j2").render(values | {n: slack_text(str(values[n])) for n in _FREE})
-    text = _TEMPLATES.get_template("studio_email.txt.j2").render(values)
-    html = _TEMPLATES.get_template("studio_email.html.j2").render(values)
+    kind, channel = announced.kind, announced.channel
+    audience = audience_of(occasion, channel)
+    escaped = values | {name: slack_text(str(values[name])) for name in _FREE}
+    subject = _SUBJECTS.get(kind, "").format(amount_local=values["amount_local"])
     mark = "REHEARSAL: " if occasion.rehearsal else ""
-    subject = f"{mark}Your payout of {values['amount_local']} is on its way"
-    to = _recipient(occasion.due)
-    return [
-        _message(occasion, "slack_alert", occasion.policy.slack_channel, "", slack, "", at),
-        _message(occasion, "studio_email", to, subject, text, html, at),
-    ]
+    sends = channel in occasion.automatic and (channel is not Channel.EMAIL or bool(_EMAIL.fullmatch(audience)))
+    return replace(
+        announced,
+        audience=audience,
+        subject=f"{mark}{subject}" if subject else "",
+        body_text=_TEMPLATES.get_template(f"{kind}.txt.j2").render(escaped if channel is Channel.SLACK else values),
+        body_html=_TEMPLATES.get_template(f"{kind}.html.j2").render(values) if channel is Channel.EMAIL else "",
+        body_json=_structure(occasion, announced, escaped if channel is Channel.SLACK else values),
+        state=MessageState.WAITING if sends else MessageState.TO_COPY,
+    )
+
+
+def audience_of(occasion: Occasion, channel: Channel) -> str:
+    """Say who reads a channel's messages: in a rehearsal never a studio and never the live channel."""
+    policy = occasion.policy
+    if channel is Channel.PAGERDUTY:
+        return "rehearsal on-call" if occasion.rehearsal else "on-call"
+    if channel is Channel.SLACK:
+        return policy.rehearsal_slack_channel if occasion.rehearsal else policy.slack_channel
+    if occasion.rehearsal:
+        return policy.rehearsal_email or "nobody: messages.rehearsal_email is empty"
+    return _recipient(occasion.due)
 
 
 def slack_text(text: str) -> str:
@@ -99,6 +146,11 @@ def amount_for(locale_name: str | None, record: PayoutRecord) -> str:
     # The locale's data write some currencies with fewer decimals than Stripe counts; cents are never rounded away.
     whole = exact == round(exact, get_currency_precision(currency))
     return str(format_currency(exact, currency, locale=locale, decimal_quantization=whole))
+
+
+def is_rehearsal(mode: Mode) -> bool:
+    """Whether nothing real moves in *mode*."""
+    return mode is not Mode.LIVE
 
 
 def _recipient(due: PayoutDue) -> str:
@@ -128,23 +180,36 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "operator": one_line(names.name_of(record.operator_id)),
         "mode": record.mode.value,
         "reference": record.payout_id[:8],
+        "rung": occasion.rung,
+        "where": _RUNGS.get(occasion.rung, ""),
+        "note": one_line(occasion.note),
     }
 
 
-def _message(occasion: Occasion, kind: str, audience: str, subject: str, text: str, html: str, at: datetime) -> Message:
-    dedup_key = f"{occasion.record.payout_id}/{occasion.record.attempt_no}/{kind}"
+def _structure(occasion: Occasion, message: Message, values: dict[str, str | bool]) -> str:
+    if message.channel is Channel.SLACK:
+        return json.dumps(slack_blocks(message.kind, values), ensure_ascii=False)
+    if message.channel is Channel.PAGERDUTY:
+        return page_json(message.kind, occasion.record, values)
+    return ""
+
+
+def _empty(record: PayoutRecord, kind: str, at: datetime) -> Message:
+    dedup_key = message_key(record, kind)
     return Message(
-        message_id=str(uuid.uuid5(uuid.NAMESPACE_OID, dedup_key)),
-        stream=stream_of(occasion.record.incident_id, occasion.record.ledger_payout_id),
-        payout_id=occasion.record.payout_id,
+        message_id=message_id(dedup_key),
+        stream=stream_of(record.incident_id, record.ledger_payout_id),
+        payout_id=record.payout_id,
         kind=kind,
-        audience=audience,
+        audience="",
         dedup_key=dedup_key,
-        subject=subject,
-        body_text=text,
-        body_html=html,
-        state="to_copy",
+        subject="",
+        body_text="",
+        body_html="",
+        state=MessageState.ANNOUNCED,
         created_at=at,
+        mode=record.mode,
+        channel=channel_of(kind),
     )
 
 
@@ -154,8 +219,3 @@ def _locale(name: str | None) -> Locale:
         return Locale.parse((name or "en_US").replace("-", "_"))
     except (ValueError, UnknownLocaleError):
         return Locale.parse("en_US")
-
-
-def is_rehearsal(mode: Mode) -> bool:
-    """Whether nothing real moves in *mode*."""
-    return mode is not Mode.LIVE

@@ -7,9 +7,9 @@ The calls hold no rules of their own; they ask the rooms above and put the answe
 from manual_payout.steps.closing import checklist, close, seal, summary
 from manual_payout.steps.execution import payload, send, transfer_as_stripe_shows_it
 from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log
-from manual_payout.steps.notification import prepare, slack_message, studio_email
+from manual_payout.steps.notification import deliveries, prepare, slack_message, studio_email
 from manual_payout.steps.run import Run, begin, conclude
-from manual_payout.steps.settling import ladder, timeline, watch
+from manual_payout.steps.settling import ladder, tell_settlement, timeline, watch
 from manual_payout.steps.verification import approvals, ledger_payout, request, verify
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "close",
     "compare_audit_row",
     "conclude",
+    "deliveries",
     "ladder",
     "ledger_payout",
     "log",
@@ -33,6 +34,7 @@ __all__ = [
     "slack_message",
     "studio_email",
     "summary",
+    "tell_settlement",
     "timeline",
     "transfer_as_stripe_shows_it",
     "verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ from manual_payout.display import Banner, Table
 from manual_payout.errors import NotFinishedError
 from manual_payout.evidence import sealing
 from manual_payout.evidence.folder import executed_notebooks
-from manual_payout.models import Mode, PayoutRecord
+from manual_payout.models import Message, MessageState, Mode, PayoutRecord
 from manual_payout.parameters import check_text
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
+
+# What still has to go out; a text that a person copies is theirs.
+_MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
 
 
 @question
@@ -83,7 +87,7 @@ def _items(run: Run, record: PayoutRecord | None) -> list[tuple[str, bool, str, 
             "the row is logged", bool(record and record.logged_at),
             f"{record.logged_at:%Y-%m-%d %H:%M} UTC" if record and record.logged_at else "no", "Run 3-log.",
         ),
-        ("stakeholders are told", len(prepared) >= 2, f"{len(prepared)} messages prepared", "Run 4-notify and send the messages."),
+        _told(prepared),
         (
             "automation is restored", run.extra.get("automation_restored") is True,
             "confirmed by the operator" if run.extra.get("automation_restored") is True else "not confirmed",
@@ -99,6 +103,21 @@ def _items(run: Run, record: PayoutRecord | None) -> list[tuple[str, bool, str, 
             "Rotate the restricted key and give key_rotated_to: the last four characters of the new key.",
         ),
     ]  # fmt: skip
+
+
+def _told(messages: list[Message]) -> tuple[str, bool, str, str]:
+    states = Counter(message.state for message in messages)
+    copy, missing = states[MessageState.TO_COPY], [m for m in messages if m.state in _MISSING]
+    gone = len(messages) - copy - len(missing)
+    found = ", ".join(
+        f"{count} {what}"
+        for count, what in ((gone, "sent"), (copy, "ready to copy"), (len(missing), "not sent"))
+        if count
+    )
+    remedy = "Run 4-notify and send the messages."
+    if missing and messages:
+        remedy = "Run `manual-payout deliver`; what a provider refuses is sent by hand (docs/messages.md)."
+    return ("stakeholders are told", len(messages) >= 2 and not missing, found or "no message is prepared", remedy)
 
 
 def _text(run: Run, name: str) -> str:

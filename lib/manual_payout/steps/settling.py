@@ -6,10 +6,13 @@ import io
 from datetime import datetime
 
 from manual_payout import settlement
+from manual_payout.comms.delivery import Postroom
+from manual_payout.comms.telling import is_about_settlement, write_announced
 from manual_payout.display import Banner, Picture, Table
 from manual_payout.errors import NotFinishedError, StripeRefusedError, UnknownOutcomeError
 from manual_payout.models import PayoutRecord, State
 from manual_payout.settlement import Ladder, Reached, RungName
+from manual_payout.steps.notification import delivery_table
 from manual_payout.steps.run import Run, question
 
 _TITLES = {
@@ -41,6 +44,23 @@ def ladder(run: Run) -> Table:
 
 
 @question
+def tell_settlement(run: Run) -> Table:
+    """Tell the channel and the studio when the money has reached it or failed on the way; show what became of it."""
+    record = _sent(run)
+    if record is None:
+        return Table("Nothing was sent, so there is nothing to tell.", (), ())
+    if not run.dry_run:
+        actor = run.operator.person_id
+        write_announced(run.desk, record, actor=actor)
+        Postroom(run.desk.settings, run.desk.store, actor).deliver(record.payout_id)
+    messages = [m for m in run.desk.store.messages_of(record.payout_id) if is_about_settlement(m)]
+    for message in messages:
+        if message.body_text:
+            run.folder.keep(f"{message.kind.replace('_', '-')}.txt", message.body_text)
+    return delivery_table(run, messages, "There is no news for the studio yet.")
+
+
+@question
 def timeline(run: Run) -> Picture | Banner:
     """Draw what happened when, from request to the highest rung."""
     points = _points(run)
@@ -59,6 +79,8 @@ def _note(run: Run, seen: Ladder) -> None:
     done = seen.done(RungName(run.desk.settings.policy.settlement.done_rung))
     shown = next(rung for rung in seen.rungs if rung.name is seen.top)
     data = {"shown_by": shown.shown_by, "note": shown.note, "failed": seen.failed is not None}
+    if seen.failed is not None:
+        data |= {"failed_rung": seen.failed.name.value, "note": seen.failed.note}
     run.desk.store.record_settlement(record, seen.top.value, done=done, actor=run.operator.person_id, data=data)
 
 
@@ -160,7 +182,7 @@ def _watch(run: Run) -> Banner:
     if last.failed is not None:
         run.refusal = StripeRefusedError(
             f"Settlement failed at {_TITLES[last.failed.name]}: {last.failed.note}",
-            "Tell the studio and the incident; the money was transferred, never send it again.",
+            "Tell the incident, see that the studio is told; the money was transferred, never send it again.",
         )
         return Banner("Failed on the way", last.failed.note, good=False)
     if last.done(goal):

@@ -8,15 +8,17 @@ the clock, so that a process that was frozen judges by the present and not by th
 
 from __future__ import annotations
 
-from manual_payout.store.messages import JournalAndOutbox
+from manual_payout.store.announcing import ARRIVED, SENT, channel_of, message_id, message_key
+from manual_payout.store.events import Journal
+from manual_payout.store.outbox import Outbox
 from manual_payout.store.payouts import PayoutRecords
 from manual_payout.store.requests import RequestsAndApprovals
 from manual_payout.store.sending import Sendings
 
-__all__ = ["Store"]
+__all__ = ["ARRIVED", "SENT", "Store", "channel_of", "message_id", "message_key"]
 
 
-class Store(RequestsAndApprovals, Sendings, PayoutRecords, JournalAndOutbox):
+class Store(RequestsAndApprovals, Sendings, PayoutRecords, Outbox, Journal):
     """
     Our database.
 

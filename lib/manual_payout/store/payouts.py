@@ -10,8 +10,17 @@ import sqlalchemy as sa
 from manual_payout import journal
 from manual_payout.models import LIVE_STATES, Mode, PayoutRecord, State
 from manual_payout.schema import attempts, manual_payouts, request_lines, requests
+from manual_payout.store.announcing import ARRIVED, FAILED, announce
 from manual_payout.store.base import Base
 from manual_payout.store.rows import payout_of, payout_stream, row_values
+
+_OBSERVED = "settlement_observed"
+
+# Two looks at the ladder that agree in these are one observation.
+_DIFFERS = ("rung", "done", "failed")
+
+# On the rungs below, the money is still on its way to the studio, whatever the policy calls settled.
+_WITH_THE_STUDIO = frozenset({"usable_by_studio", "paid_to_bank"})
 
 
 class PayoutRecords(Base):
@@ -97,18 +106,31 @@ class PayoutRecords(Base):
     def record_settlement(
         self, record: PayoutRecord, rung: str, *, done: bool, actor: str, data: dict[str, Any]
     ) -> PayoutRecord:
-        """Record a rung of the settlement ladder when it differs from the last one seen."""
-        if record.settlement_rung == rung and (record.settled_at is not None) == done:
-            return record
+        """
+        Record what was seen of the settlement when it differs from what was seen last.
+
+        That the money has reached the studio, and that it failed on the way, is announced with it.
+
+        Args:
+            data: What shows it; ``failed`` says that a rung was lost.
+        """
         with self._write() as connection:
             now = self._hold(connection, payout_stream(record))
+            earlier = [e.data for e in journal.read(connection, payout_stream(record)) if e.kind == _OBSERVED]
+            seen = {"rung": rung, "done": done} | data
+            if earlier and all(earlier[-1].get(name) == seen.get(name) for name in _DIFFERS):
+                return self._present(connection, record)
             connection.execute(
                 manual_payouts.update()
                 .where(manual_payouts.c.payout_id == record.payout_id)
                 .values(settlement_rung=rung, settled_at=now if done else None)
             )
-            seen = {"rung": rung, "done": done} | data
-            self._append(connection, now, payout_stream(record), "settlement_observed", actor, seen)
+            told = next((e["told"] for e in reversed(earlier) if e.get("told")), "")
+            news = _news(rung, done=done, failed=bool(data.get("failed")))
+            if news and news != told:
+                announce(connection, now, record, ARRIVED if news == "arrived" else FAILED)
+                seen["told"] = news
+            self._append(connection, now, payout_stream(record), _OBSERVED, actor, seen)
             return self._present(connection, record)
 
     def _payout(self, condition: sa.ColumnElement[bool]) -> PayoutRecord | None:
@@ -119,3 +141,10 @@ class PayoutRecords(Base):
     def _present(self, connection: sa.Connection, record: PayoutRecord) -> PayoutRecord:
         query = sa.select(manual_payouts).where(manual_payouts.c.payout_id == record.payout_id)
         return payout_of(connection.execute(query).one())
+
+
+def _news(rung: str, *, done: bool, failed: bool) -> str:
+    """Say what the studio has to hear of: that the money reached it, or that it did not."""
+    if failed:
+        return "failed"
+    return "arrived" if done and rung in _WITH_THE_STUDIO else ""

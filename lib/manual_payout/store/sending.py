@@ -19,6 +19,7 @@ from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError
 from manual_payout.models import PayoutRecord, State
 from manual_payout.schema import attempts, manual_payouts
+from manual_payout.store.announcing import SENT, announce
 from manual_payout.store.payouts import PayoutRecords
 from manual_payout.store.rows import payout_stream, payout_values
 
@@ -199,6 +200,8 @@ class Sendings(PayoutRecords):
                 if present.stripe_transfer_id is not None:
                     data |= {"stripe_transfer_id": present.stripe_transfer_id}
                 self._append(connection, now, payout_stream(record), f"outcome_{state.value}", actor, data)
+                if state is State.PAID:
+                    announce(connection, now, present, SENT)
                 return present
         if transfer is not None and present.stripe_transfer_id == transfer["id"] and present.state is state:
             return present

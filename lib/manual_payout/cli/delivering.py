@@ -1,0 +1,109 @@
+"""Send what waits in the outbox, and record what a person sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manual_payout.cli.answers import show_json
+from manual_payout.cli.options import Json, Operator
+from manual_payout.cli.values import open_operators_desk, required
+from manual_payout.errors import NotFinishedError, ParameterError
+
+if TYPE_CHECKING:
+    from manual_payout.desk import Desk
+    from manual_payout.display import Table
+    from manual_payout.models import Message
+
+_COLUMNS = ("message", "incident", "tells", "to", "state", "tries", "why")
+
+
+def deliver(
+    now: Annotated[bool, typer.Option("--now", help="Do not wait out the pauses after failed tries.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Try again what a provider refused.")] = False,
+    copied: Annotated[
+        str, typer.Option(metavar="MESSAGE", help="Record that you sent this message by hand, instead.")
+    ] = "",
+    operator: Operator = "",
+    as_json: Json = False,
+) -> None:
+    """Send what waits in the outbox: Slack, the studio's email, PagerDuty. Moves no money.
+
+    Every run does it too; this is for what had to wait, by hand or every few minutes by cron. Exit code 6 says that
+    something still waits. Messages are named as `manual-payout status` names them.
+
+    \b
+    Examples:
+      manual-payout deliver --operator tomas
+      manual-payout deliver --copied 1f0c6f9e-5f0a-5d1b-8f0e-4c52b7a1d001 --operator tomas
+    """
+    desk = open_operators_desk()
+    who = required("operator", operator or desk.settings.operator)
+    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    if copied:
+        _record_copied(desk, copied, person.person_id)
+    counts = _deliver(desk, person.person_id, now=now, refused=refused) if not copied else {"copied": 1}
+    if as_json:
+        show_json(counts)
+    else:
+        typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
+    if left := counts.get("delayed", 0) + counts.get("waiting", 0):
+        raise NotFinishedError(
+            f"{left} messages still wait.", "Run `manual-payout status` to see why, and the same command again later."
+        )
+
+
+def waiting_table(messages: Sequence[Message]) -> Table:
+    """Show messages that have not gone out, and why."""
+    from manual_payout.display import Table
+
+    rows = tuple(
+        (
+            message.message_id,
+            message.stream.partition("/")[0],
+            message.kind.replace("_", " "),
+            message.audience,
+            message.state.value.replace("_", " "),
+            str(message.tries),
+            message.last_error + (f" Next try after {message.not_before:%H:%M} UTC." if message.not_before else ""),
+        )
+        for message in messages
+    )
+    count = len(rows)
+    caption = f"{count} {'message has' if count == 1 else 'messages have'} not gone out; the money is not affected."
+    return Table(caption, _COLUMNS, rows, frozenset({"tries"}))
+
+
+def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> dict[str, int]:
+    from manual_payout.comms.delivery import Postroom
+    from manual_payout.comms.telling import write_all_announced
+
+    store, mode = desk.store, desk.settings.mode
+    written = write_all_announced(desk, actor=actor)
+    if refused:
+        store.retry_refused(mode)
+    done = Postroom(desk.settings, store, actor).deliver(at_once=now)
+    return {
+        "written": written,
+        "delivered": done.delivered,
+        "delayed": done.delayed,
+        "refused": done.refused,
+        "waiting": store.count_waiting(mode) - done.delayed,
+    }
+
+
+def _record_copied(desk: Desk, message_id: str, actor: str) -> None:
+    message = desk.store.get_message(message_id)
+    if message is None:
+        raise ParameterError(
+            "copied", message_id, "the id of a message in the outbox", "Run `manual-payout status` to see them."
+        )
+    if not desk.store.record_copied(message, actor=actor):
+        raise ParameterError(
+            "copied",
+            message_id,
+            f"a message that still has to be sent, and this one is {message.state}",
+            "Run `manual-payout status` to see those.",
+        )

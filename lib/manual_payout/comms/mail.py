@@ -1,0 +1,152 @@
+"""
+The studio's email, over SMTP from the shared support inbox.
+
+Up to the last line of the text nothing is delivered, whatever breaks (RFC 5321, 4.1.1.4); from there to the server's
+answer nobody can know (RFC 1047). The session is therefore driven step by step, and the outbox is told in between. A
+repeated email keeps its ``Message-ID``, by which most mailboxes show it once.
+"""
+
+from __future__ import annotations
+
+import re
+import smtplib
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP as LINES
+from email.utils import format_datetime, parseaddr
+
+from manual_payout.comms.courier import (
+    Delayed,
+    Delivered,
+    Finding,
+    HandOver,
+    Outcome,
+    Refused,
+    Unknowable,
+    brief,
+)
+from manual_payout.models import Message
+
+_LEADING_DOT = re.compile(rb"(?m)^\.")
+
+
+class Mailbox:
+    """
+    Send from the shared support inbox.
+
+    Args:
+        sender: With or without a name, such as ``Support <support@marketplace.example>``.
+
+        security: ``starttls``, ``tls`` or ``none``.
+    """
+
+    def __init__(
+        self, sender: str, *, host: str, port: int, security: str, username: str, password: str, timeout_s: float
+    ) -> None:
+        self._sender = sender
+        self._host, self._port, self._security = host, port, security
+        self._username, self._password = username, password
+        self._timeout_s = timeout_s
+
+    def send(self, message: Message, hand_over: HandOver) -> Outcome:
+        """Hand it to the mail server once."""
+        handed_over = False
+
+        def tell() -> None:
+            nonlocal handed_over
+            hand_over()
+            handed_over = True
+
+        try:
+            with self._session() as session:
+                return self._transmit(session, message, tell)
+        except smtplib.SMTPResponseException as error:
+            return _verdict(error.smtp_code, error.smtp_error)
+        except (OSError, smtplib.SMTPException) as error:
+            # smtplib's own texts quote what the server said and what was sent; its kind is enough.
+            reason = f"The mail server did not {'answer' if handed_over else 'get as far as the message'}"
+            return Delayed(f"{reason} ({type(error).__name__}).", in_doubt=handed_over)
+
+    def find(self, message: Message) -> Finding:  # noqa: ARG002  # SMTP can be asked nothing
+        """Say that a mail server cannot tell."""
+        return Unknowable()
+
+    def _transmit(self, session: smtplib.SMTP, message: Message, hand_over: HandOver) -> Outcome:
+        sender = parseaddr(self._sender)[1]
+        # The envelope is the one address the message was written for, never what a header parser makes of a text.
+        commands: tuple[Callable[[], tuple[int, bytes]], ...] = (
+            lambda: session.mail(sender),
+            lambda: session.rcpt(message.audience),
+            lambda: session.docmd("DATA"),
+        )
+        for command in commands:
+            code, answer = command()
+            if code not in (250, 251, 354):
+                return _verdict(code, answer)
+        text = build_email(self._sender, message).as_bytes(policy=LINES)
+        session.send(_LEADING_DOT.sub(b"..", text.removesuffix(b"\r\n") + b"\r\n"))
+        hand_over()
+        session.send(b".\r\n")
+        code, answer = session.getreply()
+        if code != 250:
+            return _verdict(code, answer)
+        return Delivered(
+            {
+                "provider": "smtp",
+                "response": brief(f"{code} {answer.decode(errors='replace')}"),
+                "message_id": header_id(self._sender, message),
+            }
+        )
+
+    @contextmanager
+    def _session(self) -> Iterator[smtplib.SMTP]:
+        context = ssl.create_default_context()
+        if self._security == "tls":
+            session: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=self._timeout_s, context=context)
+        else:
+            session = smtplib.SMTP(self._host, self._port, timeout=self._timeout_s)
+        try:
+            session.ehlo_or_helo_if_needed()
+            if self._security == "starttls":
+                session.starttls(context=context)
+                session.ehlo()
+            if self._username:
+                session.login(self._username, self._password)
+            yield session
+        finally:
+            # Not `quit`: a server that is slow to say goodbye must not hold up a message that it has taken.
+            session.close()
+
+
+def build_email(sender: str, message: Message) -> EmailMessage:
+    """Build the email with its headers; text and HTML in lines that every server takes."""
+    email = EmailMessage(policy=LINES)
+    name, address = parseaddr(sender)
+    local, _, domain = address.partition("@")
+    email["From"] = Address(name, local, domain)
+    email["To"] = Address("", *message.audience.rsplit("@", 1))
+    email["Subject"] = message.subject
+    email["Date"] = format_datetime(message.created_at)
+    email["Message-ID"] = header_id(sender, message)
+    # Out-of-office replies are not for a machine (RFC 3834).
+    email["Auto-Submitted"] = "auto-generated"
+    # Quoted-printable has only short lines of ASCII, also where a server knows nothing newer.
+    email.set_content(message.body_text, cte="quoted-printable")
+    email.add_alternative(message.body_html, subtype="html", cte="quoted-printable")
+    return email
+
+
+def header_id(sender: str, message: Message) -> str:
+    """Return the ``Message-ID``: the same for every repetition."""
+    return f"<{message.message_id}@{parseaddr(sender)[1].partition('@')[2]}>"
+
+
+def _verdict(code: int, answer: bytes | str) -> Outcome:
+    said = brief(answer.decode(errors="replace") if isinstance(answer, bytes) else answer)
+    # 530 to 538 speak of the login and 421, 4xx of the moment: both can be mended without writing another message.
+    if 500 <= code < 600 and not 530 <= code <= 538:
+        return Refused(f"The mail server refuses the message: {code} {said}.")
+    return Delayed(f"The mail server answered {code} {said}.")

@@ -1,0 +1,83 @@
+"""
+PagerDuty's Events API v2, through its official client.
+
+An event carries a deduplication key of ours, and PagerDuty makes one alert of all events with one key: to repeat is
+harmless, and nobody has to ask whether it has arrived.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+from typing import Any, cast
+
+import httpx2
+from pagerduty import Error, EventsApiV2Client, HttpError
+
+from manual_payout.comms.courier import (
+    Absent,
+    Delayed,
+    Delivered,
+    Finding,
+    HandOver,
+    Outcome,
+    Refused,
+    brief,
+    never_reached,
+    retry_after,
+    whole_seconds,
+)
+from manual_payout.models import Message
+
+
+class _OneAttempt(EventsApiV2Client):
+    # The client would repeat a 429 for ever, and an outage for minutes, while a payout waits.
+    max_network_attempts = 0
+
+    def postprocess(self, response: httpx2.Response) -> None:
+        if not response.is_success:
+            raise HttpError(f"PagerDuty answered {response.status_code}", response)
+
+
+class Pager:
+    """
+    Raise and resolve alerts.
+
+    Args:
+        routing_key: Of an Events API v2 integration; a secret.
+    """
+
+    def __init__(self, routing_key: str, *, base_url: str, timeout_s: float) -> None:
+        logging.getLogger("pagerduty.api_client").setLevel(logging.CRITICAL)
+        self._client = _OneAttempt(routing_key, base_url=base_url, verify=ssl.create_default_context())
+        self._client.timeout = whole_seconds(timeout_s)
+
+    def send(self, message: Message, hand_over: HandOver) -> Outcome:
+        """Enqueue the event once."""
+        event: dict[str, Any] = json.loads(message.body_json)
+        action, key = event.pop("event_action"), event.pop("dedup_key")
+        hand_over()
+        try:
+            answered = self._client.send_event(action, dedup_key=key, **event)
+        except HttpError as error:
+            return _verdict(cast("httpx2.Response", error.response))
+        except (Error, httpx2.HTTPError, OSError, ValueError) as error:
+            return Delayed(
+                f"PagerDuty did not answer ({type(error.__cause__ or error).__name__}).",
+                in_doubt=not never_reached(error),
+            )
+        return Delivered({"provider": "pagerduty", "event_action": action, "dedup_key": answered})
+
+    def find(self, message: Message) -> Finding:  # noqa: ARG002  # its key makes the question idle
+        """Say that it may be sent again: with the same key it is the same alert."""
+        return Absent()
+
+
+def _verdict(response: httpx2.Response) -> Outcome:
+    status = response.status_code
+    if status == 429:
+        return Delayed("PagerDuty asks for a pause (429).", retry_after_s=retry_after(response.headers) or 0.0)
+    if status == 400:
+        return Refused(f"PagerDuty refuses the event: {brief(response.text)}.")
+    return Delayed(f"PagerDuty answered {status}.", in_doubt=status >= 500 or status < 300)

@@ -1,0 +1,79 @@
+"""From what the outbox announces to messages with a text: the ledger is asked for the studio's address and language."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
+from manual_payout.comms.wiring import configured_channels
+from manual_payout.desk import Desk
+from manual_payout.models import Message, PayoutRecord, stream_of
+from manual_payout.store import ARRIVED, SENT
+
+
+def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
+    """
+    Render what is told of a payout that was made: the Slack message, then the studio's email.
+
+    Raises:
+        PolicyRefusedError: The ledger does not know the payout any more.
+    """
+    # The moment of the outcome, so that rendering again gives the same message.
+    return compose(_occasion(desk, record), at=record.outcome_at or desk.now())
+
+
+def write_announced(desk: Desk, record: PayoutRecord, *, actor: str) -> int:
+    """
+    Write out everything that is announced for one payout.
+
+    Returns:
+        How many messages got their text.
+
+    Raises:
+        PolicyRefusedError: The ledger does not know the payout any more.
+    """
+    announced = desk.store.announced_messages(record.mode, record.payout_id)
+    if not announced:
+        return 0
+    plain = _occasion(desk, record)
+    told = {kind: _with_news(desk, plain, kind) for kind in {message.kind for message in announced}}
+    return desk.store.record_messages([write_out(told[message.kind], message) for message in announced], actor)
+
+
+def write_all_announced(desk: Desk, *, actor: str) -> int:
+    """Write out what any payout of this mode announced, after whoever should have done it was stopped."""
+    waiting = desk.store.announced_messages(desk.settings.mode)
+    payouts = sorted({message.payout_id for message in waiting if message.payout_id is not None})
+    records = [desk.store.find_payout(payout_id) for payout_id in payouts]
+    return sum(write_announced(desk, record, actor=actor) for record in records if record is not None)
+
+
+def is_about_settlement(message: Message) -> bool:
+    """Whether a message tells how the money went on after it was sent."""
+    return message.kind not in SENT
+
+
+def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:
+    return Occasion(
+        record=record,
+        due=desk.ledger.get_payout_due(record.ledger_payout_id),
+        registry=desk.registry,
+        policy=desk.settings.policy.messages,
+        rehearsal=is_rehearsal(record.mode),
+        automatic=configured_channels(desk.settings),
+    )
+
+
+def _with_news(desk: Desk, occasion: Occasion, kind: str) -> Occasion:
+    """Add how far the money had come, or where it failed, when a message of *kind* was announced last."""
+    if kind in SENT:
+        return occasion
+    news = "arrived" if kind in ARRIVED else "failed"
+    stream = stream_of(occasion.record.incident_id, occasion.record.ledger_payout_id)
+    event = desk.store.find_event(stream, "settlement_observed", lambda data: data.get("told") == news)
+    assert event is not None, "Bug: a message was announced without its event"
+    return replace(
+        occasion,
+        rung=str(event.data.get("failed_rung") or event.data["rung"]),
+        note=str(event.data.get("note", "")),
+    )

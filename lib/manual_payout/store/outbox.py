@@ -1,0 +1,309 @@
+"""
+The outbox: messages are written out once, and handed to a provider by one process at a time.
+
+It is the sending of money on a small scale. A lease and a fence say who may deliver; *handed over* is committed before
+the provider can have the message, and its receipt after. What lies between the two is in doubt, and the row says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from manual_payout.canonical import canonical_json
+from manual_payout.errors import ClaimError
+from manual_payout.models import Channel, Message, MessageState, Mode
+from manual_payout.schema import messages
+from manual_payout.store.base import Base
+from manual_payout.store.rows import row_values
+
+_row = messages.c
+
+# Filled in when an announced message is written out; the rest of its row is as it was announced.
+_WRITTEN = ("audience", "subject", "body_text", "body_html", "body_json", "state")
+
+# What a person may still take over: nobody is about to send it by machine, or the provider said no.
+_BY_HAND = (MessageState.TO_COPY, MessageState.WAITING, MessageState.REFUSED)
+
+
+class Outbox(Base):
+    """Messages that somebody, or something, sends."""
+
+    def record_messages(self, rendered: Sequence[Message], actor: str) -> int:
+        """
+        Write messages out, each at most once, whether they were announced before or not.
+
+        Returns:
+            How many were new.
+        """
+        with self._write() as connection:
+            # Held before the look at what is known, so that two runs that prepare the same message make one.
+            at = self._hold(connection, *(message.stream for message in rendered))
+            new = [message for message in rendered if _write_out(connection, message)]
+            for message in new:
+                data = {
+                    "message_id": message.message_id,
+                    "kind": message.kind,
+                    "audience": message.audience,
+                    "state": message.state.value,
+                }
+                self._append(connection, at, message.stream, "message_prepared", actor, data)
+        return len(new)
+
+    def messages_of(self, payout_id: str) -> list[Message]:
+        """Return the messages of one payout in the order they were announced or prepared."""
+        return self._messages(_row.payout_id == payout_id)
+
+    def get_message(self, message_id: str) -> Message | None:
+        """Return one message, or None."""
+        return next(iter(self._messages(_row.message_id == message_id)), None)
+
+    def announced_messages(self, mode: Mode, payout_id: str | None = None) -> list[Message]:
+        """Return what is announced and not written out yet."""
+        return self._messages(_of(mode, payout_id) & (_row.state == MessageState.ANNOUNCED.value))
+
+    def undelivered_messages(self, incident_id: str = "") -> list[Message]:
+        """Return what still has to reach somebody, of one incident or of all: neither delivered nor sent by hand."""
+        gone = [MessageState.DELIVERED.value, MessageState.COPIED.value]
+        return self._messages(_of_incident(incident_id) & _row.state.not_in(gone))
+
+    def count_messages(self, incident_id: str = "") -> dict[str, Counter[MessageState]]:
+        """Count the messages of each payout by state, of one incident or of all."""
+        query = (
+            sa.select(_row.payout_id, _row.state, sa.func.count())
+            .where(_of_incident(incident_id) & _row.payout_id.is_not(None))
+            .group_by(_row.payout_id, _row.state)
+        )
+        counts: defaultdict[str, Counter[MessageState]] = defaultdict(Counter)
+        with self._read() as connection:
+            for payout_id, state, count in connection.execute(query):
+                counts[payout_id][MessageState(state)] = count
+        return counts
+
+    def count_waiting(self, mode: Mode) -> int:
+        """Count what waits to be sent, or is being sent."""
+        states = [MessageState.WAITING.value, MessageState.SENDING.value]
+        query = sa.select(sa.func.count()).where(_of(mode, None) & _row.state.in_(states))
+        with self._read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def due_messages(
+        self, mode: Mode, payout_id: str | None = None, *, at_once: bool = False, limit: int = 1000
+    ) -> list[Message]:
+        """
+        Return what may be tried now, the longest waiting first.
+
+        Args:
+            mode: Only of this world.
+
+            at_once: Do not wait out the pause after a failed try.
+        """
+        now = self.clock.now()
+        pause_over = sa.true() if at_once else _row.not_before.is_(None) | (_row.not_before <= now)
+        waiting = (_row.state == MessageState.WAITING.value) & pause_over
+        query = _of(mode, payout_id) & (waiting | _abandoned(now))
+        return self._messages(query, order=(_row.not_before, _row.created_at, _row.kind, _row.message_id), limit=limit)
+
+    def claim_message(self, message: Message, *, owner: str, lease_s: float) -> Message | None:
+        """
+        Take the right to deliver *message*, unless somebody else has it or was faster.
+
+        Returns:
+            The message with its new fence, or None.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, message.stream)
+            taken = connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id)
+                .where(_row.fence == message.fence)
+                .where((_row.state == MessageState.WAITING.value) | _abandoned(now))
+                .values(
+                    state=MessageState.SENDING.value,
+                    owner=owner,
+                    fence=message.fence + 1,
+                    tries=_row.tries + 1,
+                    lease_until=now + timedelta(seconds=lease_s),
+                )
+            )
+            return _present(connection, message) if taken.rowcount == 1 else None
+
+    def record_handing_over(self, message: Message, *, lease_s: float, actor: str) -> None:
+        """
+        Record that the provider is about to have the message, if the right to deliver it is still ours.
+
+        Raises:
+            ClaimError: The lease ran out or another process took over; nothing may be handed over.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, message.stream)
+            held = connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id)
+                .where(_row.fence == message.fence)
+                .where(_row.state == MessageState.SENDING.value)
+                .where(_row.lease_until > now)
+                .values(
+                    handed_over_at=sa.func.coalesce(
+                        _row.handed_over_at, sa.literal(now, messages.c.handed_over_at.type)
+                    ),
+                    repeats=_row.repeats + sa.case((_row.handed_over_at.is_(None), 0), else_=1),
+                    lease_until=now + timedelta(seconds=lease_s),
+                )
+            )
+            if held.rowcount == 1:
+                if message.handed_over_at is not None:
+                    data = {"message_id": message.message_id, "handed_over": message.tries}
+                    self._append(connection, now, message.stream, "message_repeated", actor, data)
+                return
+        raise ClaimError(
+            f"The right to deliver message {message.message_id} was lost: this run paused too long.",
+            "Nothing was handed over by it; run `manual-payout status`.",
+        )
+
+    def record_absence(self, message: Message) -> Message:
+        """Record that the provider was asked and does not have the message: it is in doubt no longer."""
+        return self._settle(message, {"handed_over_at": None})
+
+    def record_delay(
+        self, message: Message, reason: str, *, not_before: datetime, in_doubt: bool, refused: bool = False
+    ) -> Message:
+        """
+        Record that a try did not deliver it.
+
+        Args:
+            in_doubt: Nobody can say whether the provider has it.
+
+            refused: The provider will never take it as it is; a person has to act.
+        """
+        state = MessageState.REFUSED if refused else MessageState.WAITING
+        values: dict[str, Any] = {"state": state.value, "last_error": reason, "not_before": not_before}
+        return self._settle(message, values if in_doubt else values | {"handed_over_at": None})
+
+    def record_delivered(self, message: Message, receipt: dict[str, str], *, actor: str) -> Message:
+        """
+        Record that the provider has it, with what it answered.
+
+        Anybody may say so, whoever holds the right to deliver: it is a fact. If it was delivered before, that is one
+        more, and the journal says so.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, message.stream)
+            first = connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id, _row.delivered_at.is_(None))
+                .values(
+                    state=MessageState.DELIVERED.value,
+                    delivered_at=now,
+                    receipt=canonical_json(receipt),
+                    handed_over_at=None,
+                    lease_until=None,
+                    not_before=None,
+                    last_error="",
+                )
+            )
+            kind = "message_delivered" if first.rowcount == 1 else "message_delivered_again"
+            data = {"message_id": message.message_id, "kind": message.kind, "audience": message.audience}
+            self._append(connection, now, message.stream, kind, actor, data | {"receipt": receipt})
+            return _present(connection, message)
+
+    def record_copied(self, message: Message, *, actor: str) -> bool:
+        """
+        Record that a person has sent it by hand; nothing sends it after that.
+
+        Returns:
+            Whether it was still to be sent.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, message.stream)
+            changed = connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id, _row.state.in_([state.value for state in _BY_HAND]))
+                .values(state=MessageState.COPIED.value, fence=_row.fence + 1, last_error="", not_before=None)
+            )
+            if changed.rowcount == 1:
+                data = {"message_id": message.message_id, "kind": message.kind, "audience": message.audience}
+                self._append(connection, now, message.stream, "message_copied", actor, data)
+            return changed.rowcount == 1
+
+    def retry_refused(self, mode: Mode) -> int:
+        """Let what was refused be tried again; return how many messages that are."""
+        with self._write() as connection:
+            changed = connection.execute(
+                messages.update()
+                .where(_of(mode, None) & (_row.state == MessageState.REFUSED.value))
+                .values(state=MessageState.WAITING.value, not_before=None)
+            )
+            return int(changed.rowcount)
+
+    def _settle(self, message: Message, values: dict[str, Any]) -> Message:
+        """Write what one try came to, if the right to deliver was still ours; else leave it to whoever has it."""
+        with self._write() as connection:
+            self._hold(connection, message.stream)
+            connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id)
+                .where(_row.fence == message.fence)
+                .where(_row.state == MessageState.SENDING.value)
+                .values(values)
+            )
+            return _present(connection, message)
+
+    def _messages(
+        self, condition: sa.ColumnElement[bool], order: Sequence[Any] = (), limit: int | None = None
+    ) -> list[Message]:
+        order = order or (_row.created_at, _row.dedup_key)
+        query = sa.select(messages).where(condition).order_by(*order).limit(limit)
+        with self._read() as connection:
+            return [_message_of(row) for row in connection.execute(query)]
+
+
+def _of(mode: Mode, payout_id: str | None) -> sa.ColumnElement[bool]:
+    of_mode = _row.mode == mode.value
+    return of_mode if payout_id is None else of_mode & (_row.payout_id == payout_id)
+
+
+def _of_incident(incident_id: str) -> sa.ColumnElement[bool]:
+    return _row.stream.startswith(f"{incident_id}/", autoescape=True) if incident_id else sa.true()
+
+
+def _abandoned(now: datetime) -> sa.ColumnElement[bool]:
+    """Whoever was sending it has been silent for longer than their lease."""
+    return (_row.state == MessageState.SENDING.value) & (_row.lease_until <= now)
+
+
+def _write_out(connection: sa.Connection, message: Message) -> bool:
+    """Fill in an announced message, or put in one that nobody announced; return False where it is written already."""
+    known = connection.execute(sa.select(messages).where(_row.dedup_key == message.dedup_key)).first()
+    if known is None:
+        connection.execute(messages.insert().values(_values(message)))
+        return True
+    if known.state != MessageState.ANNOUNCED.value:
+        return False
+    written = {name: getattr(message, name) for name in _WRITTEN}
+    connection.execute(messages.update().where(_row.message_id == known.message_id).values(written))
+    return True
+
+
+def _values(message: Message) -> dict[str, Any]:
+    flat = {"state": message.state.value, "mode": message.mode.value, "channel": message.channel.value}
+    return {column.name: getattr(message, column.name) for column in messages.c} | flat
+
+
+def _message_of(row: sa.Row[Any]) -> Message:
+    values = row_values(row)
+    return Message(
+        state=MessageState(values.pop("state")),
+        mode=Mode(values.pop("mode")),
+        channel=Channel(values.pop("channel")),
+        **values,
+    )
+
+
+def _present(connection: sa.Connection, message: Message) -> Message:
+    query = sa.select(messages).where(_row.message_id == message.message_id)
+    return _message_of(connection.execute(query).one())

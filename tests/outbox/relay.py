@@ -1,0 +1,61 @@
+"""A process that empties one outbox until it is empty or the process is killed."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from manual_payout import database
+from manual_payout.comms import mail, slack  # noqa: F401  # so that no sender spends its life on importing them
+from manual_payout.comms.delivery import Postroom
+from manual_payout.messengers import NO_MESSENGERS
+from manual_payout.models import Mode
+from manual_payout.settings import Policy, load_settings
+from manual_payout.store import Store
+
+CHANNEL_ID = "C0REHEARSAL"
+MAILBOX = "rehearsal@marketplace.example"
+CHANNEL = "#payments-rehearsal"
+
+# Back-off and leases are minutes long; a campaign that waited them out would take days.
+SPEED = 100.0
+
+
+class FastClock:
+    """The world's clock, sped up: the same in every process."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+
+    def now(self) -> datetime:
+        """The present."""
+        return datetime.fromtimestamp(self._start, UTC) + timedelta(seconds=(time.time() - self._start) * SPEED)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, faster."""
+        time.sleep(seconds / SPEED)
+
+
+def settings_for(world: dict):
+    """Rehearsal settings that reach the campaign's own servers."""
+    messages = {"rehearsal_email": MAILBOX, "rehearsal_slack_channel_id": CHANNEL_ID, "timeout_s": 2.0}
+    policy = Policy.model_validate({"stripe": {"mode": "test"}, "messages": messages})
+    given = {
+        "slack_rehearsal_bot_token": "xoxb-rehearsal-000000",
+        "slack_api_base": f"{world['slack']}/api/",
+        "smtp_host": "127.0.0.1",
+        "smtp_port": world["smtp"],
+        "smtp_security": "none",
+    }
+    return load_settings(policy=policy, **(NO_MESSENGERS | given))
+
+
+def relay(world: dict) -> None:
+    """Go on until nothing waits."""
+    engine = database.connect(world["database"], name="DATABASE_URL")
+    store = Store(engine, FastClock(world["start"]))
+    room = Postroom(settings_for(world), store, "campaign")
+    while store.count_waiting(Mode.TEST):
+        done = room.deliver()
+        if not done.delivered:
+            time.sleep(0.05)
