@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import scrapbook
 
 from manual_payout import settings as settings_module
 from manual_payout import transfer
@@ -64,6 +65,7 @@ def test_result_of_a_refused_stage_can_be_read_back(refused):
     _, results, _ = refused
 
     assert "PolicyRefusedError" == results[0].result["findings"]["refusal"]["error"]
+    assert scrapbook.read_notebook(str(results[0].notebook)).scraps["result"].data == results[0].result
     assert "NO-GO" == results[0].verdict
 
 

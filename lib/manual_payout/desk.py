@@ -8,19 +8,22 @@ import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import make_url
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
 from manual_payout.errors import SettingsError
-from manual_payout.gateway import Gateway, key_fits
 from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode
 from manual_payout.people import Registry, load_registry
 from manual_payout.redaction import Redactor
 from manual_payout.settings import STRIPE_API, Settings
 from manual_payout.store import Store
+
+if TYPE_CHECKING:
+    from manual_payout.gateway import Gateway
 
 
 @dataclass
@@ -49,13 +52,11 @@ class Desk:
         Raises:
             SettingsError: There is no key, it is malformed, or it is of the wrong mode.
         """
-        gateway = self._gateway(self.settings.fallback_secret())
-        if not key_fits(gateway.identity, self.settings.mode):
-            raise SettingsError(
-                f"STRIPE_FALLBACK_SECRET_KEY is a {gateway.identity}, but the mode is {self.settings.mode}.",
-                "Check out the key of this mode, or correct the mode in the policy file.",
-            )
-        return gateway
+        return self._gateway(
+            self.settings.fallback_secret(),
+            "STRIPE_FALLBACK_SECRET_KEY",
+            "Check out the key of this mode, or correct the mode in the policy file.",
+        )
 
     @cached_property
     def watcher(self) -> Gateway:
@@ -63,13 +64,7 @@ class Desk:
         secret = self.settings.read_secret()
         if secret is None:
             return self.gateway
-        watcher = self._gateway(secret)
-        if not key_fits(watcher.identity, self.settings.mode):
-            raise SettingsError(
-                f"STRIPE_READ_SECRET_KEY is a {watcher.identity}, but the mode is {self.settings.mode}.",
-                "Configure the read-only key of this mode.",
-            )
-        return watcher
+        return self._gateway(secret, "STRIPE_READ_SECRET_KEY", "Configure the read-only key of this mode.")
 
     @cached_property
     def redactor(self) -> Redactor:
@@ -92,8 +87,14 @@ class Desk:
         """The instant that judges."""
         return self.clock.now()
 
-    def _gateway(self, key: str) -> Gateway:
-        return Gateway(key, base_url=self.stripe_address, timeout_s=self.settings.policy.stripe.timeout_s)
+    def _gateway(self, key: str, name: str, remedy: str) -> Gateway:
+        # It brings Stripe's SDK with it, which whoever only looks at our own tables does without.
+        from manual_payout.gateway import Gateway, key_fits
+
+        gateway = Gateway(key, base_url=self.stripe_address, timeout_s=self.settings.policy.stripe.timeout_s)
+        if not key_fits(gateway.identity, self.settings.mode):
+            raise SettingsError(f"{name} is a {gateway.identity}, but the mode is {self.settings.mode}.", remedy)
+        return gateway
 
 
 def open_desk(settings: Settings) -> Desk:

@@ -17,8 +17,6 @@ import re
 from typing import TYPE_CHECKING, Any, AnyStr
 from urllib.parse import unquote, urlsplit
 
-import nbformat
-
 from manual_payout.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -135,6 +133,9 @@ def redact_notebook(nb: NotebookNode, redactor: Redactor) -> NotebookNode:
         if isinstance(value, dict):
             return {clean(key): clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, list | tuple) else value
+
+    # It costs a tenth of a second to import, and who redacts only text does without.
+    import nbformat
 
     copied: NotebookNode = nbformat.from_dict(clean(nb))  # type: ignore[no-untyped-call]  # untyped upstream
     return copied

@@ -4,14 +4,16 @@ Run the stage notebooks one after another, each a new numbered file, and stop at
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import scrapbook
 from sqlalchemy.engine import make_url
 
 from manual_payout import errors
@@ -19,7 +21,6 @@ from manual_payout.desk import Desk
 from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.pages import page_of
 from manual_payout.evidence.sealing import seal_folder
 from manual_payout.models import Stage, State
 from manual_payout.parameters import Parameters
@@ -30,6 +31,8 @@ from manual_payout.warm.starting import ForkServer, fork_server
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
+
+_SCRAP = "application/scrapbook.scrap.json+json"
 
 Progress = Callable[[Stage, str, int, int, str], None]
 
@@ -93,9 +96,10 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
     # Inside the sealing, so that a run that is stopped by a signal is sealed too.
-    with _sealed(desk, folder, parameters), orderly_signals(), _kernels(kernels) as warm:
+    with _sealed(desk, folder, parameters) as pages, orderly_signals(), _kernels(kernels) as warm:
         for stage in stages:
             results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm))
+            pages.render(results[-1].notebook)
             if results[-1].exit_code:
                 break
     return results
@@ -182,8 +186,11 @@ def _may_have_moved(desk: Desk, parameters: Parameters) -> bool:
 
 
 def _result_of(notebook: Path) -> dict[str, Any]:
-    scraps = scrapbook.read_notebook(str(notebook)).scraps
-    return dict(scraps["result"].data) if "result" in scraps else {}
+    # What scrapbook reads, without the pandas that it imports to read it.
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in cells for output in cell.get("outputs", [])]
+    found = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
+    return dict(found[-1]) if found else {}
 
 
 def _kernels(given: ForkServer | None) -> AbstractContextManager[ForkServer]:
@@ -191,20 +198,53 @@ def _kernels(given: ForkServer | None) -> AbstractContextManager[ForkServer]:
 
 
 @contextmanager
-def _sealed(desk: Desk, folder: Folder, parameters: Parameters) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if folder.path.is_dir():
-            _add_pages(folder)
-            seal_folder(desk, folder, parameters.incident_id, parameters.ledger_payout_id)
+def _sealed(desk: Desk, folder: Folder, parameters: Parameters) -> Iterator[_Pages]:
+    with _Pages() as pages:
+        try:
+            yield pages
+        finally:
+            if folder.path.is_dir():
+                pages.add(folder)
+                seal_folder(desk, folder, parameters.incident_id, parameters.ledger_payout_id)
 
 
-def _add_pages(folder: Folder) -> None:
-    # Also of a notebook whose runner was killed before it could render the page.
-    for _, _, notebook in folder.notebooks():
-        if not notebook.with_suffix(".html").exists():
-            folder.replace(f"{notebook.stem}.html", page_of(notebook))
+class _Pages:
+    """
+    The pages of a folder's notebooks, rendered one by one in the background while the next notebook runs.
+
+    They are put into the folder only at the end, so that no stage sees a folder that changes by itself.
+    """
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="pages")
+        self._pages: dict[Path, Future[str]] = {}
+        # nbconvert is slow to import, and the first kernel takes as long to come.
+        self._worker.submit(importlib.import_module, "manual_payout.evidence.pages")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def render(self, notebook: Path) -> None:
+        """Begin to render a notebook that has ended."""
+        self._pages[notebook] = self._worker.submit(_page_of, notebook)
+
+    def add(self, folder: Folder) -> None:
+        """Put a page beside every notebook that has none."""
+        # Also of a notebook whose runner was killed before it could render the page.
+        missing = [path for _, _, path in folder.notebooks() if not path.with_suffix(".html").exists()]
+        for notebook in missing:
+            rendered = self._pages.get(notebook)
+            text = _page_of(notebook) if rendered is None else rendered.result()
+            folder.replace(f"{notebook.stem}.html", text)
+
+
+def _page_of(notebook: Path) -> str:
+    from manual_payout.evidence.pages import page_of
+
+    return page_of(notebook)
 
 
 def _absolute(url: str) -> str:

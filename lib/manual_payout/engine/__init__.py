@@ -18,7 +18,11 @@ if not TYPE_CHECKING:
     # imports it, papermill looks for the class now, before it exists; the last line of this module sets that right.
     TruthfulEngine = None
 
-from papermill.engines import papermill_engines
+from manual_payout.lean import without
+
+# papermill would bring it for outputs in Hadoop, of which the engine has none.
+with without("pyarrow"):
+    from papermill.engines import papermill_engines
 
 from manual_payout.engine.execution import execute
 from manual_payout.engine.papermill_door import TruthfulEngine

@@ -4,6 +4,7 @@ Executed notebooks as pages that open anywhere: one file each, no external load,
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def clean(element: object) -> str:
     )
 
 
+@functools.cache
 def _exporter() -> Any:
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert is untyped
         sanitize_html=True,
