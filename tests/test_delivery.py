@@ -154,6 +154,24 @@ def test_outage_is_not_tried_message_by_message(demo, store):
     assert (3, 0) == (done.delayed, done.delivered)
 
 
+def test_outage_of_one_service_hides_no_message_to_another(demo, store):
+    """Hundreds wait for a Slack that is down; the email behind them goes out."""
+    put(store, *(message(n, channel=Channel.SLACK, audience="#payments-rehearsal") for n in range(1, 131)))
+    store.clock.wait(1)
+    put(store, message(500))
+    room = Postroom(demo, store, "tomas", {Channel.SLACK: Provider(*["unreachable"] * 9), Channel.EMAIL: Provider()})
+    done = room.deliver()
+
+    assert (1, 3) == (done.delivered, done.delayed)
+
+
+def test_everything_that_is_due_goes_out_in_one_round(demo, store):
+    """However much it is."""
+    put(store, *(message(number) for number in range(1, 231)))
+
+    assert 230 == postroom(demo, store, Provider()).deliver().delivered
+
+
 def test_refused_message_waits_for_a_person(demo, store):
     """It is not tried again by itself; told to, it is; a person may send it instead, and then nothing does."""
     put(store, message(1), message(2))
@@ -237,6 +255,15 @@ def test_postroom_that_slept_too_long_hands_nothing_over(demo, store):
     after = store.record_delay(late, "late", not_before=NIGHT, in_doubt=False)
 
     assert (1, DELIVERED) == (provider.taken["m1"], after.state)
+
+
+def test_lease_that_is_over_hands_nothing_over_even_if_nobody_took_it(demo, store):
+    """Somebody may take it at any moment; then both would send."""
+    put(store, message())
+    late = store.claim_message(now_of(store), owner="late", lease_s=60)
+    store.clock.wait(60)
+    with pytest.raises(ClaimError, match="paused too long"):
+        store.record_handing_over(late, lease_s=60, actor="tomas")
 
 
 def test_late_receipt_is_taken_from_anybody(demo, store):

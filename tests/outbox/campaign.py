@@ -21,7 +21,7 @@ from manual_payout.store import Store
 from .relay import CHANNEL, MAILBOX, FastClock, relay
 from .servers import Mail, Slack
 
-_LIFE_S = (0.1, 3.0)
+_LIFE_S = (0.1, 10.0)
 
 # Of all requests, so many fail, in these ways.
 FAILURE_RATE = 0.3

@@ -18,7 +18,7 @@ MAILBOX = "rehearsal@marketplace.example"
 CHANNEL = "#payments-rehearsal"
 
 # Back-off and leases are minutes long; a campaign that waited them out would take days.
-SPEED = 100.0
+SPEED = 60.0
 
 
 class FastClock:
@@ -38,7 +38,7 @@ class FastClock:
 
 def settings_for(world: dict):
     """Rehearsal settings that reach the campaign's own servers."""
-    messages = {"rehearsal_email": MAILBOX, "rehearsal_slack_channel_id": CHANNEL_ID, "timeout_s": 2.0}
+    messages = {"rehearsal_email": MAILBOX, "rehearsal_slack_channel_id": CHANNEL_ID, "timeout_s": 5.0}
     policy = Policy.model_validate({"stripe": {"mode": "test"}, "messages": messages})
     given = {
         "slack_rehearsal_bot_token": "xoxb-rehearsal-000000",

@@ -39,6 +39,11 @@ _FAILURES_MAX = 3
 # Longer than any provider's stated limits last.
 _RETRY_AFTER_MAX_S = 24 * 3600.0
 
+# Whoever has to wake up comes first.
+_ORDER = (Channel.PAGERDUTY, Channel.SLACK, Channel.EMAIL)
+
+_BATCH = 100
+
 
 @dataclass
 class Round:
@@ -105,13 +110,25 @@ class Postroom:
             DatabaseError: Ours does not answer.
         """
         done = Round()
-        for message in self.store.due_messages(self.settings.mode, payout_id, at_once=at_once):
-            if done.rests(message.channel):
-                continue
-            held = self.store.claim_message(message, owner=_owner(), lease_s=self.lease_s)
-            if held is not None:
-                self._record(held, self._attempt(held), done)
+        # By channel, so that a thousand messages to a service that is down cannot hide those to another.
+        for channel in _ORDER:
+            self._empty(channel, payout_id, done, at_once=at_once)
         return done
+
+    def _empty(self, channel: Channel, payout_id: str | None, done: Round, *, at_once: bool) -> None:
+        batch = self._due(channel, payout_id, at_once=at_once)
+        while batch:
+            for message in batch:
+                if done.rests(channel):
+                    return
+                held = self.store.claim_message(message, owner=_owner(), lease_s=self.lease_s)
+                if held is not None:
+                    self._record(held, self._attempt(held), done)
+            # What failed just now is due again only where the pauses are not waited out.
+            batch = [] if at_once or len(batch) < _BATCH else self._due(channel, payout_id, at_once=False)
+
+    def _due(self, channel: Channel, payout_id: str | None, *, at_once: bool) -> list[Message]:
+        return self.store.due_messages(self.settings.mode, channel, payout_id, at_once=at_once, limit=_BATCH)
 
     def _attempt(self, held: Message) -> Outcome:
         in_doubt = held.handed_over_at is not None

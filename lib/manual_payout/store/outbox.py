@@ -92,7 +92,7 @@ class Outbox(Base):
             return int(connection.execute(query).scalar_one())
 
     def due_messages(
-        self, mode: Mode, payout_id: str | None = None, *, at_once: bool = False, limit: int = 1000
+        self, mode: Mode, channel: Channel, payout_id: str | None = None, *, at_once: bool = False, limit: int = 100
     ) -> list[Message]:
         """
         Return what may be tried now, the longest waiting first.
@@ -105,7 +105,7 @@ class Outbox(Base):
         now = self.clock.now()
         pause_over = sa.true() if at_once else _row.not_before.is_(None) | (_row.not_before <= now)
         waiting = (_row.state == MessageState.WAITING.value) & pause_over
-        query = _of(mode, payout_id) & (waiting | _abandoned(now))
+        query = _of(mode, payout_id) & (_row.channel == channel.value) & (waiting | _abandoned(now))
         return self._messages(query, order=(_row.not_before, _row.created_at, _row.kind, _row.message_id), limit=limit)
 
     def claim_message(self, message: Message, *, owner: str, lease_s: float) -> Message | None:
