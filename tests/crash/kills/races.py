@@ -17,7 +17,7 @@ from manual_payout.money import Money
 from .campaign import measure_send
 from .crew import Order, Run, Strike, end_all, start, thaw, watch
 from .filing import OPERATORS, make_ready
-from .scenario import problems
+from .scenario import problems, untold
 from .world import HOUR_S, MONTH_S, Studio, World, at
 
 # Longer than Stripe remembers a key, and longer than a lid is closed on a weekend's first evening.
@@ -99,6 +99,7 @@ class Race:
         with at(self.desk) as desk:
             rows = desk.store.payouts_of(ledger_payout_id=self.studio.ledger_payout_id)
             due = desk.ledger.get_payout_due(self.studio.ledger_payout_id)
+            self.problems += [problem for row in rows for problem in untold(row, desk)]
         by_automation = sum(run.how == "paid" for run in runs if run.order.action == "automation")
         self.problems += problems(rows, transfers, due, automation_paid=by_automation)
         if len(transfers) + by_automation != paid:

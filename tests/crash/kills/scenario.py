@@ -14,8 +14,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, ManualPayoutError
 from manual_payout.models import PayoutRecord, State, stream_of
+from manual_payout.store.announcing import SENT
 from manual_payout.store.sending import OPEN_STATES
 
 from .crew import Order, Run, Strike, end_all, newest, start, thaw, watch
@@ -343,13 +345,15 @@ class Scenario:
         with at(self.desk) as desk:
             rows = desk.store.payouts_of(ledger_payout_id=self.studio.ledger_payout_id)
             due = desk.ledger.get_payout_due(self.studio.ledger_payout_id)
+            found = problems(rows, transfers, due, automation_paid=self.automation_paid)
+            found += [problem for row in rows for problem in untold(row, desk)]
             try:
                 desk.store.events_of(stream_of(self.studio.incident_id, self.studio.ledger_payout_id))
             except DatabaseError:
                 raise
             except ManualPayoutError as error:
                 self._violated(f"the journal is broken: {error.message}")
-        for problem in problems(rows, transfers, due, automation_paid=self.automation_paid):
+        for problem in found:
             self._violated(problem)
         live = next((row for row in rows if row.state is not State.REFUSED), None)
         self.outcome.end = str(live.state) if live else ("refused" if rows else "never sent")
@@ -394,6 +398,13 @@ def problems(
         if row.state in OPEN_STATES:
             found.append(f"nothing leads out of {row.state}: {row.outcome_reason}")
     return found
+
+
+def untold(row: PayoutRecord, desk: Desk) -> list[str]:
+    """Say where the outbox differs from the row: what is paid is announced in the same transaction, nothing else is."""
+    kinds = sorted(message.kind for message in desk.store.messages_of(row.payout_id))
+    expected = sorted(SENT) if row.state is State.PAID else []
+    return [] if kinds == expected else [f"a row is {row.state}, and the outbox tells {kinds or 'nothing'}"]
 
 
 def _hit(row: PayoutRecord | None) -> str:
