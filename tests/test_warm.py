@@ -27,7 +27,7 @@ from manual_payout.warm import server as server_module
 from manual_payout.warm.environment import OURS
 from manual_payout.warm.kernels import UNTOLD, NoKernelError, fork_kernel
 from manual_payout.warm.provisioner import WarmProvisioner
-from manual_payout.warm.starting import fork_server
+from manual_payout.warm.starting import PLOTTING, fork_server
 
 KEY = "rk_live_51Habcdefgha91f"
 PATIENCE_S = 120
@@ -36,7 +36,7 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module", name="server")
 def _server():
     """One fork server, as a run has one; it was started while a key stood in the environment."""
-    with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}) as server:
+    with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}, later=PLOTTING) as server:
         yield server
 
 

@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import stripe
-
 from manual_payout.canonical import digest_bytes
 from manual_payout.errors import EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.lean import without
 from manual_payout.models import Mode
 from manual_payout.money import Money
+
+# The SDK imports every HTTP library that it finds; `Gateway` uses requests.
+with without("httpx"):
+    import stripe
 
 # A busy transfer group has one transfer; a hundred pages would be ten thousand, which is somebody else's group.
 _PAGES_MAX = 100

@@ -26,7 +26,7 @@ from manual_payout.models import Stage, State
 from manual_payout.parameters import Parameters
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Settings, variables
-from manual_payout.warm.starting import ForkServer, fork_server
+from manual_payout.warm.starting import PLOTTING, ForkServer, fork_server
 
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
@@ -96,7 +96,7 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
     # Inside the sealing, so that a run that is stopped by a signal is sealed too.
-    with _sealed(desk, folder, parameters) as pages, orderly_signals(), _kernels(kernels) as warm:
+    with _sealed(desk, folder, parameters) as pages, orderly_signals(), _kernels(kernels, stages) as warm:
         for stage in stages:
             results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm))
             pages.render(results[-1].notebook)
@@ -193,8 +193,10 @@ def _result_of(notebook: Path) -> dict[str, Any]:
     return dict(found[-1]) if found else {}
 
 
-def _kernels(given: ForkServer | None) -> AbstractContextManager[ForkServer]:
-    return fork_server() if given is None else nullcontext(given)
+def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractContextManager[ForkServer]:
+    if given is not None:
+        return nullcontext(given)
+    return fork_server(later=PLOTTING if Stage.SETTLE in stages else ())
 
 
 @contextmanager

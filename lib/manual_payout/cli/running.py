@@ -92,10 +92,11 @@ def run(
     _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
     values = values_of(file, flags)
-    from manual_payout.warm.starting import fork_server
+    from manual_payout.warm.starting import PLOTTING, fork_server
 
     # Started now, it imports what the kernels need while this process imports what it needs itself.
-    with fork_server() as kernels:
+    settles = live and (only is None or only.short == "settle")
+    with fork_server(later=PLOTTING if settles else ()) as kernels:
         _run(values, flags, file, operator, only, kernels, live=live, confirm=confirm, as_json=as_json)
 
 

@@ -30,6 +30,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ IMPORTS = (
     "tornado.platform.asyncio",
     "manual_payout.steps",
 )
-# What only some stages need: imported while nobody waits.
-LATER_IMPORTS = ("psutil", "matplotlib.figure", "matplotlib.backends.backend_agg")
+# Imported while nobody waits.
+LATER_IMPORTS = ("psutil",)
 
 # As ipykernel sets it before anything can import matplotlib, which reads it only then.
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
@@ -75,7 +76,7 @@ class _Kernel:
     ended: bool = False
 
 
-def serve(control: int, *, dies_with: int) -> None:
+def serve(control: int, *, dies_with: int, later: Sequence[str] = ()) -> None:
     """
     Serve until the runner goes away, which ends the process. Returns in a forked kernel, once it has become one.
 
@@ -83,6 +84,8 @@ def serve(control: int, *, dies_with: int) -> None:
         control: Descriptor of the server's end of the control socket.
 
         dies_with: The process whose death ends this one at once, or 0 to rely on the control socket alone.
+
+        later: What only some kernels of this run will need.
     """
     if dies_with:
         die_with_parent(dies_with)
@@ -95,7 +98,7 @@ def serve(control: int, *, dies_with: int) -> None:
         except ImportError as error:
             runner.sendall(f"the fork server could not import what kernels need: {error}".encode())
             os._exit(1)
-        server = _Server(runner, environment)
+        server = _Server(runner, environment, [*LATER_IMPORTS, *later])
         server.serve()
 
 
@@ -116,11 +119,11 @@ def die_with_parent(parent: int) -> None:
 
 
 class _Server:
-    def __init__(self, runner: socket.socket, environment: dict[str, str]) -> None:
+    def __init__(self, runner: socket.socket, environment: dict[str, str], later: list[str]) -> None:
         self._runner = runner
         self._environment = environment
         self._kernels: list[_Kernel] = []
-        self._later = list(LATER_IMPORTS)
+        self._later = later
         self._forked = False
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from manual_payout.warm.environment import importing_environment
+
+# What the stage that draws the settlement's timeline needs besides.
+PLOTTING = ("matplotlib.figure", "matplotlib.backends.backend_agg")
 
 # -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
 # becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
 _CODE = """\
 import os, sys
 from manual_payout.warm.server import serve
-serve(int(sys.argv[1]), dies_with=int(sys.argv[2]))
+serve(int(sys.argv[1]), dies_with=int(sys.argv[2]), later=sys.argv[3:])
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance(parent_handle=os.getppid())
 """
@@ -29,25 +32,30 @@ class ForkServer:
     """
     A fork server that belongs to this process.
 
+    Args:
+        environment: What kernels will be given, as far as it is known; the settings of a run may still change.
+
+        later: Modules that only some of the kernels need, imported while nobody waits.
+
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], later: Sequence[str] = ()) -> None:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
         self._control, theirs = socket.socketpair()
         with theirs:
             if not self.why_not:
-                self._start(theirs, environment)
+                self._start(theirs, environment, later)
 
-    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str], later: Sequence[str]) -> None:
         # Linux ties the death to the thread that started it; only the main thread lives as long as the process.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         try:
             self._process = subprocess.Popen(  # noqa: S603  # this Python
-                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent)],
+                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent), *later],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # No file that lies where the operator stands is read by an import.
@@ -97,14 +105,16 @@ class ForkServer:
 
 
 @contextlib.contextmanager
-def fork_server(environment: Mapping[str, str] | None = None) -> Iterator[ForkServer]:
+def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[str] = ()) -> Iterator[ForkServer]:
     """
     Start a fork server for the time of this block; it imports while the block goes on.
 
     Args:
-        environment: What kernels will be given, as far as it is known; the settings of a run may still change.
+        environment: As for `ForkServer`; this process's own where none is given.
+
+        later: As for `ForkServer`.
     """
-    server = ForkServer(os.environ if environment is None else environment)
+    server = ForkServer(os.environ if environment is None else environment, later)
     try:
         yield server
     finally:
