@@ -16,9 +16,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from manual_payout.engine import read_status
+from manual_payout.engine.recording import Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor
+from manual_payout.templates import read_notebook
 
 
 def build(size=10):
@@ -200,3 +202,32 @@ def test_good_news_needs_proof_and_bad_news_does_not(status, cell, expected):
         code.outputs = [new_output("error", ename=cell["ename"], evalue="", traceback=[])]
 
     assert expected == read_status(new_notebook(cells=[code])).status
+
+
+class Watched(OutputFile):
+    """A file that remembers the statuses of each version saved in it."""
+
+    def save(self, nb):
+        super().save(nb)
+        saved = read_notebook(self.path)
+        self.versions = [*getattr(self, "versions", []), [cell.metadata.papermill.status for cell in saved.cells]]
+
+
+def test_text_is_saved_with_the_next_code(tmp_path):
+    """Nothing can happen to it, and a save takes longer; whatever code was begun is on disk, with all before it."""
+    nb = new_notebook(cells=[new_markdown_cell("# Title"), new_markdown_cell("Text"), new_code_cell("1")])
+    for cell in nb.cells:
+        cell.metadata["papermill"] = {}
+    nb.metadata["papermill"] = {}
+    output = Watched(tmp_path / "out.ipynb", Redactor())
+    run = Run(nb, output, Redactor(), progress_bar=False)
+    run.notebook_start()
+    for index, cell in enumerate(nb.cells):
+        run.cell_start(cell, index)
+        run.cell_complete(cell, index)
+
+    assert [
+        ["pending", "pending", "pending"],
+        ["completed", "completed", "running"],
+        ["completed", "completed", "completed"],
+    ] == output.versions

@@ -73,6 +73,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.error_name = self.error_message = self.stopped_because = ""
         self.failing_cell: int | None = None
         self.unsaved_output = False
+        self._only_text = False
 
     def kernel_started(self, *, warm: bool, why_ordinary: str) -> None:
         """Record how the kernel was started, and say so where a warm one was wanted and not to be had."""
@@ -84,6 +85,8 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
 
     def save(self, **_: Any) -> None:
         """Save the notebook as it stands, where this run has a file."""
+        if self._only_text:
+            return
         if self.output is not None:
             self.output.save(self.nb)
         self.last_save_time = self.now()
@@ -99,8 +102,9 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             self.last_save_time = self.now()
 
     def cell_start(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: Any) -> None:
-        """Show and save that the cell begins."""
+        """Show and save that the cell begins; text, which nothing can happen to, is saved with the next code."""
         self._show("running", cell_index)
+        self._only_text = not cell_numbers([cell])
         try:
             super().cell_start(cell, cell_index, **kwargs)
         except BaseException:
@@ -130,6 +134,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         record["end_time"] = ended.isoformat()
         record["duration"] = (ended - datetime.fromisoformat(record["start_time"])).total_seconds()
         self.save()
+        self._only_text = False
         self._show(record["status"], cell_index)
         if self.pbar:
             self.pbar.update(1)
@@ -137,6 +142,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
     def notebook_complete(self, **_: Any) -> None:
         """Say how the run ended, in the metadata and at the top of the notebook, and save it a last time."""
         self.cleanup_pbar()
+        self._only_text = False
         for cell in self.nb.cells:
             if cell.metadata.papermill["status"] == self.PENDING:
                 cell.metadata.papermill["status"] = self.NOT_RUN
