@@ -165,13 +165,11 @@ def test_a_forked_kernel_finds_what_an_ordinary_one_finds(tmp_path, server):
     _, cold, ordinary = run(tmp_path, FINGERPRINT, None, "ordinary", kernel_env=environment)
 
     assert ("forked", "ordinary") == (warm, cold)
-    # zmq keeps a descriptor or two until the garbage is collected, which is not at the same moment.
-    counts = [len(found["descriptors"]) for found in (forked, ordinary)]
-    kinds = [set(found.pop("descriptors")) for found in (forked, ordinary)]
+    # zmq keeps an event or two until the garbage is collected, which is not at the same moment.
+    for found in (forked, ordinary):
+        found["descriptors"] = [kind for kind in found["descriptors"] if "eventfd" not in kind]
 
     assert ordinary == forked
-    assert kinds[0] <= kinds[1]
-    assert counts[0] <= counts[1]
     assert forked["dies with its parent"] == signal.SIGKILL
 
 
