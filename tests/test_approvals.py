@@ -14,7 +14,7 @@ from manual_payout.approvals import approve, check_approvals, given_approvals
 from manual_payout.canonical import digest_of
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, ParameterError
-from manual_payout.models import Approval, Line, Mode, Reason, Request, Team
+from manual_payout.models import Approval, Kind, Line, Mode, Reason, Request, Team
 from manual_payout.money import Money
 from manual_payout.people import Person, Registry
 
@@ -22,7 +22,7 @@ AT = datetime.fromisoformat(incident.NOW)
 LIFETIME = timedelta(hours=4)
 LINE = Line("line-1", 1, "studio-1", "Harbor", "ledger-1", Money(125_075, "usd"), Money(31_000, "usd"), "acct_123")
 REQUEST = Request(
-    "request-1", "INC-123", "transfer", Mode.SANDBOX, "acct_platform", "maya", Reason.OTHER, "", "nonce-1", AT,
+    "request-1", "INC-123", Kind.TRANSFER, Mode.SANDBOX, "acct_platform", "maya", Reason.OTHER, "", "nonce-1", AT,
     AT + timedelta(hours=24), (LINE,),
 )  # fmt: skip
 

@@ -99,8 +99,8 @@ def test_accepted_transfer_is_stripes_own_object(gateway, stripe_books):
     """A yes carries Stripe's object, its text and request id."""
     answer = send(gateway)
 
-    assert (Accepted, stripe_books.books.transfers[0].id) == (type(answer), answer.transfer["id"])
-    assert answer.transfer == json.loads(answer.text)
+    assert (Accepted, stripe_books.books.transfers[0].id) == (type(answer), answer.made["id"])
+    assert answer.made == json.loads(answer.text)
     assert stripe_books.requests[-1].request_id == answer.request_id
     assert not answer.replayed
 
@@ -109,7 +109,7 @@ def test_same_key_is_answered_from_memory(gateway, stripe_books):
     """The second time Stripe says that it repeats itself, and makes nothing."""
     first, second = send(gateway), send(gateway)
 
-    assert (first.transfer, True, 1) == (second.transfer, second.replayed, len(stripe_books.books.transfers))
+    assert (first.made, True, 1) == (second.made, second.replayed, len(stripe_books.books.transfers))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_plain_text_can_be_shown_and_stored_anywhere(text):
 
 def test_listing_shows_the_group_only(gateway):
     """The look-up sees this ledger payout's transfers and no others, newest first."""
-    mine = [send(gateway, f"k{number}", amount=100).transfer["id"] for number in range(3)]
+    mine = [send(gateway, f"k{number}", amount=100).made["id"] for number in range(3)]
     send(gateway, "other", transfer_group="group-2", amount=100)
 
     assert sorted(mine) == sorted(transfer["id"] for transfer in gateway.transfers_in_group(GROUP))
@@ -392,7 +392,7 @@ def test_rotated_key_is_a_matter_of_settings(gateway, stripe_books):
 
 def test_connected_account_needs_its_own_permission(gateway, reader, stripe_books):
     """The fallback key sees nothing of the studio's account; the read key sees payment and payout."""
-    made = send(gateway).transfer
+    made = send(gateway).made
     with pytest.raises(StripeRefusedError) as caught:
         gateway.payments_balance(STUDIO, made["destination_payment"])
     entry = reader.payments_balance(STUDIO, made["destination_payment"])

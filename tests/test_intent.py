@@ -18,7 +18,7 @@ from manual_payout.intent import (
     is_own,
     transfer_group,
 )
-from manual_payout.models import Line, Mode, Reason, Request
+from manual_payout.models import Kind, Line, Mode, Reason, Request
 from manual_payout.money import Money
 
 AT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
@@ -26,7 +26,7 @@ LINE = Line(
     "line-1", 1, "studio-1", "Harbor Light Pottery", "ledger-1", Money(125_075, "usd"), Money(31_000, "usd"), "acct_123"
 )
 REQUEST = Request(
-    "request-1", "INC-123", "transfer", Mode.SANDBOX, "acct_platform", "maya", Reason.SCHEDULER_OUTAGE, "notes", "nonce-1",
+    "request-1", "INC-123", Kind.TRANSFER, Mode.SANDBOX, "acct_platform", "maya", Reason.SCHEDULER_OUTAGE, "notes", "nonce-1",
     AT, AT + timedelta(hours=24), (LINE,),
 )  # fmt: skip
 PAYLOAD = build_payload(REQUEST, LINE, 1)

@@ -13,7 +13,7 @@ from manual_payout import policy
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, PolicyRefusedError, StripeRefusedError
 from manual_payout.ledger import PayoutDue, StudioBalance
-from manual_payout.models import CheckStatus, Line, Mode, PayoutRecord, Reason, Request, State
+from manual_payout.models import CheckStatus, Kind, Line, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.money import Money
 from manual_payout.policy import Facts, StripeFacts, differs
 from manual_payout.rehearsal import demo_parameters
@@ -29,7 +29,7 @@ LINE = Line(
     Money(31_000, "usd"), incident.DESTINATION_ACCOUNT,
 )  # fmt: skip
 REQUEST = Request(
-    "request-1", incident.INCIDENT_ID, "transfer", Mode.SANDBOX, ACCOUNT, "maya", Reason.SCHEDULER_OUTAGE, incident.NOTES,
+    "request-1", incident.INCIDENT_ID, Kind.TRANSFER, Mode.SANDBOX, ACCOUNT, "maya", Reason.SCHEDULER_OUTAGE, incident.NOTES,
     "nonce", AT, AT + timedelta(hours=24), (LINE,),
 )  # fmt: skip
 DUE = PayoutDue(

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from manual_payout import journal
 from manual_payout.clock import DatabaseClock
 from manual_payout.errors import ApprovalError, ClaimError, EvidenceError
-from manual_payout.models import Line, Message, MessageState, Mode, PayoutRecord, Reason, Request, State
+from manual_payout.models import Kind, Line, Message, MessageState, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
@@ -59,7 +59,7 @@ def filed(number=1, **changes):
     """A request of one line."""
     line = Line(f"line-{number}", 1, "studio-1", "Harbor", "ledger-1", Money(100, "usd"), Money(0, "usd"), "acct_123")
     request = Request(
-        f"request-{number}", "INC-1", "transfer", Mode.SANDBOX, "acct_p", "maya", Reason.OTHER, "", f"nonce-{number}",
+        f"request-{number}", "INC-1", Kind.TRANSFER, Mode.SANDBOX, "acct_p", "maya", Reason.OTHER, "", f"nonce-{number}",
         NOW, NOW + timedelta(hours=24), (line,),
     )  # fmt: skip
     return replace(request, **changes)
@@ -173,12 +173,12 @@ def test_paid_needs_a_transfer(begun):
 def test_transfer_stands_under_one_row_only(begun, raw):
     """One transfer cannot settle two payouts."""
     begun.record_request(filed(2))
-    begun.record_outcome(begun.find_payout("line-1"), State.PAID, "x", actor="tomas", transfer={"id": "tr_1"})
+    begun.record_outcome(begun.find_payout("line-1"), State.PAID, "x", actor="tomas", made={"id": "tr_1"})
     raw("UPDATE manual_payouts SET state = 'reversed'")
     second = begin(begun, intent(2), approvals=("a3", "a4"))
 
     with pytest.raises(sa.exc.IntegrityError):
-        begun.record_outcome(second, State.PAID, "x", actor="tomas", transfer={"id": "tr_1"})
+        begun.record_outcome(second, State.PAID, "x", actor="tomas", made={"id": "tr_1"})
 
 
 @pytest.mark.parametrize("changes", [{"fence": 2}, {"attempt_no": 3}])
@@ -235,7 +235,7 @@ def test_sending_is_taken_over_once(begun):
 def test_ended_sending_is_not_taken_over(begun, state):
     """There is nothing left to send."""
     transfer = {"id": "tr_1"} if state is State.PAID else None
-    ended = begun.record_outcome(begun.find_payout("line-1"), state, "x", actor="tomas", transfer=transfer)
+    ended = begun.record_outcome(begun.find_payout("line-1"), state, "x", actor="tomas", made=transfer)
     begun.clock.wait(600)
 
     with pytest.raises(ClaimError, match=f"is {state}"):
@@ -285,18 +285,18 @@ def test_outcome_needs_the_fence_unless_it_is_a_transfer(begun):
         with pytest.raises(ClaimError, match="submitting, by owner-2"):
             begun.record_outcome(stale, state, "x", actor="tomas")
 
-    assert State.PAID is begun.record_outcome(stale, State.PAID, "x", actor="tomas", transfer={"id": "tr_1"}).state
+    assert State.PAID is begun.record_outcome(stale, State.PAID, "x", actor="tomas", made={"id": "tr_1"}).state
 
 
 def test_transfer_on_record_is_never_erased_or_replaced(begun):
     """A later outcome without a transfer keeps the one that is known; another one, or a refusal, is refused."""
     record = begun.find_payout("line-1")
-    known = begun.record_outcome(record, State.NEEDS_HUMAN, "differs", actor="tomas", transfer={"id": "tr_1"})
+    known = begun.record_outcome(record, State.NEEDS_HUMAN, "differs", actor="tomas", made={"id": "tr_1"})
     again = begun.record_outcome(known, State.NEEDS_HUMAN, "still", actor="tomas")
     with pytest.raises(ClaimError):
         begun.record_outcome(again, State.REFUSED, "no", actor="tomas")
     with pytest.raises(ClaimError):
-        begun.record_outcome(again, State.PAID, "yes", actor="tomas", transfer={"id": "tr_2"})
+        begun.record_outcome(again, State.PAID, "yes", actor="tomas", made={"id": "tr_2"})
     with pytest.raises(ClaimError):
         begun.mark_sent(again, lease_s=60, window=WINDOW)
 
@@ -305,8 +305,8 @@ def test_transfer_on_record_is_never_erased_or_replaced(begun):
 
 def test_paid_is_final(begun):
     """The same outcome again is the same; any other is refused."""
-    paid = begun.record_outcome(begun.find_payout("line-1"), State.PAID, "x", actor="tomas", transfer={"id": "tr_1"})
-    again = begun.record_outcome(paid, State.PAID, "x", actor="noor", transfer={"id": "tr_1"})
+    paid = begun.record_outcome(begun.find_payout("line-1"), State.PAID, "x", actor="tomas", made={"id": "tr_1"})
+    again = begun.record_outcome(paid, State.PAID, "x", actor="noor", made={"id": "tr_1"})
     for state in (State.REFUSED, State.UNKNOWN, State.NEEDS_HUMAN):
         with pytest.raises(ClaimError):
             begun.record_outcome(paid, state, "x", actor="tomas")

@@ -15,7 +15,7 @@ ROOMS = [
     "errors", "money", "canonical", "models", "plain_text", "parameters", "display", "clock",
     "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "schema", "migrations", "database",
     "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "desk", "requesting", "approving", "verification", "transfer", "settlement", "comms",
+    "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
     "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",
 ]  # fmt: skip

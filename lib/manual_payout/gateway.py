@@ -69,17 +69,17 @@ class KeyIdentity:
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """
-    Stripe has the transfer.
+    Stripe has the transfer, or the reversal.
 
     Attributes:
-        transfer: Stripe's object as a dict.
+        made: Stripe's object as a dict.
 
         text: The same as JSON text, for the evidence.
 
         replayed: Whether this was the stored answer to an earlier request with the same key.
     """
 
-    transfer: dict[str, Any]
+    made: dict[str, Any]
     text: str
     request_id: str
     replayed: bool
@@ -88,7 +88,7 @@ class Accepted:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """
-    Stripe said no, and this one HTTP attempt made no transfer.
+    Stripe said no, and this one HTTP attempt moved nothing.
 
     Attributes:
         same_key: Whether the same key may be used again: the refusal came before Stripe stored anything under it.
@@ -102,7 +102,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Whether a transfer exists cannot be told from this answer."""
+    """Whether money has moved cannot be told from this answer."""
 
     code: str
     message: str
@@ -141,7 +141,7 @@ class Gateway:
 
     def create_transfer(self, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
         """
-        Send one transfer, in one HTTP attempt. Money moves here and nowhere else.
+        Send one transfer, in one HTTP attempt. Money goes out here and nowhere else.
 
         Args:
             payload: The parameters of *Create a transfer*; amount in minor units.
@@ -158,8 +158,34 @@ class Gateway:
                 made = self._client.v1.transfers.create(
                     cast("Any", payload), {"idempotency_key": idempotency_key, "max_network_retries": 0}
                 )
-            return _accepted(made)
+            return _accepted(made, "transfer", "tr_")
         except Exception as error:  # noqa: BLE001  # total by intention: whatever happened, the transfer may exist
+            return judge(error)
+
+    def create_reversal(self, transfer_id: str, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
+        """
+        Take money of one transfer back, in one HTTP attempt. Money comes back here and nowhere else.
+
+        Args:
+            payload: The parameters of *Create a transfer reversal*; amount in minor units, always given: without one
+                Stripe takes all that is left.
+
+            idempotency_key: The same for every attempt of one intent; at most 255 characters.
+
+        Returns:
+            What is known; a lost answer is an answer (`Unknown`).
+        """
+        if type(payload.get("amount")) is not int:
+            raise AssertionError("Bug: a reversal's amount must be a whole number of minor units")
+        try:
+            with _notices_are_not_errors():
+                made = self._client.v1.transfers.reversals.create(
+                    transfer_id,
+                    cast("Any", payload),
+                    {"idempotency_key": idempotency_key, "max_network_retries": 0},
+                )
+            return _accepted(made, "transfer_reversal", "trr_")
+        except Exception as error:  # noqa: BLE001  # total by intention: whatever happened, the reversal may exist
             return judge(error)
 
     def transfers_in_group(self, transfer_group: str) -> list[dict[str, Any]]:
@@ -174,6 +200,11 @@ class Gateway:
         )
         return list(pages)
 
+    def reversals_of(self, transfer_id: str) -> list[dict[str, Any]]:
+        """Return every reversal of one transfer, newest first; reads only."""
+        pages = self._pages(lambda page: self._client.v1.transfers.reversals.list(transfer_id, cast("Any", page)))
+        return list(pages)
+
     def get_transfer(self, transfer_id: str, *, expand: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return one transfer; reads only."""
         return self._read(
@@ -185,6 +216,12 @@ class Gateway:
     def available(self, currency: str) -> Money:
         """Return the platform's available balance in *currency*; reads only."""
         balance = self._read(self._client.v1.balance.retrieve)
+        amounts = [entry["amount"] for entry in balance["available"] if entry["currency"] == currency]
+        return Money(sum(amounts), currency)
+
+    def available_to(self, account: str, currency: str) -> Money:
+        """Return a connected account's available balance in *currency*; reads only."""
+        balance = self._read(lambda: self._client.v1.balance.retrieve(None, {"stripe_account": account}))
         amounts = [entry["amount"] for entry in balance["available"] if entry["currency"] == currency]
         return Money(sum(amounts), currency)
 
@@ -252,18 +289,18 @@ class Gateway:
         )
 
 
-def _accepted(made: stripe.Transfer) -> Accepted | Unknown:
-    headers = made.last_response.headers if made.last_response else {}
-    transfer, request_id = made.to_dict(), headers.get("Request-Id", "")
-    # A proxy can answer 200 with somebody else's JSON; only an object that says it is a transfer is one.
-    if transfer.get("object") != "transfer" or not str(transfer.get("id", "")).startswith("tr_"):
-        return Unknown("unexpected_answer", "the answer is no transfer", request_id)
-    return Accepted(transfer, _json_text(transfer), request_id, headers.get("Idempotent-Replayed") == "true")
+def _accepted(answer: stripe.Transfer | stripe.TransferReversal, kind: str, prefix: str) -> Accepted | Unknown:
+    headers = answer.last_response.headers if answer.last_response else {}
+    made, request_id = answer.to_dict(), headers.get("Request-Id", "")
+    # A proxy can answer 200 with somebody else's JSON; only an object that says what it is is one.
+    if made.get("object") != kind or not str(made.get("id", "")).startswith(prefix):
+        return Unknown("unexpected_answer", f"the answer is no {kind.replace('_', ' ')}", request_id)
+    return Accepted(made, _json_text(made), request_id, headers.get("Idempotent-Replayed") == "true")
 
 
 def judge(error: BaseException) -> Refused | Unknown:
     """
-    Say what an error on *Create a transfer* means for the money. Total: what is not recognised is unknown.
+    Say what an error on *Create a transfer* or *Create a transfer reversal* means for the money. Total: what is not recognised is unknown.
 
     Refused are only the answers that Stripe gives before or instead of moving money, and only for this one HTTP
     attempt; whether an earlier attempt with the same key was ambiguous is the caller's to remember. Sources: Stripe

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import Any
 
 from manual_payout.canonical import canonical_json
-from manual_payout.models import Line, Mode, Request
+from manual_payout.models import Kind, Line, Mode, PayoutRecord, Record, Request
 
 _PREFIX = "manual-payout"
 
@@ -30,56 +31,90 @@ def idempotency_key(line_id: str, attempt_no: int) -> str:
 
 def build_payload(request: Request, line: Line, attempt_no: int) -> dict[str, Any]:
     """
-    Build the parameters of *Create a transfer* (Stripe API reference).
+    Build the parameters of *Create a transfer*, or of *Create a transfer reversal* (Stripe API reference).
 
     Returns:
-        amount (minor units), currency, destination, transfer_group, description and metadata; no free text of a person
-        is among them.
+        Of a transfer: amount (minor units), currency, destination, transfer_group, description and metadata; of a
+        reversal: amount, description and metadata. No free text of a person is among them.
     """
+    if request.kind is Kind.REVERSAL:
+        return {
+            "amount": line.amount.amount_minor,
+            "description": f"Reversal under {request.incident_id}",
+            "metadata": _origin(request, line, attempt_no) | {"stripe_transfer_id": line.stripe_transfer_id},
+        }
     return {
         "amount": line.amount.amount_minor,
         "currency": line.amount.currency,
         "destination": line.destination_account,
         "transfer_group": transfer_group(line.ledger_payout_id),
         "description": f"Manual payout fallback {request.incident_id}",
-        "metadata": {
-            "incident_id": request.incident_id,
-            "request_id": request.request_id,
-            "request_digest": request.digest,
-            "line_id": line.line_id,
-            "ledger_payout_id": line.ledger_payout_id,
-            "studio_id": line.studio_id,
-            "reason": request.reason.value,
-            "attempt": str(attempt_no),
-        },
+        "metadata": _origin(request, line, attempt_no),
     }
 
 
-def is_own(transfer: dict[str, Any], line_id: str) -> bool:
-    """Whether a transfer says that it was made for this line."""
-    return bool(_metadata(transfer).get("line_id") == line_id)
+def is_own(made: dict[str, Any], line_id: str) -> bool:
+    """Whether a transfer or a reversal says that it was made for this line."""
+    return bool(_metadata(made).get("line_id") == line_id)
 
 
-def difference(transfer: dict[str, Any], payload: dict[str, Any], mode: Mode) -> str:
+def difference(made: dict[str, Any], record: Record) -> str:
     """
-    Compare a transfer that Stripe shows with what was meant; what was reversed, even in part, is not what was meant.
+    Compare a transfer or a reversal that Stripe shows with what was meant.
+
+    How much of a transfer has come back since is not compared: it says nothing about what was made.
 
     Returns:
         The first field that differs with both values, as text; empty when nothing does.
     """
-    expected = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
-    expected |= {"livemode": mode is Mode.LIVE, "amount_reversed": 0, "reversed": False}
+    payload = json.loads(record.payload)
+    expected: dict[str, Any]
+    if isinstance(record, PayoutRecord):
+        expected = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
+        expected["livemode"] = record.mode is Mode.LIVE
+    else:
+        expected = {
+            "amount": payload["amount"],
+            "currency": record.amount.currency,
+            "transfer": record.stripe_transfer_id,
+        }
     expected |= {f"metadata.{name}": value for name, value in payload["metadata"].items() if name != "attempt"}
     for name, value in expected.items():
-        found = _metadata(transfer).get(name[9:]) if name.startswith("metadata.") else transfer.get(name)
+        found = _metadata(made).get(name[9:]) if name.startswith("metadata.") else made.get(name)
         # 1 equals True in Python; an amount that Stripe does not show as a number of its kind is not that amount.
         if found != value or type(found) is not type(value):
             return f"{name}: sent {value!r}, Stripe shows {found!r}"
+    if isinstance(record, PayoutRecord) and not _says_what_came_back(made):
+        return f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}"
     return ""
 
 
-def _metadata(transfer: dict[str, Any]) -> dict[str, Any]:
-    return transfer.get("metadata") or {}
+def _says_what_came_back(transfer: dict[str, Any]) -> bool:
+    back, whole = transfer.get("amount_reversed"), transfer.get("reversed")
+    return (
+        type(back) is int
+        and type(whole) is bool
+        and 0 <= back <= transfer["amount"]
+        and whole == (back == transfer["amount"])
+    )
+
+
+def _origin(request: Request, line: Line, attempt_no: int) -> dict[str, str]:
+    """By what a transfer or a reversal is known as ours; Stripe lists it with the object."""
+    return {
+        "incident_id": request.incident_id,
+        "request_id": request.request_id,
+        "request_digest": request.digest,
+        "line_id": line.line_id,
+        "ledger_payout_id": line.ledger_payout_id,
+        "studio_id": line.studio_id,
+        "reason": request.reason.value,
+        "attempt": str(attempt_no),
+    }
+
+
+def _metadata(made: dict[str, Any]) -> dict[str, Any]:
+    return made.get("metadata") or {}
 
 
 def confirm_code(request: Request, line: Line, operator_id: str) -> str:

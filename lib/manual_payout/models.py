@@ -45,12 +45,30 @@ class Reason(StrEnum):
     OTHER = "other"
 
 
+class Kind(StrEnum):
+    """What a request asks for: money to the studio, or money of one transfer back."""
+
+    TRANSFER = "transfer"
+    REVERSAL = "reversal"
+
+
+class ReversalReason(StrEnum):
+    """Why a transfer was a mistake."""
+
+    PAID_TWICE = "paid_twice"
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_DESTINATION = "wrong_destination"
+    NOT_OWED = "not_owed"
+    OTHER = "other"
+
+
 class State(StrEnum):
     """
     Where the money of one line stands.
 
     ``approved → submitting → paid | refused | unknown``; ``unknown`` leads to ``paid``, ``refused`` or
-    ``needs_human``; ``reversed`` and ``partly_reversed`` are reached by their own requests.
+    ``needs_human``; ``reversed`` and ``partly_reversed`` are reached by their own requests. A reversal goes the same
+    way, and what is *paid* for a transfer is *reversed* for it.
     """
 
     APPROVED = "approved"
@@ -65,6 +83,9 @@ class State(StrEnum):
 
 # While a row is in one of these, no second row for the same ledger payout can exist: the database's own constraint.
 LIVE_STATES = (State.SUBMITTING, State.PAID, State.UNKNOWN, State.NEEDS_HUMAN, State.PARTLY_REVERSED)
+
+# While a row is in one of these, what happened to the money is still to be found out.
+OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
 
 
 class Stage(StrEnum):
@@ -134,7 +155,11 @@ class Line:
 
         amount: What is to be moved.
 
-        reserve_after: What must stay with the studio's balance afterwards.
+        reserve_after: What must stay with the studio's balance afterwards; zero for a reversal, which touches no reserve.
+
+        stripe_transfer_id: The transfer that is to be reversed; empty where money is to be sent.
+
+        reversed_before_minor: How much of that transfer was reversed when the request was filed, in minor units.
     """
 
     line_id: str
@@ -145,10 +170,12 @@ class Line:
     amount: Money
     reserve_after: Money
     destination_account: str
+    stripe_transfer_id: str = ""
+    reversed_before_minor: int = 0
 
     def statement(self) -> dict[str, Any]:
         """The part of the request's statement that this line is."""
-        return {
+        told: dict[str, Any] = {
             "line_id": self.line_id,
             "line_no": self.line_no,
             "studio_id": self.studio_id,
@@ -159,12 +186,18 @@ class Line:
             "reserve_after_minor": self.reserve_after.amount_minor,
             "destination_account": self.destination_account,
         }
+        if self.stripe_transfer_id:
+            told["stripe_transfer_id"] = self.stripe_transfer_id
+            told["reversed_before_minor"] = self.reversed_before_minor
+        return told
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """
     The fallback request form as filed (SOP, pre-conditions): frozen, and named by the digest of its statement.
+
+    A reversal is asked for in the same form, under its own kind, and needs its own two approvals.
 
     Attributes:
         requested_by: Person id of who filed it.
@@ -176,11 +209,11 @@ class Request:
 
     request_id: str
     incident_id: str
-    kind: str
+    kind: Kind
     mode: Mode
     platform_account: str
     requested_by: str
-    reason: Reason
+    reason: Reason | ReversalReason
     notes: str
     nonce: str
     filed_at: datetime
@@ -193,7 +226,7 @@ class Request:
             "version": 1,
             "request_id": self.request_id,
             "incident_id": self.incident_id,
-            "kind": self.kind,
+            "kind": self.kind.value,
             "mode": self.mode.value,
             "platform_account": self.platform_account,
             "requested_by": self.requested_by,
@@ -315,6 +348,81 @@ class PayoutRecord:
     logged_at: datetime | None = None
     settlement_rung: str | None = None
     settled_at: datetime | None = None
+
+    @property
+    def line_id(self) -> str:
+        """The line whose sending this is."""
+        return self.payout_id
+
+    @property
+    def stripe_id(self) -> str | None:
+        """What Stripe made of it, once known."""
+        return self.stripe_transfer_id
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalRecord:
+    """
+    A row of ``manual_reversals``: a reversal whose sending has begun. It goes the same way as a `PayoutRecord`.
+
+    Attributes:
+        reversal_id: Ours; equal to the line's id.
+
+        stripe_transfer_id: The transfer that is reversed.
+
+        amount: How much of it is taken back.
+
+        destination_account: The connected account from which it is taken.
+
+        reversed_before_minor: How much of the transfer was reversed when this was asked for, in minor units.
+
+        reversal: Stripe's answer as JSON text, once known.
+    """
+
+    reversal_id: str
+    request_id: str
+    incident_id: str
+    ledger_payout_id: str
+    studio_id: str
+    studio_name: str
+    stripe_transfer_id: str
+    amount: Money
+    destination_account: str
+    reversed_before_minor: int
+    mode: Mode
+    reason: ReversalReason
+    notes: str
+    requested_by: str
+    approved_by_payments_ops: str
+    approved_by_finance: str
+    operator_id: str
+    state: State
+    attempt_no: int
+    idempotency_key: str
+    payload: str
+    owner: str
+    fence: int
+    lease_until: datetime | None
+    sent: bool
+    created_at: datetime
+    first_sent_at: datetime | None = None
+    stripe_reversal_id: str | None = None
+    reversal: str | None = None
+    outcome_reason: str | None = None
+    outcome_at: datetime | None = None
+
+    @property
+    def line_id(self) -> str:
+        """The line whose sending this is."""
+        return self.reversal_id
+
+    @property
+    def stripe_id(self) -> str | None:
+        """What Stripe made of it, once known."""
+        return self.stripe_reversal_id
+
+
+Record = PayoutRecord | ReversalRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ STAGE_PARAMETERS = (
 # parameter file serves all six notebooks.
 CLOSE_PARAMETERS = ("root_cause", "follow_ups", "automation_restored", "key_rotated_to")
 
+# The parameters of the reversal notebook: everything else was filed, and is read from the request.
+REVERSAL_PARAMETERS = ("incident_id", "request_id", "operator", "dry_run", "confirm")
+
 _INCIDENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}-[A-Za-z0-9]{1,32}", re.ASCII)
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{1,64}", re.ASCII)
 _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", re.ASCII)
@@ -89,6 +92,32 @@ class Parameters:
         return values | {"reason": self.reason.value}
 
 
+@dataclass(frozen=True, slots=True)
+class ReversalParameters:
+    """The parameters of one run of a reversal, each valid by itself."""
+
+    incident_id: str
+    request_id: str
+    operator: str
+    dry_run: bool
+    confirm: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parameters as JSON scalars, for papermill."""
+        return {name: getattr(self, name) for name in REVERSAL_PARAMETERS}
+
+
+def validate_reversal(values: Mapping[str, Any]) -> ReversalParameters:
+    """
+    Check every parameter of a reversal by itself.
+
+    Raises:
+        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
+    """
+    _require_all(values, REVERSAL_PARAMETERS)
+    return ReversalParameters(**{name: check(name, values[name]) for name in REVERSAL_PARAMETERS})
+
+
 def validate(values: Mapping[str, Any]) -> Parameters:
     """
     Check every parameter by itself.
@@ -99,10 +128,7 @@ def validate(values: Mapping[str, Any]) -> Parameters:
     Raises:
         ParameterError: Naming the first field that is wrong, what was found and what was expected.
     """
-    refuse_unknown(values)
-    for name in STAGE_PARAMETERS:
-        if name not in values:
-            raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
+    _require_all(values, STAGE_PARAMETERS)
     return Parameters(**{name: check(name, values[name]) for name in STAGE_PARAMETERS})
 
 
@@ -136,14 +162,13 @@ def check(name: str, value: Any) -> Any:
     return _CHECKS[name](name, value)
 
 
-def refuse_unknown(values: Mapping[str, Any]) -> None:
+def refuse_unknown(values: Mapping[str, Any], known: tuple[str, ...] = STAGE_PARAMETERS + CLOSE_PARAMETERS) -> None:
     """
     Refuse a name that no stage declares, which papermill would inject with a mere warning.
 
     Raises:
         ParameterError: Naming it, and the name that was probably meant.
     """
-    known = STAGE_PARAMETERS + CLOSE_PARAMETERS
     for name, value in values.items():
         if name not in known:
             _refuse_secret(name, value)
@@ -179,6 +204,13 @@ def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) 
         raise ParameterError(field, value, f"plain text without markup such as {match.group()!r}")
     _refuse_secret(field, text)
     return text
+
+
+def _require_all(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    refuse_unknown(values, names if names == REVERSAL_PARAMETERS else STAGE_PARAMETERS + CLOSE_PARAMETERS)
+    for name in names:
+        if name not in values:
+            raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
 
 
 def _refuse_secret(field: str, value: Any) -> None:
@@ -249,6 +281,7 @@ def _text(length_max: int, *, empty: bool = False) -> _Check:
 _CHECKS: dict[str, _Check] = {
     "incident_id": _as(_INCIDENT, "a ticket id such as INC-123"),
     "studio_id": _uuid,
+    "request_id": _uuid,
     "studio_name": _text(NAME_LENGTH_MAX),
     "ledger_payout_id": _uuid,
     "amount": _amount,

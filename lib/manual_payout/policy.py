@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from manual_payout.errors import ManualPayoutError
 from manual_payout.ledger import PayoutDue, StudioBalance
@@ -38,6 +39,34 @@ class StripeFacts:
     available: Money | None = None
     foreign_transfers: tuple[str, ...] = ()
     own_transfer: str | None = None
+
+
+class ApprovalFacts(Protocol):
+    """What the rule about approvals looks at, of a payout as of a reversal."""
+
+    @property
+    def approval_error(self) -> ManualPayoutError | None:
+        """Why the approvals do not stand, or None when they do."""
+
+    @property
+    def approved_by(self) -> str:
+        """For people: who approved."""
+
+
+class StripeSeen(Protocol):
+    """What the rules about key and account look at, of a payout as of a reversal."""
+
+    @property
+    def mode(self) -> Mode:
+        """The mode of this run."""
+
+    @property
+    def request(self) -> Request | None:
+        """The filed request."""
+
+    @property
+    def stripe(self) -> StripeFacts:
+        """What Stripe showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +117,7 @@ def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
 
 def incident(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: automation failure identified with an open incident."""
-    return _check(
+    return verdict(
         "incident", "Is there an incident with a filed fallback request?", bool(facts.request),
         f"a request filed under {facts.parameters.incident_id}",
         f"request {facts.request.request_id[:8]} of {facts.request.filed_at:%Y-%m-%d %H:%M} UTC" if facts.request else "none",
@@ -105,7 +134,7 @@ def request_in_force(facts: Facts, _policy: Policy) -> Check:
         found = "withdrawn" if facts.request_withdrawn else f"valid until {request.expires_at:%Y-%m-%d %H:%M} UTC"
     # A sending that has begun must be finished and recorded, however old its request is by then.
     begun = facts.record is not None and facts.record.state is not State.REFUSED
-    return _check(
+    return verdict(
         "request_in_force", "Is the request still in force?", fine or begun, "neither expired nor withdrawn", found,
         "File a new request and have it approved.",
     )  # fmt: skip
@@ -114,17 +143,17 @@ def request_in_force(facts: Facts, _policy: Policy) -> Check:
 def same_as_requested(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: confirm incident ID, studio identifiers, amount and destination."""
     difference = _difference(facts)
-    return _check(
+    return verdict(
         "same_as_requested", "Are these parameters the ones that were requested?", difference == "",
         "every field as filed", difference or "every field as filed",
         "Run with the values of the request, or file a new request with these.",
     )  # fmt: skip
 
 
-def approved(facts: Facts, _policy: Policy) -> Check:
+def approved(facts: ApprovalFacts, _policy: Policy) -> Check:
     """SOP, pre-conditions: approved by both Payments Ops and Finance."""
     error = facts.approval_error
-    return _check(
+    return verdict(
         "approved_by_both_teams", "Have Payments Ops and Finance approved exactly this request?", error is None,
         "two people, two teams, neither requester nor operator", facts.approved_by if error is None else error.message,
         error.remedy if error is not None else "",
@@ -134,7 +163,7 @@ def approved(facts: Facts, _policy: Policy) -> Check:
 def ledger_payout_exists(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: export the ledger payout details."""
     due = facts.due
-    return _check(
+    return verdict(
         "ledger_payout_exists", "Does the ledger know this payout?", due is not None, facts.parameters.ledger_payout_id,
         f"{due.amount.grouped}, due {due.due_at:%Y-%m-%d}, {due.failure_reason or 'no failure reason'}" if due else "not found",
         "Check the ledger payout id against the ledger and the ticket.",
@@ -145,7 +174,7 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: confirm studio identifiers."""
     expected = f"{facts.parameters.studio_name} ({facts.parameters.studio_id})"
     found = f"{facts.due.studio_name} ({facts.due.studio_id})" if facts.due else "no ledger payout"
-    return _check(
+    return verdict(
         "ledger_payout_of_studio", "Does it belong to this studio?", expected == found, expected, found,
         "Correct the studio id and name; never pay another studio's payout.",
     )  # fmt: skip
@@ -157,7 +186,7 @@ def ledger_payout_unpaid(facts: Facts, _policy: Policy) -> Check:
     claims = {line.line_id, *facts.dead_claims} if line else set()
     fine = due is not None and (due.standing == "failed" or (due.standing == "claimed" and due.claimed_by in claims))
     found = _standing(due, line)
-    return _check(
+    return verdict(
         "ledger_payout_unpaid", "Is it failed and unpaid in the ledger?", fine, "failed, or claimed by this request", found,
         "Do not pay: find out who pays it, and close or withdraw this request.",
     )  # fmt: skip
@@ -172,7 +201,7 @@ def amount_as_on_file(facts: Facts, _policy: Policy) -> Check:
     # the same digits are another amount.
     filed = facts.request.line.amount.grouped if facts.request else asked
     expected = asked if filed == asked else f"{asked}, filed as {filed}"
-    return _check(
+    return verdict(
         "amount_as_on_file", "Is the amount the one the ledger owes?", expected == found, expected, found,
         "Correct the amount; a partial payout is not made by hand.",
     )  # fmt: skip
@@ -183,7 +212,7 @@ def destination_as_on_file(facts: Facts, _policy: Policy) -> Check:
     expected, due = facts.parameters.destination_account, facts.due
     found = due.destination_account if due else "no ledger payout"
     changed = f", changed {due.destination_changed_at:%Y-%m-%d}" if due and due.destination_changed_at else ""
-    return _check(
+    return verdict(
         "destination_as_on_file", "Is the destination the studio's account on file?", expected == found, expected, found + changed,
         "Stop and ask the studio through a known contact; a changed destination is how fraud looks.",
     )  # fmt: skip
@@ -193,13 +222,13 @@ def reserve_arithmetic(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: studio balance verified against the ledger."""
     name, question = "reserve_arithmetic", "Is reserve after = balance − amount?"
     if facts.balance is None or facts.due is None:
-        return _check(
+        return verdict(
             name, question, False, "a balance in the ledger", "none", "Check the studio's balance in the ledger."
         )
     stated = _asked(lambda: facts.parameters.reserve_after_in(facts.due.currency).grouped if facts.due else "")
     after = facts.balance.balance - facts.due.amount
     found = f"{facts.balance.balance.grouped} − {facts.due.amount.grouped} = {after.grouped}"
-    return _check(
+    return verdict(
         name, question, after.grouped == stated, stated, found,
         "Recompute the reserve from the ledger's balance and file the request with it.",
     )  # fmt: skip
@@ -209,13 +238,13 @@ def reserve_minimum(facts: Facts, policy: Policy) -> Check:
     """SOP, pre-conditions: reserve remaining at least the required minimum."""
     name, question = "reserve_minimum", "Does the required minimum reserve remain?"
     if facts.balance is None or facts.due is None:
-        return _check(
+        return verdict(
             name, question, False, "a balance in the ledger", "none", "Check the studio's balance in the ledger."
         )
     floor = Money(policy.request.reserve_minimum_minor.get(facts.due.currency, 0), facts.due.currency)
     needed = max(floor, facts.balance.reserve_minimum, key=lambda money: money.amount_minor)
     after = facts.balance.balance - facts.due.amount
-    return _check(
+    return verdict(
         name, question, after >= needed, f"at least {needed.grouped}", after.grouped,
         "Do not pay: the reserve would fall below the required minimum; Finance decides.",
     )  # fmt: skip
@@ -225,11 +254,11 @@ def ceiling(facts: Facts, policy: Policy) -> Check:
     """Design, policy: a ceiling on what one manual payout may move."""
     name, question = "below_ceiling", "Is the amount below the ceiling for manual payouts?"
     if facts.due is None:
-        return _check(name, question, False, "a ledger payout", "none", "Check the ledger payout id.")
+        return verdict(name, question, False, "a ledger payout", "none", "Check the ledger payout id.")
     limit = policy.request.amount_minor_max.get(facts.due.currency)
     if limit is None:
         return Check(name, question, CheckStatus.OK, "no ceiling set for this currency", facts.due.amount.grouped)
-    return _check(
+    return verdict(
         name, question, facts.due.amount.amount_minor <= limit, f"at most {Money(limit, facts.due.currency).grouped}",
         facts.due.amount.grouped, "Finance raises the ceiling in the reviewed policy file, or this payout waits.",
     )  # fmt: skip
@@ -237,11 +266,12 @@ def ceiling(facts: Facts, policy: Policy) -> Check:
 
 def no_earlier_payout(facts: Facts, _policy: Policy) -> Check:
     """Design rule 7: one live payout record per ledger payout."""
-    standing = [record for record in facts.earlier if record.state is not State.REFUSED]
+    # What was refused never moved, and what was reversed whole has come back.
+    standing = [record for record in facts.earlier if record.state not in (State.REFUSED, State.REVERSED)]
     found = ", ".join(f"{record.state} under {record.incident_id}" for record in standing) or "none"
     if not standing and facts.record is not None:
         found = f"only this request's own, {facts.record.state}"
-    return _check(
+    return verdict(
         "no_earlier_manual_payout", "Has nobody paid it by hand before?", not standing, "none", found,
         "Do not pay: run `manual-payout status` on the other incident.",
     )  # fmt: skip
@@ -251,25 +281,25 @@ def outcome_known(facts: Facts, _policy: Policy) -> Check:
     """Design rule 3: an unknown outcome is left only through reconcile."""
     open_states = (State.UNKNOWN, State.NEEDS_HUMAN)
     unknown = facts.record is not None and facts.record.state in open_states
-    return _check(
+    return verdict(
         "outcome_known", "Is no earlier attempt of unknown outcome?", not unknown, "no open attempt",
         f"attempt {facts.record.attempt_no} is {facts.record.state}" if facts.record else "nothing sent yet",
         f"Run `manual-payout reconcile {facts.parameters.incident_id}`; never send again before.",
     )  # fmt: skip
 
 
-def key_is_right(facts: Facts, _policy: Policy) -> Check:
+def key_is_right(facts: StripeSeen, _policy: Policy) -> Check:
     """SOP, pre-conditions and security controls: the restricted key, of the right mode."""
     seen = facts.stripe
     fine = bool(seen.key) and seen.key_restricted and seen.key_livemode == (facts.mode is Mode.LIVE)
     kind = "live" if facts.mode is Mode.LIVE else "test"
-    return _check(
+    return verdict(
         "key_is_right", "Is the key restricted and of the right mode?", fine, f"a restricted {kind} key (rk_{kind}_…)",
         seen.key or _why(seen), "Check the restricted fallback key out of the secret manager and export it.",
     )  # fmt: skip
 
 
-def account_is_right(facts: Facts, policy: Policy) -> Check:
+def account_is_right(facts: StripeSeen, policy: Policy) -> Check:
     """Design rule 1: the account that approvals bind to is the account that pays."""
     name, question = "account_is_right", "Does the key belong to the platform account that was approved?"
     expected = facts.request.platform_account if facts.request else policy.stripe.platform_account
@@ -278,7 +308,7 @@ def account_is_right(facts: Facts, policy: Policy) -> Check:
         return Check(
             name, question, CheckStatus.WARN, expected, "not visible to this key", "Look it up in the Dashboard."
         )
-    return _check(
+    return verdict(
         name, question, found == expected and facts.stripe.livemode == (facts.mode is Mode.LIVE), expected,
         found or _why(facts.stripe, "not visible to this key"),
         "Use the key of the approved account; grant it Accounts: Read, or set stripe.account_check in the policy file.",
@@ -292,7 +322,7 @@ def no_transfer_in_group(facts: Facts, _policy: Policy) -> Check:
     if seen.error is not None:
         return Check(name, question, CheckStatus.UNKNOWN, "none", _why(seen), seen.error.remedy)
     found = ", ".join(seen.foreign_transfers) or (f"only our own {seen.own_transfer}" if seen.own_transfer else "none")
-    return _check(
+    return verdict(
         name, question, not seen.foreign_transfers, "none", found,
         "Do not pay: the money may have moved already; compare that transfer with the ledger.",
     )  # fmt: skip
@@ -308,7 +338,7 @@ def stripe_balance(facts: Facts, _policy: Policy) -> Check:
         return Check(
             name, question, CheckStatus.OK, "covered before the transfer", f"already sent, {facts.stripe.own_transfer}"
         )
-    return _check(
+    return verdict(
         name, question, facts.stripe.available >= facts.due.amount, f"at least {facts.due.amount.grouped}",
         facts.stripe.available.grouped, "Top up the platform balance in this currency, or wait for charges to become available.",
     )  # fmt: skip
@@ -392,6 +422,7 @@ def _why(seen: StripeFacts, otherwise: str = "") -> str:
     return seen.error.message if seen.error is not None else otherwise
 
 
-def _check(name: str, question: str, fine: bool, expected: str, found: str, remedy: str) -> Check:  # noqa: FBT001  # the verdict
+def verdict(name: str, question: str, fine: bool, expected: str, found: str, remedy: str) -> Check:  # noqa: FBT001  # the verdict
+    """Answer one question of a verification with yes or no; the remedy is told only where it is no."""
     status = CheckStatus.OK if fine else CheckStatus.FAIL
     return Check(name, question, status, expected, found, "" if fine else remedy)

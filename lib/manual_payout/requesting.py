@@ -14,7 +14,7 @@ from manual_payout.canonical import digest_of, instant_text
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, IntentConflictError, PolicyRefusedError, SettingsError
 from manual_payout.ledger import PayoutDue
-from manual_payout.models import Line, Mode, Request
+from manual_payout.models import Kind, Line, Mode, Request
 from manual_payout.parameters import Parameters
 from manual_payout.people import Person
 from manual_payout.policy import differs
@@ -89,8 +89,18 @@ def ticket_text(desk: Desk, request: Request) -> str:
         "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
         "expires_at": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
     }
-    free = {name: values[name].translate(_MARKDOWN) for name in ("studio_name", "notes", "requested_by")}
-    return _TICKET.get_template("ticket.md.j2").render(values | free)
+    free = {name: markdown_safe(values[name]) for name in ("studio_name", "notes", "requested_by")}
+    return ticket("ticket.md.j2", values | free)
+
+
+def ticket(template: str, values: dict[str, str]) -> str:
+    """Fill in a text for the ticket; free text among *values* is made safe by the caller."""
+    return _TICKET.get_template(template).render(values)
+
+
+def markdown_safe(text: str) -> str:
+    """Escape what Markdown would take for its own."""
+    return text.translate(_MARKDOWN)
 
 
 def _difference(desk: Desk, parameters: Parameters, earlier: Request) -> tuple[str, str, str] | None:
@@ -134,7 +144,7 @@ def _build(desk: Desk, parameters: Parameters, due: PayoutDue, requester: Person
     return Request(
         request_id=request_id,
         incident_id=parameters.incident_id,
-        kind="transfer",
+        kind=Kind.TRANSFER,
         mode=desk.settings.mode,
         platform_account=policy.stripe.platform_account,
         requested_by=requester.person_id,

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from manual_payout.models import LIVE_STATES, State
+from manual_payout.models import LIVE_STATES, OPEN_STATES, State
 
 # The newest migration; a database that is at another one is not used.
 HEAD = "0002"
@@ -94,6 +94,8 @@ request_lines = sa.Table(
     _text("currency"),
     _minor("reserve_after_minor"),
     _text("destination_account"),
+    _text("stripe_transfer_id", server_default=""),
+    sa.Column("reversed_before_minor", sa.BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("request_id", "line_no"),
     sa.CheckConstraint("amount_minor > 0", name="amount_is_positive"),
     sa.CheckConstraint("reserve_after_minor >= 0", name="reserve_is_not_negative"),
@@ -173,22 +175,83 @@ sa.Index(
     postgresql_where=sa.text(f"state IN ({_live})"),
 )
 
-attempts = sa.Table(
-    "attempts",
+_open = ", ".join(f"'{state}'" for state in OPEN_STATES)
+
+manual_reversals = sa.Table(
+    "manual_reversals",
     metadata,
-    _text("idempotency_key", primary_key=True),
-    sa.Column("payout_id", sa.Text, sa.ForeignKey("manual_payouts.payout_id"), nullable=False),
-    sa.Column("attempt_no", sa.Integer, nullable=False),
+    sa.Column("reversal_id", sa.Text, sa.ForeignKey("request_lines.line_id"), primary_key=True),
+    sa.Column("request_id", sa.Text, sa.ForeignKey("requests.request_id"), nullable=False),
+    _text("incident_id", index=True),
+    _text("ledger_payout_id", index=True),
+    _text("studio_id"),
+    _text("studio_name"),
+    _text("stripe_transfer_id", index=True),
+    _minor("amount_minor"),
+    _text("currency"),
+    _text("destination_account"),
+    _minor("reversed_before_minor"),
+    _text("mode"),
+    _text("reason"),
+    _text("notes"),
+    _text("requested_by"),
+    _text("approved_by_payments_ops"),
+    _text("approved_by_finance"),
+    _text("approval_payments_ops", unique=True),
+    _text("approval_finance", unique=True),
     _text("operator_id"),
+    _text("state"),
+    sa.Column("attempt_no", sa.Integer, nullable=False),
+    _text("idempotency_key", unique=True),
     _text("payload"),
+    _text("owner"),
+    sa.Column("fence", sa.Integer, nullable=False),
+    _instant("lease_until", nullable=True),
+    sa.Column("sent", sa.Boolean, nullable=False),
     _instant("created_at"),
-    _text("outcome", nullable=True),
-    _text("outcome_code", nullable=True),
-    _text("outcome_message", nullable=True),
-    _text("stripe_request_id", nullable=True),
+    _instant("first_sent_at", nullable=True),
+    _text("stripe_reversal_id", nullable=True, unique=True),
+    _text("reversal", nullable=True),
+    _text("outcome_reason", nullable=True),
     _instant("outcome_at", nullable=True),
-    sa.UniqueConstraint("payout_id", "attempt_no"),
+    sa.CheckConstraint("amount_minor > 0", name="amount_is_positive"),
+    sa.CheckConstraint(
+        "state IN ('submitting', 'reversed', 'refused', 'unknown', 'needs_human')", name="state_is_known"
+    ),
+    sa.CheckConstraint("state <> 'reversed' OR stripe_reversal_id IS NOT NULL", name="reversed_names_its_reversal"),
 )
+
+# One open reversal per transfer: of two that both take a third back, the second waits until the first is known.
+sa.Index(
+    "uq_manual_reversals_open",
+    manual_reversals.c.stripe_transfer_id,
+    unique=True,
+    sqlite_where=sa.text(f"state IN ({_open})"),
+    postgresql_where=sa.text(f"state IN ({_open})"),
+)
+
+
+def _attempts(name: str, owner: sa.Column[str]) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        _text("idempotency_key", primary_key=True),
+        sa.Column(owner.name, sa.Text, sa.ForeignKey(owner), nullable=False),
+        sa.Column("attempt_no", sa.Integer, nullable=False),
+        _text("operator_id"),
+        _text("payload"),
+        _instant("created_at"),
+        _text("outcome", nullable=True),
+        _text("outcome_code", nullable=True),
+        _text("outcome_message", nullable=True),
+        _text("stripe_request_id", nullable=True),
+        _instant("outcome_at", nullable=True),
+        sa.UniqueConstraint(owner.name, "attempt_no"),
+    )
+
+
+attempts = _attempts("attempts", manual_payouts.c.payout_id)
+reversal_attempts = _attempts("reversal_attempts", manual_reversals.c.reversal_id)
 
 events = sa.Table(
     "events",

@@ -5,22 +5,25 @@ Fetch the facts afresh, and have them judged (SOP, pre-conditions and step 1).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from manual_payout import policy
 from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import is_own, transfer_group
-from manual_payout.models import Check, PayoutRecord, Request, State
+from manual_payout.models import Check, PayoutRecord, Record, Request, State
 from manual_payout.parameters import Parameters
 from manual_payout.policy import Facts, StripeFacts
 
+F = TypeVar("F")
+
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Generic[F]):
     """The facts and the answers."""
 
-    facts: Facts
+    facts: F
     checks: tuple[Check, ...]
 
     @property
@@ -46,7 +49,7 @@ class Verification:
             )
 
 
-def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification:
+def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification[Facts]:
     """
     Fetch everything the checks look at, afresh, and judge it. Reads only.
 
@@ -65,7 +68,7 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     record = desk.store.find_payout(request.line.line_id) if request else None
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
-    error, approved_by = _approvals(desk, request, record, operator_id)
+    error, approved_by = approvals_at(desk, request, record, operator_id)
     return Facts(
         parameters=parameters,
         mode=desk.settings.mode,
@@ -83,9 +86,10 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     )
 
 
-def _approvals(
-    desk: Desk, request: Request | None, record: PayoutRecord | None, operator_id: str
+def approvals_at(
+    desk: Desk, request: Request | None, record: Record | None, operator_id: str
 ) -> tuple[ApprovalError | None, str]:
+    """Say why the approvals of *request* do not stand, and who gave those that do."""
     if request is None:
         return ApprovalError("No request, hence no approvals.", "File the request first."), ""
     # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after

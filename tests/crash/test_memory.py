@@ -21,7 +21,7 @@ from manual_payout.demo import automation
 from manual_payout.demo.ledger import balances_table, payouts_table, tables
 from manual_payout.errors import ClaimError, DatabaseError, ManualPayoutError
 from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, Ledger
-from manual_payout.models import Approval, Line, Mode, PayoutRecord, Reason, Request, State, Team
+from manual_payout.models import Approval, Kind, Line, Mode, PayoutRecord, Reason, Request, State, Team
 from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
@@ -38,7 +38,7 @@ def request_of(number):
     incident, ledger = FILED[number]
     line = Line(f"line-{number}", 1, "studio", "Harbor", ledger, Money(100, "usd"), Money(0, "usd"), "acct_123")
     return Request(
-        request_id=f"request-{number}", incident_id=incident, kind="transfer", mode=Mode.SANDBOX,
+        request_id=f"request-{number}", incident_id=incident, kind=Kind.TRANSFER, mode=Mode.SANDBOX,
         platform_account="acct_1", requested_by="maya", reason=Reason.OTHER, notes="", nonce=f"nonce-{number}",
         filed_at=NOW + timedelta(minutes=number % 2), expires_at=NOW + timedelta(hours=1 + number), lines=(line,),
     )  # fmt: skip
@@ -139,8 +139,8 @@ class Both:
 
     def end(self, back, state, transfer):
         shown = {"id": transfer} if transfer else None
-        self.call("record_outcome", self.record(back), state, "why", actor="tomas", transfer=shown,
-                  transfer_text=transfer and "{}", code="c", request_id="r")  # fmt: skip
+        self.call("record_outcome", self.record(back), state, "why", actor="tomas", made=shown,
+                  made_text=transfer and "{}", code="c", request_id="r")  # fmt: skip
 
     def read(self):
         """Everything that can be read, on both."""

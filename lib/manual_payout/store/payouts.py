@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from manual_payout import journal
-from manual_payout.models import LIVE_STATES, Mode, PayoutRecord, State
-from manual_payout.schema import attempts, manual_payouts, request_lines, requests
+from manual_payout.models import LIVE_STATES, OPEN_STATES, Kind, Mode, PayoutRecord, Record, State
+from manual_payout.schema import manual_payouts, request_lines, requests
 from manual_payout.store.announcing import ARRIVED, FAILED, announce
 from manual_payout.store.base import Base
-from manual_payout.store.rows import payout_of, payout_stream, row_values
+from manual_payout.store.rows import payout_of, record_stream, row_values
+from manual_payout.store.shapes import shape_of
 
 _OBSERVED = "settlement_observed"
 
@@ -52,8 +54,9 @@ class PayoutRecords(Base):
             row = connection.execute(sa.select(manual_payouts).where(manual_payouts.c.payout_id == payout_id)).one()
         return row_values(row)
 
-    def began_at(self, record: PayoutRecord) -> datetime:
+    def began_at(self, record: Record) -> datetime:
         """Return when the present attempt of *record* began, which is when its approvals had to stand."""
+        attempts = shape_of(record).attempts
         query = sa.select(attempts.c.created_at).where(attempts.c.idempotency_key == record.idempotency_key)
         with self._read() as connection:
             began: datetime = connection.execute(query).scalar_one()
@@ -63,14 +66,14 @@ class PayoutRecords(Base):
         """
         Return the lines whose claim on the ledger payout can no longer stand for any money.
 
-        Those are the refused ones, and those that never began and never will: `record_intent` refuses a request that is
+        Those are the refused ones, those whose money has come back whole, and those that never began and never will: `record_intent` refuses a request that is
         withdrawn or expired, in the very transaction that would begin it.
         """
         query = (
             sa.select(request_lines.c.line_id, requests, manual_payouts.c.state)
             .join(requests, requests.c.request_id == request_lines.c.request_id)
             .outerjoin(manual_payouts, manual_payouts.c.payout_id == request_lines.c.line_id)
-            .where(request_lines.c.ledger_payout_id == ledger_payout_id)
+            .where(request_lines.c.ledger_payout_id == ledger_payout_id, requests.c.kind == Kind.TRANSFER.value)
             .order_by(requests.c.filed_at, request_lines.c.line_id)
         )
         now = self.clock.now()
@@ -85,7 +88,8 @@ class PayoutRecords(Base):
         return [
             row.line_id
             for row in rows
-            if row.state == State.REFUSED.value or (row.state is None and row.request_id in gone)
+            if row.state in (State.REFUSED.value, State.REVERSED.value)
+            or (row.state is None and row.request_id in gone)
         ]
 
     def mark_logged(self, record: PayoutRecord, actor: str, data: dict[str, Any]) -> PayoutRecord:
@@ -93,15 +97,15 @@ class PayoutRecords(Base):
         if record.logged_at is not None:
             return record
         with self._write() as connection:
-            now = self._hold(connection, payout_stream(record))
+            now = self._hold(connection, record_stream(record))
             changed = connection.execute(
                 manual_payouts.update()
                 .where(manual_payouts.c.payout_id == record.payout_id, manual_payouts.c.logged_at.is_(None))
                 .values(logged_at=now)
             )
             if changed.rowcount == 1:
-                self._append(connection, now, payout_stream(record), "payout_logged", actor, data)
-            return self._present(connection, record)
+                self._append(connection, now, record_stream(record), "payout_logged", actor, data)
+            return shape_of(record).present(connection, record)
 
     def record_settlement(
         self, record: PayoutRecord, rung: str, *, done: bool, actor: str, data: dict[str, Any]
@@ -115,11 +119,11 @@ class PayoutRecords(Base):
             data: What shows it; ``failed`` says that a rung was lost.
         """
         with self._write() as connection:
-            now = self._hold(connection, payout_stream(record))
-            earlier = [e.data for e in journal.read(connection, payout_stream(record)) if e.kind == _OBSERVED]
+            now = self._hold(connection, record_stream(record))
+            earlier = [e.data for e in journal.read(connection, record_stream(record)) if e.kind == _OBSERVED]
             seen = {"rung": rung, "done": done} | data
             if earlier and all(earlier[-1].get(name) == seen.get(name) for name in _DIFFERS):
-                return self._present(connection, record)
+                return shape_of(record).present(connection, record)
             connection.execute(
                 manual_payouts.update()
                 .where(manual_payouts.c.payout_id == record.payout_id)
@@ -130,17 +134,54 @@ class PayoutRecords(Base):
             if news and news != told:
                 announce(connection, now, record, ARRIVED if news == "arrived" else FAILED)
                 seen["told"] = news
-            self._append(connection, now, payout_stream(record), _OBSERVED, actor, seen)
-            return self._present(connection, record)
+            self._append(connection, now, record_stream(record), _OBSERVED, actor, seen)
+            return shape_of(record).present(connection, record)
+
+    def record_reversed(self, record: PayoutRecord, reversed_minor: int, *, actor: str) -> PayoutRecord:
+        """
+        Record that money of a transfer on record has come back, by whatever way.
+
+        Args:
+            reversed_minor: How much of it in all, in minor units, as Stripe shows it.
+        """
+        with self._write() as connection:
+            now = self._hold(connection, record_stream(record))
+            self._mark_reversed(connection, now, record, reversed_minor, actor)
+            return shape_of(record).present(connection, record)
+
+    def _payout_of(self, connection: sa.Connection, record: Record) -> PayoutRecord | None:
+        """Return the row whose transfer is the one that *record* is about, or None where it is none of ours."""
+        query = sa.select(manual_payouts).where(manual_payouts.c.stripe_transfer_id == record.stripe_transfer_id)
+        row = connection.execute(query).first()
+        return payout_of(row) if row is not None else None
+
+    def _mark_reversed(
+        self, connection: sa.Connection, now: datetime, record: PayoutRecord, reversed_minor: int, actor: str
+    ) -> None:
+        """Change a transfer's row, under its journal's lock; what has come back whole never goes back to partly."""
+        # The transfer's own amount: where it is not the one that was meant, that is why it comes back.
+        made_minor = json.loads(record.transfer)["amount"] if record.transfer else record.amount.amount_minor
+        state = State.REVERSED if reversed_minor >= made_minor else State.PARTLY_REVERSED
+        reversible = (*OPEN_STATES, State.PAID, State.PARTLY_REVERSED)
+        changed = connection.execute(
+            manual_payouts.update()
+            .where(manual_payouts.c.payout_id == record.payout_id)
+            .where(manual_payouts.c.stripe_transfer_id == record.stripe_transfer_id)
+            .where(manual_payouts.c.state.in_([one.value for one in reversible]))
+            .values(state=state.value)
+        )
+        if changed.rowcount == 1:
+            data = {
+                "state": state.value,
+                "stripe_transfer_id": record.stripe_transfer_id,
+                "reversed_minor": reversed_minor,
+            }
+            self._append(connection, now, record_stream(record), "payout_reversed", actor, data)
 
     def _payout(self, condition: sa.ColumnElement[bool]) -> PayoutRecord | None:
         with self._read() as connection:
             row = connection.execute(sa.select(manual_payouts).where(condition)).first()
         return payout_of(row) if row is not None else None
-
-    def _present(self, connection: sa.Connection, record: PayoutRecord) -> PayoutRecord:
-        query = sa.select(manual_payouts).where(manual_payouts.c.payout_id == record.payout_id)
-        return payout_of(connection.execute(query).one())
 
 
 def _news(rung: str, *, done: bool, failed: bool) -> str:

@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError, EvidenceError, ParameterError
-from manual_payout.models import LIVE_STATES, Approval, Request, stream_of
-from manual_payout.schema import approvals, manual_payouts, request_lines, requests
+from manual_payout.models import LIVE_STATES, OPEN_STATES, Approval, Kind, Request, State, stream_of
+from manual_payout.schema import approvals, manual_payouts, manual_reversals, request_lines, requests
 from manual_payout.store.base import Base
 from manual_payout.store.rows import approval_of, request_of
 
@@ -48,7 +48,9 @@ class RequestsAndApprovals(Base):
                 "Run the same command again; it returns the request on record.",
             ) from None
 
-    def find_request(self, incident_id: str, ledger_payout_id: str | None = None) -> Request | None:
+    def find_request(
+        self, incident_id: str, ledger_payout_id: str | None = None, *, kind: Kind = Kind.TRANSFER
+    ) -> Request | None:
         """
         Return the request of the incident that counts: not withdrawn, in force rather than expired, then the newest.
 
@@ -61,7 +63,7 @@ class RequestsAndApprovals(Base):
         query = (
             sa.select(requests)
             .join(request_lines, request_lines.c.request_id == requests.c.request_id)
-            .where(requests.c.incident_id == incident_id)
+            .where(requests.c.incident_id == incident_id, requests.c.kind == kind.value)
             .order_by(requests.c.filed_at.desc(), requests.c.request_id)
             .distinct()
         )
@@ -148,17 +150,20 @@ class RequestsAndApprovals(Base):
 
     def _require_nothing_under_way(self, connection: sa.Connection, request_id: str) -> None:
         # Under the lock of the journal, as `record_intent` is: of a withdrawal and a sending, one comes first.
-        live = [state.value for state in LIVE_STATES]
-        begun = connection.execute(
-            sa.select(manual_payouts.c.state, manual_payouts.c.owner)
-            .where(manual_payouts.c.request_id == request_id)
-            .where(manual_payouts.c.state.in_(live))
-        ).first()
-        if begun is not None:
-            raise ClaimError(
-                f"Request {request_id} cannot be replaced: its payout is {begun.state}, by {begun.owner}.",
-                "Run `manual-payout status`.",
-            )
+        for what, table, states in (
+            ("payout", manual_payouts, LIVE_STATES),
+            ("reversal", manual_reversals, (*OPEN_STATES, State.REVERSED)),
+        ):
+            begun = connection.execute(
+                sa.select(table.c.state, table.c.owner)
+                .where(table.c.request_id == request_id)
+                .where(table.c.state.in_([state.value for state in states]))
+            ).first()
+            if begun is not None:
+                raise ClaimError(
+                    f"Request {request_id} cannot be replaced: its {what} is {begun.state}, by {begun.owner}.",
+                    "Run `manual-payout status`.",
+                )
 
     def _request(self, connection: sa.Connection, row: sa.Row[Any]) -> Request:
         query = sa.select(request_lines).where(request_lines.c.request_id == row.request_id)

@@ -8,11 +8,25 @@ from typing import Any
 import sqlalchemy as sa
 
 from manual_payout.errors import EvidenceError
-from manual_payout.models import Approval, Line, Mode, PayoutRecord, Reason, Request, State, Team, stream_of
+from manual_payout.models import (
+    Approval,
+    Kind,
+    Line,
+    Mode,
+    PayoutRecord,
+    Reason,
+    Record,
+    Request,
+    ReversalReason,
+    ReversalRecord,
+    State,
+    Team,
+    stream_of,
+)
 from manual_payout.money import Money
-from manual_payout.schema import manual_payouts
+from manual_payout.schema import manual_payouts, manual_reversals
 
-# Written from the approvals and read back for the audit only; a payout record names the people instead.
+# Written from the approvals and read back for the audit only; a record names the people instead.
 _APPROVAL_COLUMNS = ("approval_payments_ops", "approval_finance")
 
 
@@ -21,8 +35,8 @@ def row_values(row: sa.Row[Any]) -> dict[str, Any]:
     return row._asdict()
 
 
-def payout_stream(record: PayoutRecord) -> str:
-    """Name the journal of a payout record."""
+def record_stream(record: Record) -> str:
+    """Name the journal of a payout record or of a reversal."""
     return stream_of(record.incident_id, record.ledger_payout_id)
 
 
@@ -33,14 +47,15 @@ def request_of(row: sa.Row[Any], lines: Iterable[sa.Row[Any]]) -> Request:
     Raises:
         ValueError, ParameterError: A value is none that was ever written.
     """
+    kind = Kind(row.kind)
     return Request(
         request_id=row.request_id,
         incident_id=row.incident_id,
-        kind=row.kind,
+        kind=kind,
         mode=Mode(row.mode),
         platform_account=row.platform_account,
         requested_by=row.requested_by,
-        reason=Reason(row.reason),
+        reason=ReversalReason(row.reason) if kind is Kind.REVERSAL else Reason(row.reason),
         notes=row.notes,
         nonce=row.nonce,
         filed_at=row.filed_at,
@@ -59,6 +74,8 @@ def _line(row: sa.Row[Any]) -> Line:
         amount=Money(row.amount_minor, row.currency),
         reserve_after=Money(row.reserve_after_minor, row.currency),
         destination_account=row.destination_account,
+        stripe_transfer_id=row.stripe_transfer_id,
+        reversed_before_minor=row.reversed_before_minor,
     )
 
 
@@ -95,15 +112,31 @@ def payout_of(row: sa.Row[Any]) -> PayoutRecord:
     )
 
 
-def payout_values(record: PayoutRecord) -> dict[str, Any]:
-    """Return the columns of a payout record, those of its approvals excepted."""
-    flat = {
+def reversal_of(row: sa.Row[Any]) -> ReversalRecord:
+    """Read one reversal."""
+    values = row_values(row)
+    for name in _APPROVAL_COLUMNS:
+        del values[name]
+    return ReversalRecord(
+        amount=Money(values.pop("amount_minor"), values.pop("currency")),
+        mode=Mode(values.pop("mode")),
+        reason=ReversalReason(values.pop("reason")),
+        state=State(values.pop("state")),
+        **values,
+    )
+
+
+def record_values(record: Record) -> dict[str, Any]:
+    """Return the columns of a payout record or a reversal, those of its approvals excepted."""
+    flat: dict[str, Any] = {
         "amount_minor": record.amount.amount_minor,
         "currency": record.amount.currency,
-        "reserve_after_minor": record.reserve_after.amount_minor,
         "mode": record.mode.value,
         "reason": record.reason.value,
         "state": record.state.value,
     }
-    names = [column.name for column in manual_payouts.c if column.name not in _APPROVAL_COLUMNS]
+    if isinstance(record, PayoutRecord):
+        flat["reserve_after_minor"] = record.reserve_after.amount_minor
+    table = manual_payouts if isinstance(record, PayoutRecord) else manual_reversals
+    names = [column.name for column in table.c if column.name not in _APPROVAL_COLUMNS]
     return {name: flat[name] if name in flat else getattr(record, name) for name in names}

@@ -1,9 +1,9 @@
 """
-The record of one sending: intent, right to send, and outcome.
+The record of one sending, of a transfer or of a reversal: intent, right to send, and outcome.
 
 Each of the four is one compare-and-set under the lock of the journal, judged by the clock as it is once that lock is
 held. The *fence* counts how often the right to send changed hands; whoever holds an old number can neither send nor say
-that nothing moved. What anybody may say, whatever they hold, is that Stripe shows a transfer: that is a fact.
+that nothing moved. What anybody may say, whatever they hold, is that Stripe shows what was made: that is a fact.
 """
 
 from __future__ import annotations
@@ -17,24 +17,17 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError
-from manual_payout.models import PayoutRecord, State
-from manual_payout.schema import attempts, manual_payouts
+from manual_payout.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State
 from manual_payout.store.announcing import SENT, announce
-from manual_payout.store.payouts import PayoutRecords
-from manual_payout.store.rows import payout_stream, payout_values
-
-# While a row is in one of these, what happened to the money is still to be found out.
-OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
-
-_row = manual_payouts.c
+from manual_payout.store.reversals import ReversalRecords
+from manual_payout.store.rows import record_stream, record_values
+from manual_payout.store.shapes import R, Shape, shape_of
 
 
-class Sendings(PayoutRecords):
+class Sendings(ReversalRecords):
     """Who may send, and what came of it."""
 
-    def record_intent(
-        self, record: PayoutRecord, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime
-    ) -> PayoutRecord:
+    def record_intent(self, record: R, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime) -> R:
         """
         Commit the intent to send, before anything is sent: the row, its attempt and its event.
 
@@ -48,17 +41,17 @@ class Sendings(PayoutRecords):
             not_after: Until when what was judged may be relied on: the facts, the approvals, the request.
 
         Raises:
-            ClaimError: Somebody else's row for the same ledger payout is live, or was faster.
+            ClaimError: Somebody else's row for the same ledger payout, or the same transfer, is live, or was faster.
 
             ApprovalError: The judgement is too old by now, or the request was withdrawn after it.
         """
-        stream = payout_stream(record)
+        stream, shape = record_stream(record), shape_of(record)
         try:
             with self._write() as connection:
                 now = self._hold(connection, stream)
                 self._require_current(connection, record, now, not_after)
                 record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
-                values = payout_values(record) | {
+                values = record_values(record) | {
                     "approval_payments_ops": approval_ids[0],
                     "approval_finance": approval_ids[1],
                 }
@@ -66,11 +59,11 @@ class Sendings(PayoutRecords):
                 self._begin_attempt(connection, record, now)
                 data = _intent_data(record) | {"approval_ids": list(approval_ids)}
                 self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
-                return self._present(connection, record)
+                return shape.present(connection, record)
         except IntegrityError:
             raise self._lost_to(record) from None
 
-    def take_over(self, record: PayoutRecord, *, owner: str, operator_id: str, lease_s: float) -> PayoutRecord:
+    def take_over(self, record: R, *, owner: str, operator_id: str, lease_s: float) -> R:
         """
         Take over an interrupted or unknown sending, once its lease is over.
 
@@ -80,15 +73,17 @@ class Sendings(PayoutRecords):
         Raises:
             ClaimError: Somebody still holds it, took it a moment ago, or it has an outcome by now.
         """
+        shape = shape_of(record)
+        row = shape.table.c
         with self._write() as connection:
-            now = self._hold(connection, payout_stream(record))
+            now = self._hold(connection, record_stream(record))
             taken = connection.execute(
-                manual_payouts.update()
-                .where(_row.payout_id == record.payout_id)
-                .where(_row.fence == record.fence)
-                .where(_row.state == record.state.value)
-                .where(_row.state.in_(_values(OPEN_STATES)))
-                .where(_row.lease_until.is_(None) | (_row.lease_until <= now))
+                shape.table.update()
+                .where(shape.key_of(record))
+                .where(row.fence == record.fence)
+                .where(row.state == record.state.value)
+                .where(row.state.in_(_values(OPEN_STATES)))
+                .where(row.lease_until.is_(None) | (row.lease_until <= now))
                 .values(
                     owner=owner,
                     operator_id=operator_id,
@@ -96,10 +91,10 @@ class Sendings(PayoutRecords):
                     fence=record.fence + 1,
                 )
             )
-            present = self._present(connection, record)
+            present = shape.present(connection, record)
             if taken.rowcount == 1:
                 data = {"from": record.owner, "to": owner, "fence": present.fence}
-                self._append(connection, now, payout_stream(record), "sending_taken_over", operator_id, data)
+                self._append(connection, now, record_stream(record), "sending_taken_over", operator_id, data)
                 return present
         until = f" until {present.lease_until:%H:%M:%S} UTC" if present.lease_until else ""
         raise ClaimError(
@@ -107,7 +102,7 @@ class Sendings(PayoutRecords):
             "Wait until then and run the same command again; if it is your own interrupted run, it continues.",
         )
 
-    def mark_sent(self, record: PayoutRecord, *, lease_s: float, window: timedelta) -> PayoutRecord:
+    def mark_sent(self, record: R, *, lease_s: float, window: timedelta) -> R:
         """
         Record that a request is about to leave, if the right to send is still ours: the fence before the call.
 
@@ -119,22 +114,24 @@ class Sendings(PayoutRecords):
         Raises:
             ClaimError: The lease ran out, somebody took over, or the key left its window; nothing may be sent.
         """
+        shape = shape_of(record)
+        row = shape.table.c
         with self._write() as connection:
-            now = self._hold(connection, payout_stream(record))
+            now = self._hold(connection, record_stream(record))
             held = connection.execute(
-                manual_payouts.update()
-                .where(_row.payout_id == record.payout_id)
-                .where(_row.owner == record.owner)
-                .where(_row.fence == record.fence)
-                .where(_row.attempt_no == record.attempt_no)
-                .where(_row.lease_until > now)
-                .where(_row.state.in_(_values(OPEN_STATES)))
-                # Where Stripe's transfer is known, there is nothing left to send, whatever else is unclear about it.
-                .where(_row.stripe_transfer_id.is_(None))
-                .where(_row.first_sent_at.is_(None) | (_row.first_sent_at > now - window))
+                shape.table.update()
+                .where(shape.key_of(record))
+                .where(row.owner == record.owner)
+                .where(row.fence == record.fence)
+                .where(row.attempt_no == record.attempt_no)
+                .where(row.lease_until > now)
+                .where(row.state.in_(_values(OPEN_STATES)))
+                # Where it is known what Stripe made, there is nothing left to send, whatever else is unclear about it.
+                .where(shape.made.is_(None))
+                .where(row.first_sent_at.is_(None) | (row.first_sent_at > now - window))
                 .values(
                     sent=True,
-                    first_sent_at=sa.func.coalesce(_row.first_sent_at, sa.literal(now, _row.first_sent_at.type)),
+                    first_sent_at=sa.func.coalesce(row.first_sent_at, sa.literal(now, row.first_sent_at.type)),
                     lease_until=now + timedelta(seconds=lease_s),
                 )
             )
@@ -145,8 +142,8 @@ class Sendings(PayoutRecords):
                     "owner": record.owner,
                     "fence": record.fence,
                 }
-                self._append(connection, now, payout_stream(record), "sending", record.operator_id, data)
-                return self._present(connection, record)
+                self._append(connection, now, record_stream(record), "sending", record.operator_id, data)
+                return shape.present(connection, record)
         raise ClaimError(
             f"The right to send {record.ledger_payout_id} was lost: this run paused too long or another took over.",
             "Run `manual-payout status`, then the same command again.",
@@ -154,26 +151,31 @@ class Sendings(PayoutRecords):
 
     def record_outcome(
         self,
-        record: PayoutRecord,
+        record: R,
         state: State,
         reason: str,
         *,
         actor: str,
-        transfer: dict[str, Any] | None = None,
-        transfer_text: str | None = None,
+        made: dict[str, Any] | None = None,
+        made_text: str | None = None,
+        reversed_minor: int | None = None,
         code: str = "",
         request_id: str = "",
-    ) -> PayoutRecord:
+    ) -> R:
         """
         Commit what is known about the sending: the row, the attempt and the event together. It ends the lease.
 
-        Without a transfer, only whoever holds the right to send may say what happened. That a transfer exists may be
-        said by anybody, even of an attempt that was taken for refused.
+        Without what Stripe made, only whoever holds the right to send may say what happened. That it exists may be said
+        by anybody, even of an attempt that was taken for refused.
 
         Args:
-            transfer: Stripe's transfer, where one exists; required for ``paid``. One that is on record is never erased.
+            made: Stripe's transfer or reversal, where one exists; required for ``paid`` and ``reversed``. One that is
+                on record is never erased.
 
-            transfer_text: The same as JSON text, as it will be kept.
+            made_text: The same as JSON text, as it will be kept.
+
+            reversed_minor: Of a reversal: how much of its transfer is reversed by now, in minor units. The transfer's
+                own row is changed in the same transaction.
 
             code: Stripe's error code, if it gave one.
 
@@ -182,28 +184,33 @@ class Sendings(PayoutRecords):
         Raises:
             ClaimError: The record was settled or taken over by somebody else in the meantime.
         """
+        shape = shape_of(record)
         values: dict[str, Any] = {"state": state.value, "outcome_reason": reason}
-        known = {"stripe_transfer_id": transfer["id"], "transfer": transfer_text} if transfer is not None else {}
+        known = {shape.made.name: made["id"], shape.text.name: made_text} if made is not None else {}
         with self._write() as connection:
-            now = self._hold(connection, payout_stream(record))
+            reversed_payout = self._payout_of(connection, record) if reversed_minor is not None else None
+            streams = [record_stream(one) for one in (record, reversed_payout) if one is not None]
+            now = self._hold(connection, *streams)
             changed = connection.execute(
-                manual_payouts.update()
-                .where(_row.payout_id == record.payout_id)
-                .where(_row.attempt_no == record.attempt_no)
-                .where(_may_end(record, state, transfer))
+                shape.table.update()
+                .where(shape.key_of(record))
+                .where(shape.table.c.attempt_no == record.attempt_no)
+                .where(_may_end(shape, record, state, made))
                 .values(**values, **known, outcome_at=now, lease_until=now)
             )
-            present = self._present(connection, record)
+            present = shape.present(connection, record)
             if changed.rowcount == 1:
                 self._end_attempt(connection, record, now, (state, code, reason, request_id))
                 data = {"state": state.value, "reason": reason, "code": code, "stripe_request_id": request_id}
-                if present.stripe_transfer_id is not None:
-                    data |= {"stripe_transfer_id": present.stripe_transfer_id}
-                self._append(connection, now, payout_stream(record), f"outcome_{state.value}", actor, data)
-                if state is State.PAID:
+                if present.stripe_id is not None:
+                    data |= {str(shape.made.name): present.stripe_id}
+                self._append(connection, now, record_stream(record), f"outcome_{state.value}", actor, data)
+                if isinstance(present, PayoutRecord) and state is State.PAID:
                     announce(connection, now, present, SENT)
+                if reversed_payout is not None and reversed_minor is not None:
+                    self._mark_reversed(connection, now, reversed_payout, reversed_minor, actor)
                 return present
-        if transfer is not None and present.stripe_transfer_id == transfer["id"] and present.state is state:
+        if made is not None and present.stripe_id == made["id"] and present.state is state:
             return present
         raise ClaimError(
             f"The payout {record.ledger_payout_id} was settled or taken over by another run in the meantime: "
@@ -211,12 +218,10 @@ class Sendings(PayoutRecords):
             "Run `manual-payout status` to see how.",
         )
 
-    def _require_current(
-        self, connection: sa.Connection, record: PayoutRecord, now: datetime, not_after: datetime
-    ) -> None:
+    def _require_current(self, connection: sa.Connection, record: Record, now: datetime, not_after: datetime) -> None:
         withdrawn = any(
             event.kind == "request_withdrawn" and event.data["request_id"] == record.request_id
-            for event in journal.read(connection, payout_stream(record))
+            for event in journal.read(connection, record_stream(record))
         )
         if withdrawn:
             raise ApprovalError(f"Request {record.request_id} was withdrawn.", "Run the one that replaced it.")
@@ -226,17 +231,19 @@ class Sendings(PayoutRecords):
                 "Run the same command again; it verifies afresh.",
             )
 
-    def _begin(self, connection: sa.Connection, record: PayoutRecord, values: dict[str, Any]) -> None:
+    def _begin(self, connection: sa.Connection, record: Record, values: dict[str, Any]) -> None:
+        shape = shape_of(record)
+        row = shape.table.c
         if record.attempt_no == 1:
-            connection.execute(manual_payouts.insert().values(values))
+            connection.execute(shape.table.insert().values(values))
             return
         del values["created_at"]
         taken = connection.execute(
-            manual_payouts.update()
-            .where(_row.payout_id == record.payout_id)
-            .where(_row.state == State.REFUSED.value)
-            .where(_row.attempt_no == record.attempt_no - 1)
-            .where(_row.fence == record.fence - 1)
+            shape.table.update()
+            .where(shape.key_of(record))
+            .where(row.state == State.REFUSED.value)
+            .where(row.attempt_no == record.attempt_no - 1)
+            .where(row.fence == record.fence - 1)
             .values(values)
         )
         if taken.rowcount != 1:
@@ -245,11 +252,12 @@ class Sendings(PayoutRecords):
                 "Run `manual-payout status` to see who.",
             )
 
-    def _begin_attempt(self, connection: sa.Connection, record: PayoutRecord, now: datetime) -> None:
+    def _begin_attempt(self, connection: sa.Connection, record: Record, now: datetime) -> None:
+        shape = shape_of(record)
         connection.execute(
-            attempts.insert().values(
+            shape.attempts.insert().values(
+                **{shape.key.name: record.line_id},
                 idempotency_key=record.idempotency_key,
-                payout_id=record.payout_id,
                 attempt_no=record.attempt_no,
                 operator_id=record.operator_id,
                 payload=record.payload,
@@ -258,9 +266,10 @@ class Sendings(PayoutRecords):
         )
 
     def _end_attempt(
-        self, connection: sa.Connection, record: PayoutRecord, now: datetime, outcome: tuple[State, str, str, str]
+        self, connection: sa.Connection, record: Record, now: datetime, outcome: tuple[State, str, str, str]
     ) -> None:
         state, code, reason, request_id = outcome
+        attempts = shape_of(record).attempts
         connection.execute(
             attempts.update()
             .where(attempts.c.idempotency_key == record.idempotency_key)
@@ -273,7 +282,9 @@ class Sendings(PayoutRecords):
             )
         )
 
-    def _lost_to(self, record: PayoutRecord) -> ClaimError:
+    def _lost_to(self, record: Record) -> ClaimError:
+        if isinstance(record, ReversalRecord):
+            return self._reversal_lost_to(record)
         other = self.find_live_payout(record.ledger_payout_id, record.mode)
         if other is None:
             return ClaimError(
@@ -288,28 +299,31 @@ class Sendings(PayoutRecords):
         )
 
 
-def _may_end(record: PayoutRecord, state: State, transfer: dict[str, Any] | None) -> sa.ColumnElement[bool]:
-    is_open = _row.state.in_(_values(OPEN_STATES))
-    if transfer is not None:
-        # An attempt taken for refused whose transfer shows after all is corrected; one transfer never replaces another.
-        correctable = _row.state.in_(_values((*OPEN_STATES, State.REFUSED)))
-        return sa.and_(
-            correctable, sa.or_(_row.stripe_transfer_id.is_(None), _row.stripe_transfer_id == transfer["id"])
-        )
-    holds = sa.and_(is_open, _row.fence == record.fence)
-    return sa.and_(holds, _row.stripe_transfer_id.is_(None)) if state is State.REFUSED else holds
+def _may_end(shape: Shape, record: Record, state: State, made: dict[str, Any] | None) -> sa.ColumnElement[bool]:
+    row = shape.table.c
+    is_open = row.state.in_(_values(OPEN_STATES))
+    if made is not None:
+        # An attempt taken for refused whose transfer shows after all is corrected; one never replaces another.
+        correctable = row.state.in_(_values((*OPEN_STATES, State.REFUSED)))
+        return sa.and_(correctable, sa.or_(shape.made.is_(None), shape.made == made["id"]))
+    holds = sa.and_(is_open, row.fence == record.fence)
+    return sa.and_(holds, shape.made.is_(None)) if state is State.REFUSED else holds
 
 
 def _values(states: tuple[State, ...]) -> list[str]:
     return [state.value for state in states]
 
 
-def _intent_data(record: PayoutRecord) -> dict[str, Any]:
-    return {
-        "payout_id": record.payout_id,
+def _intent_data(record: Record) -> dict[str, Any]:
+    told = {str(shape_of(record).key.name): record.line_id}
+    told |= (
+        {"transfer_group": record.transfer_group}
+        if isinstance(record, PayoutRecord)
+        else {"stripe_transfer_id": record.stripe_transfer_id}
+    )
+    return told | {
         "attempt_no": record.attempt_no,
         "idempotency_key": record.idempotency_key,
-        "transfer_group": record.transfer_group,
         "payload": record.payload,
         "owner": record.owner,
         "fence": record.fence,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from manual_payout.transfer.delivery import KEY_WINDOW, TRIES_MAX, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request
 from manual_payout.transfer.reconciling import Reconciliation, decide_not_moved, reconcile
-from manual_payout.transfer.sending import send
+from manual_payout.transfer.sending import reverse, send
 
 __all__ = [
     "KEY_WINDOW",
@@ -22,6 +22,7 @@ __all__ = [
     "decide_not_moved",
     "find_request",
     "reconcile",
+    "reverse",
     "send",
     "unknown_outcome",
 ]

@@ -10,7 +10,7 @@ import secrets
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic
 
 from manual_payout.desk import Desk
 from manual_payout.errors import (
@@ -24,9 +24,11 @@ from manual_payout.errors import (
     UnknownOutcomeError,
 )
 from manual_payout.gateway import Accepted, Refused, Unknown
-from manual_payout.intent import difference, is_own
-from manual_payout.models import PayoutRecord, State, stream_of
+from manual_payout.intent import difference
+from manual_payout.models import PayoutRecord, Record, ReversalRecord, State, stream_of
 from manual_payout.people import Person
+from manual_payout.store.shapes import R
+from manual_payout.transfer.movement import end_state, listed, noun, post, present, reconcile_command, subject
 
 # HTTP attempts with one key in one run. Three bridge a dropped connection; more would outlast the lease.
 TRIES_MAX = 3
@@ -50,8 +52,16 @@ _REMEDIES = {
 }
 
 
+# The same of a reversal. Stripe documents no code for a studio whose balance has been paid out; this is the nearest.
+_REVERSAL_REMEDIES = _REMEDIES | {
+    "balance_insufficient": "The studio's Stripe balance no longer holds the amount: it has been paid to the bank. Agree with the "
+    "studio to keep it from a later payout, or run the same command again once its balance covers it.",
+    "resource_missing": "Stripe does not know this transfer in this mode; compare its id with the Dashboard.",
+}
+
+
 @dataclass(slots=True)
-class _Sending:
+class _Sending(Generic[R]):
     """
     One run's sending of one attempt.
 
@@ -60,25 +70,25 @@ class _Sending:
             later refusal says nothing about the earlier request: it can have paid.
     """
 
-    record: PayoutRecord
+    record: R
     in_doubt: bool
 
 
-def deliver(desk: Desk, record: PayoutRecord) -> PayoutRecord:
+def deliver(desk: Desk, record: R) -> R:
     """
     Send the attempt of *record*, to which this run holds the right, until its outcome is known or known to be unknown.
 
     Returns:
-        The record, paid.
+        The record, paid or reversed.
 
     Raises:
         StripeRefusedError: Stripe said no, and no request of this attempt is in doubt.
 
         ClaimError, PolicyRefusedError, DatabaseError, SettingsError: It ended before anything could have moved.
 
-        UnknownOutcomeError: A transfer may exist, whatever the reason.
+        UnknownOutcomeError: A transfer or a reversal may exist, whatever the reason.
     """
-    sending = _Sending(record, in_doubt=record.sent)
+    sending: _Sending[R] = _Sending(record, in_doubt=record.sent)
     try:
         return _send_until_known(desk, sending)
     except UnknownOutcomeError:
@@ -87,12 +97,12 @@ def deliver(desk: Desk, record: PayoutRecord) -> PayoutRecord:
         if not sending.in_doubt:
             raise
         raise UnknownOutcomeError(
-            f"A transfer for {record.ledger_payout_id} may have been made, and this run could not find out: {error.message}",
-            f"Run `manual-payout reconcile {record.incident_id}`; never send again before.",
+            f"A {noun(record)} for {subject(record)} may have been made, and this run could not find out: {error.message}",
+            f"Run `{reconcile_command(record)}`; never send again before.",
         ) from error
 
 
-def take_over(desk: Desk, record: PayoutRecord, operator: Person) -> PayoutRecord:
+def take_over(desk: Desk, record: R, operator: Person) -> R:
     """
     Wait for the end of another run's lease, then take over the sending, or find what has become of it meanwhile.
 
@@ -106,7 +116,7 @@ def take_over(desk: Desk, record: PayoutRecord, operator: Person) -> PayoutRecor
     remaining = (record.lease_until - desk.now()).total_seconds() if record.lease_until else 0.0
     if remaining > 0:
         desk.clock.wait(remaining)
-    fresh = desk.store.find_payout(record.payout_id)
+    fresh = present(desk, record)
     if fresh is None or fresh.state is not record.state:
         return fresh if fresh is not None else record
     return desk.store.take_over(
@@ -114,9 +124,9 @@ def take_over(desk: Desk, record: PayoutRecord, operator: Person) -> PayoutRecor
     )
 
 
-def look_up(desk: Desk, record: PayoutRecord) -> dict[str, Any] | None:
+def look_up(desk: Desk, record: R) -> dict[str, Any] | None:
     """
-    Return this line's transfer as Stripe lists it under the ledger payout's group, reversed or not, or None.
+    Return this line's transfer or reversal as Stripe lists it, or None.
 
     Transfers that are not this line's end the sending: the money may have moved under another name.
 
@@ -131,7 +141,7 @@ def look_up(desk: Desk, record: PayoutRecord) -> dict[str, Any] | None:
     if not foreign and len(own) <= 1:
         return own[0] if own else None
     ids = ", ".join(transfer["id"] for transfer in foreign + own)
-    message = f"Stripe shows transfers for {record.ledger_payout_id} that are not this request's one: {ids}"
+    message = f"Stripe shows {noun(record)}s for {subject(record)} that are not this request's one: {ids}"
     remedy = (
         "Do not send: compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request."
     )
@@ -142,66 +152,52 @@ def look_up(desk: Desk, record: PayoutRecord) -> dict[str, Any] | None:
     raise UnknownOutcomeError(f"{message}.", remedy)
 
 
-def listed(desk: Desk, record: PayoutRecord) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """
-    Ask Stripe for the transfers of the ledger payout's group: this line's own, and unreversed foreign ones. Reads only.
-
-    A transfer whose id is on record is this line's own, wherever Stripe has filed it.
-    """
-    transfers = desk.gateway.transfers_in_group(record.transfer_group)
-    known = record.stripe_transfer_id
-    if known is not None and known not in {transfer["id"] for transfer in transfers}:
-        transfers.append(desk.gateway.get_transfer(known))
-    own = [t for t in transfers if t["id"] == known or is_own(t, record.payout_id)]
-    foreign = [t for t in transfers if t not in own and not t["reversed"]]
-    return own, foreign
-
-
 def settle(
     desk: Desk,
-    record: PayoutRecord,
-    transfer: dict[str, Any],
+    record: R,
+    made: dict[str, Any],
     *,
     text: str | None = None,
     request_id: str = "",
     doubt: str = "",
-) -> PayoutRecord:
+) -> R:
     """
-    Record the transfer that Stripe has: paid, or needing a person where it is not what was meant.
+    Record what Stripe has made: paid or reversed, or needing a person where it is not what was meant.
 
     Args:
-        text: The transfer as JSON text for the evidence.
+        text: It as JSON text for the evidence.
 
-        doubt: A reason beyond the transfer itself why a person has to look.
+        doubt: A reason beyond itself why a person has to look.
 
     Raises:
-        UnknownOutcomeError: It is not what was meant, or the record could not be taken; the transfer is named.
+        UnknownOutcomeError: It is not what was meant, or the record could not be taken; it is named.
     """
-    differs = doubt or difference(transfer, json.loads(record.payload), record.mode)
+    differs = doubt or difference(made, record)
     try:
         settled = desk.store.record_outcome(
             record,
-            State.NEEDS_HUMAN if differs else State.PAID,
-            f"{transfer['id']}: {differs}" if differs else "Stripe accepted the transfer",
+            State.NEEDS_HUMAN if differs else end_state(record, made),
+            f"{made['id']}: {differs}" if differs else _outcome(record, made),
             actor=record.operator_id,
-            transfer=transfer,
-            transfer_text=text or json.dumps(transfer, indent=2, sort_keys=True),
+            made=made,
+            made_text=text or json.dumps(made, indent=2, sort_keys=True),
+            reversed_minor=_reversed_minor(desk, record) if not differs else None,
             request_id=request_id,
         )
     except Exception as error:  # the money has moved: whatever went wrong here, its name must reach a person
         why = error.message if isinstance(error, ManualPayoutError) else type(error).__name__
         if isinstance(error, ClaimError):
-            _note_late_answer(desk, record, transfer)
+            _note_late_answer(desk, record, made)
         raise UnknownOutcomeError(
-            f"Stripe has the transfer {transfer['id']}, but our database did not take the record: {why}",
-            f"Note {transfer['id']} in the ticket, mend the database, then run `manual-payout reconcile {record.incident_id}`.",
+            f"Stripe has the {noun(record)} {made['id']}, but our database did not take the record: {why}",
+            f"Note {made['id']} in the ticket, mend the database, then run `{reconcile_command(record)}`.",
         ) from error
     if differs:
         raise unknown_outcome(settled)
     return settled
 
 
-def record_refused(desk: Desk, record: PayoutRecord, answer: Refused) -> PayoutRecord:
+def record_refused(desk: Desk, record: R, answer: Refused) -> R:
     """
     Record that this attempt moved nothing.
 
@@ -213,15 +209,15 @@ def record_refused(desk: Desk, record: PayoutRecord, answer: Refused) -> PayoutR
     )
 
 
-def unknown_outcome(record: PayoutRecord) -> UnknownOutcomeError:
+def unknown_outcome(record: Record) -> UnknownOutcomeError:
     """Say that the outcome of *record* is unknown and what leads on."""
     return UnknownOutcomeError(
-        f"The outcome of attempt {record.attempt_no} for {record.ledger_payout_id} is unknown: {record.outcome_reason}.",
-        f"Run `manual-payout reconcile {record.incident_id}`; never send again before.",
+        f"The outcome of attempt {record.attempt_no} for {subject(record)} is unknown: {record.outcome_reason}.",
+        f"Run `{reconcile_command(record)}`; never send again before.",
     )
 
 
-def window_closed(desk: Desk, record: PayoutRecord) -> bool:
+def window_closed(desk: Desk, record: Record) -> bool:
     """Whether Stripe may have forgotten the key of *record*, so that it must never be sent again."""
     return record.first_sent_at is not None and desk.now() >= record.first_sent_at + KEY_WINDOW
 
@@ -236,8 +232,7 @@ def owner_name(operator: Person) -> str:
     return f"{operator.handle}@{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _send_until_known(desk: Desk, sending: _Sending) -> PayoutRecord:
-    payload = json.loads(sending.record.payload)
+def _send_until_known(desk: Desk, sending: _Sending[R]) -> R:
     answer: Refused | Unknown = Unknown("interrupted", "an earlier run ended during the call", "")
     for pause_s in (*PAUSES_S[: TRIES_MAX - 1], 0.0):
         found = _look_up_or_end(desk, sending)
@@ -247,9 +242,9 @@ def _send_until_known(desk: Desk, sending: _Sending) -> PayoutRecord:
             break
         sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
         earlier, sending.in_doubt = sending.in_doubt, True
-        reply = desk.gateway.create_transfer(payload, idempotency_key=sending.record.idempotency_key)
+        reply = post(desk, sending.record)
         if isinstance(reply, Accepted):
-            return settle(desk, sending.record, reply.transfer, text=reply.text, request_id=reply.request_id)
+            return settle(desk, sending.record, reply.made, text=reply.text, request_id=reply.request_id)
         answer = reply
         sending.in_doubt = earlier or isinstance(reply, Unknown)
         if not sending.in_doubt and not _worth_repeating(reply):
@@ -262,7 +257,7 @@ def _send_until_known(desk: Desk, sending: _Sending) -> PayoutRecord:
     return _give_up(desk, sending, answer)
 
 
-def _give_up(desk: Desk, sending: _Sending, answer: Refused | Unknown) -> PayoutRecord:
+def _give_up(desk: Desk, sending: _Sending[R], answer: Refused | Unknown) -> R:
     found = _look_up_or_end(desk, sending)
     if found is not None:
         return settle(desk, sending.record, found)
@@ -278,7 +273,7 @@ def _give_up(desk: Desk, sending: _Sending, answer: Refused | Unknown) -> Payout
     raise unknown_outcome(record)
 
 
-def _look_up_or_end(desk: Desk, sending: _Sending) -> dict[str, Any] | None:
+def _look_up_or_end(desk: Desk, sending: _Sending[R]) -> dict[str, Any] | None:
     try:
         return look_up(desk, sending.record)
     except DatabaseError:
@@ -294,17 +289,36 @@ def _look_up_or_end(desk: Desk, sending: _Sending) -> dict[str, Any] | None:
         raise unknown_outcome(record) from error
 
 
-def _note_late_answer(desk: Desk, record: PayoutRecord, transfer: dict[str, Any]) -> None:
-    data = {"stripe_transfer_id": transfer["id"], "idempotency_key": record.idempotency_key, "owner": record.owner}
+def _outcome(record: Record, made: dict[str, Any]) -> str:
+    if isinstance(record, PayoutRecord) and made["amount_reversed"]:
+        return f"Stripe accepted the transfer; {made['amount_reversed']} minor units of it have come back since"
+    return f"Stripe accepted the {noun(record)}"
+
+
+def _reversed_minor(desk: Desk, record: Record) -> int | None:
+    """How much of a reversal's transfer is reversed by now, in minor units; None where no reversal was made."""
+    if not isinstance(record, ReversalRecord):
+        return None
+    # The gate saw how much was reversed before, so this much it is at least, even if Stripe cannot be asked now.
+    known = record.reversed_before_minor + record.amount.amount_minor
+    try:
+        return max(known, int(desk.gateway.get_transfer(record.stripe_transfer_id)["amount_reversed"]))
+    except (StripeRefusedError, SettingsError):
+        return known
+
+
+def _note_late_answer(desk: Desk, record: Record, made: dict[str, Any]) -> None:
+    data = {f"stripe_{noun(record)}_id": made["id"], "idempotency_key": record.idempotency_key, "owner": record.owner}
     desk.store.record_event(
         stream_of(record.incident_id, record.ledger_payout_id), "late_answer", record.operator_id, data
     )
 
 
-def _refused(record: PayoutRecord, answer: Refused) -> StripeRefusedError:
+def _refused(record: Record, answer: Refused) -> StripeRefusedError:
+    remedies = _REVERSAL_REMEDIES if isinstance(record, ReversalRecord) else _REMEDIES
     return StripeRefusedError(
         f"Stripe refused attempt {record.attempt_no}: {answer.message.rstrip('.')} ({answer.code}).",
-        _REMEDIES.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key."),
+        remedies.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key."),
         code=answer.code,
         request_id=answer.request_id,
     )

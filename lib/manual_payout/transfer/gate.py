@@ -6,8 +6,8 @@ from manual_payout.approvals import Approved, check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
 from manual_payout.intent import confirm_code
-from manual_payout.models import Mode, Request, stream_of
-from manual_payout.parameters import Parameters
+from manual_payout.models import Kind, Mode, Request, stream_of
+from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.people import Person
 
 
@@ -29,7 +29,26 @@ def find_request(desk: Desk, parameters: Parameters) -> Request:
     return request
 
 
-def admit(desk: Desk, parameters: Parameters, request: Request, operator: Person) -> Approved:
+def get_reversal_request(desk: Desk, parameters: ReversalParameters) -> Request:
+    """
+    Return the stored request for a reversal that these parameters name.
+
+    Raises:
+        PolicyRefusedError: It is another incident's, or asks for a transfer.
+
+        EvidenceError: There is none, or it was altered after it was filed.
+    """
+    request = desk.store.get_request(parameters.request_id)
+    if request.kind is not Kind.REVERSAL or request.incident_id != parameters.incident_id:
+        raise PolicyRefusedError(
+            f"Request {request.request_id} is for a {request.kind.value} under {request.incident_id}, not for a reversal "
+            f"under {parameters.incident_id}.",
+            "Use the request id that `manual-payout reversal request` printed.",
+        )
+    return request
+
+
+def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Request, operator: Person) -> Approved:
     """
     Check the people, the code and the papers.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from manual_payout.desk import Desk
 from manual_payout.errors import (
@@ -16,14 +15,14 @@ from manual_payout.errors import (
 )
 from manual_payout.gateway import Refused
 from manual_payout.intent import difference
-from manual_payout.models import PayoutRecord, Request, State, stream_of
+from manual_payout.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State, stream_of
 from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check_text
 from manual_payout.people import Person
-from manual_payout.store.sending import OPEN_STATES
+from manual_payout.reversal import verify_reversal
+from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import (
     KEY_WINDOW,
     deliver,
-    listed,
     look_up,
     record_refused,
     settle,
@@ -31,6 +30,7 @@ from manual_payout.transfer.delivery import (
     window_closed,
 )
 from manual_payout.transfer.gate import check_standing, claim, require_same_account
+from manual_payout.transfer.movement import end_state, listed, noun, reconcile_command, subject
 from manual_payout.verification import verify
 
 # The question that reconcile exists to answer does not forbid reconcile.
@@ -38,7 +38,7 @@ _ANSWERED_HERE = frozenset({"outcome_known"})
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciliation:
+class Reconciliation(Generic[R]):
     """
     What reconcile found.
 
@@ -58,16 +58,15 @@ class Reconciliation:
     stripe_says: str
     difference: str
     action: str
-    record: PayoutRecord
+    record: R
 
 
-def reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconciliation:
+def reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     """
     Settle an interrupted or unknown sending by asking Stripe (design, rule 3).
 
     Stripe's listing comes first. Only where it shows nothing, the key is inside its safe window, the approvals stand and
-    every fact still allows it, the same key is sent again: Stripe then repeats its answer, or makes the transfer that
-    was approved.
+    every fact still allows it, the same key is sent again: Stripe then repeats its answer, or makes what was approved.
 
     Raises:
         UnknownOutcomeError: It stays unknown; a person has to decide, or Stripe cannot be asked.
@@ -82,11 +81,11 @@ def reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconciliat
         if record.state not in OPEN_STATES or not record.sent:
             raise
         raise UnknownOutcomeError(
-            f"The outcome for {record.ledger_payout_id} stays unknown: {error.message}", error.remedy
+            f"The outcome for {subject(record)} stays unknown: {error.message}", error.remedy
         ) from error
 
 
-def decide_not_moved(desk: Desk, record: PayoutRecord, operator: Person, because: str) -> Reconciliation:
+def decide_not_moved(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
     """
     Record a person's decision that an unknown sending moved nothing.
 
@@ -106,27 +105,28 @@ def decide_not_moved(desk: Desk, record: PayoutRecord, operator: Person, because
         return _decide(desk, record, operator, because)
     except StripeRefusedError as error:
         raise UnknownOutcomeError(
-            f"Nothing was decided, the outcome for {record.ledger_payout_id} stays unknown: {error.message}",
+            f"Nothing was decided, the outcome for {subject(record)} stays unknown: {error.message}",
             error.remedy,
         ) from error
 
 
-def _decide(desk: Desk, record: PayoutRecord, operator: Person, because: str) -> Reconciliation:
+def _decide(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
     believed = _believed(record)
     require_same_account(desk, desk.store.get_request(record.request_id))
     _require_decidable(desk, record)
     record = take_over(desk, record, operator)
     _require_decidable(desk, record)
     if found := look_up(desk, record):
+        settled = settle(desk, record, found)
         return Reconciliation(
-            believed, _told(found), "the transfer exists", "recorded as paid", settle(desk, record, found)
+            believed, _told(record, found), f"the {noun(record)} exists", f"recorded as {settled.state}", settled
         )
     reason = f"decided by {operator.name}: {because}"
     closed = record_refused(desk, record, Refused("decided_not_moved", reason, "", same_key=False))
     return Reconciliation(believed, _nothing(record), "", reason, closed)
 
 
-def _reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconciliation:
+def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     believed = _believed(record)
     request = desk.store.get_request(record.request_id)
     require_same_account(desk, request)
@@ -137,7 +137,8 @@ def _reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconcilia
     found = look_up(desk, record)
     if found is not None:
         settled = settle(desk, record, found)
-        return Reconciliation(believed, _told(found), "the transfer was not on record", "recorded as paid", settled)
+        differs = f"the {noun(record)} was not on record"
+        return Reconciliation(believed, _told(record, found), differs, f"recorded as {settled.state}", settled)
     if not record.sent:
         never = Refused("never_sent", "the run ended before anything was sent", "", same_key=False)
         done = "recorded as not sent; the same request may be run again"
@@ -147,50 +148,69 @@ def _reconcile(desk: Desk, record: PayoutRecord, operator: Person) -> Reconcilia
     return Reconciliation(believed, _nothing(record), "nothing had arrived", "sent again under the same key", paid)
 
 
-def _compare(desk: Desk, record: PayoutRecord, request: Request, believed: str) -> Reconciliation:
+def _compare(desk: Desk, record: R, request: Request, believed: str) -> Reconciliation[R]:
     own, foreign = listed(desk, record)
     if foreign or len(own) > 1:
         ids = ", ".join(transfer["id"] for transfer in own + foreign)
         raise UnknownOutcomeError(
-            f"Stripe shows more for {record.ledger_payout_id} than the one transfer that our row can be: {ids}.",
+            f"Stripe shows more for {subject(record)} than the one {noun(record)} that our row can be: {ids}.",
             "Compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request.",
         )
     if not own:
-        differs = "" if record.state is State.REFUSED else f"our row says {record.state}, Stripe shows no transfer"
+        differs = (
+            "" if record.state is State.REFUSED else f"our row says {record.state}, Stripe shows no {noun(record)}"
+        )
         return Reconciliation(believed, _nothing(record), differs, "nothing", record)
     if record.state is State.REFUSED:
         return _correct(desk, record, request, own[0], believed)
+    differs = difference(own[0], record)
+    if not differs and isinstance(record, PayoutRecord):
+        return _compare_what_came_back(desk, record, own[0], believed)
+    return Reconciliation(believed, _told(record, own[0]), differs, "nothing", record)
+
+
+def _compare_what_came_back(
+    desk: Desk, record: PayoutRecord, transfer: dict[str, Any], believed: str
+) -> Reconciliation[PayoutRecord]:
+    """Record what was taken back since, such as in the Dashboard: the row must not claim money that is not there."""
+    state = end_state(record, transfer)
+    if state is record.state:
+        return Reconciliation(believed, _told(record, transfer), "", "nothing", record)
+    present = desk.store.record_reversed(record, transfer["amount_reversed"], actor=record.operator_id)
+    differs = f"our row said {record.state}; {transfer['amount_reversed']} minor units have come back since"
+    return Reconciliation(believed, _told(record, transfer), differs, f"recorded as {present.state}", present)
+
+
+def _correct(desk: Desk, record: R, request: Request, made: dict[str, Any], believed: str) -> Reconciliation[R]:
+    """Record what shows although the attempt was taken for refused; the automation must not pay it again."""
+    doubt = ""
+    try:
+        if isinstance(record, PayoutRecord):
+            claim(desk, request)
+    except ClaimError as error:
+        doubt = f"the attempt was taken for refused, and the ledger payout cannot be claimed again: {error.message}"
+    settled = settle(desk, record, made, doubt=doubt)
     return Reconciliation(
-        believed, _told(own[0]), difference(own[0], json.loads(record.payload), record.mode), "nothing", record
+        believed, _told(record, made), "our row said refused", f"recorded as {settled.state}", settled
     )
 
 
-def _correct(
-    desk: Desk, record: PayoutRecord, request: Request, transfer: dict[str, Any], believed: str
-) -> Reconciliation:
-    """Record a transfer that shows although the attempt was taken for refused; the automation must not pay it again."""
-    doubt = ""
-    try:
-        claim(desk, request)
-    except ClaimError as error:
-        doubt = f"the attempt was taken for refused, and the ledger payout cannot be claimed again: {error.message}"
-    settled = settle(desk, record, transfer, doubt=doubt)
-    return Reconciliation(believed, _told(transfer), "our row said refused", "recorded as paid", settled)
-
-
-def _require_sendable(desk: Desk, record: PayoutRecord, request: Request, operator: Person) -> None:
+def _require_sendable(desk: Desk, record: R, request: Request, operator: Person) -> None:
     """Refuse to send the same key again unless everything that allowed it still does; a person is asked instead."""
     try:
         if window_closed(desk, record):
             raise PolicyRefusedError("its key has left the window in which Stripe surely remembers it", "")
         approved = check_standing(desk, request, operator)
-        verify(desk, _as_filed(request, operator), operator.person_id).require_go(but=_ANSWERED_HERE)
-        claim(desk, request)
+        if isinstance(record, PayoutRecord):
+            verify(desk, _as_filed(request, operator), operator.person_id).require_go(but=_ANSWERED_HERE)
+            claim(desk, request)
+        else:
+            verify_reversal(desk, request, operator.person_id).require_go(but=_ANSWERED_HERE)
     except RefusedError as error:
         reason = error.message.rstrip(".")
         desk.store.record_outcome(record, State.NEEDS_HUMAN, reason, actor=operator.person_id)
         raise UnknownOutcomeError(
-            f"Stripe shows no transfer for {record.ledger_payout_id}, and the same key cannot be sent again: {reason}.",
+            f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
     data = {"idempotency_key": record.idempotency_key, "approval_ids": list(approved.approval_ids)}
@@ -198,29 +218,29 @@ def _require_sendable(desk: Desk, record: PayoutRecord, request: Request, operat
     desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
 
 
-def _what_next(desk: Desk, record: PayoutRecord, error: RefusedError) -> str:
-    decide = f"manual-payout reconcile {record.incident_id} --decide not-moved --because '…'"  # the words of the command line
+def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:
+    decide = f"{reconcile_command(record)} --decide not-moved --because '…'"  # the words of the command line
     if window_closed(desk, record) or record.first_sent_at is None:
         return f"Look it up in the Dashboard, then record the decision: {decide}."
     until = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC"
     return f"{error.remedy} Then reconcile again; or after {until}, having looked in the Dashboard, decide: {decide}."
 
 
-def _require_decidable(desk: Desk, record: PayoutRecord) -> None:
+def _require_decidable(desk: Desk, record: Record) -> None:
     if record.state is not State.NEEDS_HUMAN:
         raise PolicyRefusedError(
-            f"The payout is {record.state}, not needs_human; there is nothing to decide.",
+            f"The {noun(record)} is {record.state}, not needs_human; there is nothing to decide.",
             "Run reconcile without a decision first.",
         )
-    if record.stripe_transfer_id is not None:
+    if record.stripe_id is not None:
         raise PolicyRefusedError(
-            f"Stripe made the transfer {record.stripe_transfer_id}; that cannot be decided away.",
+            f"Stripe made the {noun(record)} {record.stripe_id}; that cannot be decided away.",
             "Compare it with the request in the Dashboard; a mistaken transfer is reversed by its own request.",
         )
     if not window_closed(desk, record):
         opens = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M}" if record.first_sent_at else "the key was sent"
         raise PolicyRefusedError(
-            "The key is still inside its window: Stripe may yet show the transfer.", f"Decide after {opens} UTC."
+            f"The key is still inside its window: Stripe may yet show the {noun(record)}.", f"Decide after {opens} UTC."
         )
 
 
@@ -233,7 +253,7 @@ def _as_filed(request: Request, operator: Person) -> Parameters:
         ledger_payout_id=line.ledger_payout_id,
         amount=line.amount.text,
         reserve_after=line.reserve_after.text,
-        reason=request.reason,
+        reason=Reason(request.reason),
         destination_account=line.destination_account,
         notes=request.notes,
         operator=operator.handle,
@@ -242,14 +262,22 @@ def _as_filed(request: Request, operator: Person) -> Parameters:
     )
 
 
-def _believed(record: PayoutRecord) -> str:
+def _believed(record: Record) -> str:
     return f"{record.state}: attempt {record.attempt_no}, key {record.idempotency_key}"
 
 
-def _nothing(record: PayoutRecord) -> str:
-    return f"no transfer in group {record.transfer_group}"
+def _nothing(record: Record) -> str:
+    if isinstance(record, PayoutRecord):
+        return f"no transfer in group {record.transfer_group}"
+    return f"no reversal of {record.stripe_transfer_id} by this request"
 
 
-def _told(transfer: dict[str, Any]) -> str:
+def _told(record: Record, made: dict[str, Any]) -> str:
+    if not isinstance(record, PayoutRecord):
+        return f"{made['id']}: {made['amount']} {made['currency']} (minor units) of {made['transfer']} taken back"
+    return _told_transfer(made)
+
+
+def _told_transfer(transfer: dict[str, Any]) -> str:
     back = f", {transfer['amount_reversed']} of it reversed" if transfer.get("amount_reversed") else ""
     return f"{transfer['id']}: {transfer['amount']} {transfer['currency']} (minor units) to {transfer['destination']}{back}"

@@ -1,19 +1,26 @@
-"""From a request that both teams approved to a transfer: gate, claim, intent, delivery."""
+"""
+From a request that both teams approved to a transfer, or to a reversal of one: gate, claim, intent, delivery.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from manual_payout.approvals import Approved
 from manual_payout.canonical import canonical_json
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, RefusedError, UnknownOutcomeError
 from manual_payout.intent import build_payload, idempotency_key, transfer_group
-from manual_payout.models import PayoutRecord, Request, State
-from manual_payout.parameters import Parameters
+from manual_payout.models import PayoutRecord, Reason, Record, Request, ReversalReason, ReversalRecord, State
+from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.people import Person
+from manual_payout.reversal import verify_reversal
+from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
-from manual_payout.transfer.gate import admit, claim, find_request
+from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
+from manual_payout.transfer.movement import reconcile_command, subject
 from manual_payout.verification import verify
 
 # How old the judgement of facts and approvals may be when the intent is committed. Stripe's slowest answers to the
@@ -39,84 +46,144 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
         UnknownOutcomeError: A transfer may exist; only `reconcile` leads on.
     """
     request = find_request(desk, parameters)
-    record = desk.store.find_payout(request.line.line_id)
-    if record is not None and _is_sent_before(record):
-        return record
-    not_after = desk.now() + JUDGEMENT_AGE_MAX
-    approved = _pass_gate(desk, parameters, request, operator, record)
-    if record is None or record.state is State.REFUSED:
-        not_after = min(not_after, request.expires_at, approved.stand_until)
-        intent = _intent(request, approved, record, operator, at=desk.now())
-        record = desk.store.record_intent(intent, approved.approval_ids, lease_s=lease_s(desk), not_after=not_after)
-        return deliver(desk, record)
-    record = take_over(desk, record, operator)
-    if record.state is State.REFUSED:
-        raise ClaimError(
-            f"The run that was sending {record.ledger_payout_id} was refused by Stripe: {record.outcome_reason}.",
-            "Run the same command again for a new attempt.",
-        )
-    if _is_sent_before(record):
-        return record
-    # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
-    _pass_gate(desk, parameters, request, operator, record)
-    return deliver(desk, record)
 
-
-def _pass_gate(
-    desk: Desk, parameters: Parameters, request: Request, operator: Person, record: PayoutRecord | None
-) -> Approved:
-    try:
+    def judge() -> Approved:
         approved = admit(desk, parameters, request, operator)
         verify(desk, parameters, operator.person_id).require_go()
         claim(desk, request)
+        return approved
+
+    record = desk.store.find_payout(request.line.line_id)
+    return _move(desk, request, operator, record, judge, _payout_intent)
+
+
+def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> ReversalRecord:
+    """
+    Take the money of one approved reversal back, once.
+
+    Args:
+        parameters: They select the request; everything else was filed.
+
+    Returns:
+        The reversal record, reversed. If it was reversed before, nothing is sent.
+
+    Raises:
+        RefusedError: A gate or Stripe said no, such as where the studio's balance has been paid out; nothing moved.
+
+        ParameterError: The confirm code is wrong; nothing moved.
+
+        UnknownOutcomeError: A reversal may exist; only `reconcile` leads on.
+    """
+    request = get_reversal_request(desk, parameters)
+
+    def judge() -> Approved:
+        approved = admit(desk, parameters, request, operator)
+        verify_reversal(desk, request, operator.person_id).require_go()
+        return approved
+
+    record = desk.store.find_reversal(request.line.line_id)
+    return _move(desk, request, operator, record, judge, _reversal_intent)
+
+
+def _move(
+    desk: Desk,
+    request: Request,
+    operator: Person,
+    record: R | None,
+    judge: Callable[[], Approved],
+    intent: Callable[[Request, dict[str, Any]], R],
+) -> R:
+    if record is not None and _is_done(record):
+        return record
+    not_after = desk.now() + JUDGEMENT_AGE_MAX
+    approved = _pass_gate(judge, record)
+    if record is None or record.state is State.REFUSED:
+        not_after = min(not_after, request.expires_at, approved.stand_until)
+        begun = intent(request, _common(request, approved, record, operator, at=desk.now()))
+        begun = desk.store.record_intent(begun, approved.approval_ids, lease_s=lease_s(desk), not_after=not_after)
+        return deliver(desk, begun)
+    record = take_over(desk, record, operator)
+    if record.state is State.REFUSED:
+        raise ClaimError(
+            f"The run that was sending {subject(record)} was refused by Stripe: {record.outcome_reason}.",
+            "Run the same command again for a new attempt.",
+        )
+    if _is_done(record):
+        return record
+    # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
+    _pass_gate(judge, record)
+    return deliver(desk, record)
+
+
+def _pass_gate(judge: Callable[[], Approved], record: Record | None) -> Approved:
+    try:
+        return judge()
     except RefusedError as error:
         if record is not None and record.state is State.SUBMITTING and record.sent:
             # This run sends nothing, but an interrupted one may have: "nothing moved" would be a guess.
             raise UnknownOutcomeError(
-                f"An earlier run was interrupted while sending {record.ledger_payout_id}, and this one may not "
-                f"continue it: {error.message}",
-                f"Run `manual-payout reconcile {record.incident_id}` to learn what happened.",
+                f"An earlier run was interrupted while sending {subject(record)}, and this one may not continue it: "
+                f"{error.message}",
+                f"Run `{reconcile_command(record)}` to learn what happened.",
             ) from error
         raise
-    return approved
 
 
-def _is_sent_before(record: PayoutRecord) -> bool:
+def _is_done(record: Record) -> bool:
     if record.state in (State.UNKNOWN, State.NEEDS_HUMAN):
         raise unknown_outcome(record)
     return record.state in (State.PAID, State.PARTLY_REVERSED, State.REVERSED)
 
 
-def _intent(
-    request: Request, approved: Approved, refused: PayoutRecord | None, operator: Person, *, at: datetime
-) -> PayoutRecord:
+def _common(
+    request: Request, approved: Approved, refused: Record | None, operator: Person, *, at: datetime
+) -> dict[str, Any]:
+    """What both kinds of record say of a new attempt."""
     line = request.line
     attempt_no = refused.attempt_no + 1 if refused is not None else 1
+    return {
+        "request_id": request.request_id,
+        "incident_id": request.incident_id,
+        "ledger_payout_id": line.ledger_payout_id,
+        "studio_id": line.studio_id,
+        "studio_name": line.studio_name,
+        "amount": line.amount,
+        "destination_account": line.destination_account,
+        "mode": request.mode,
+        "notes": request.notes,
+        "requested_by": request.requested_by,
+        "approved_by_payments_ops": approved.payments_ops_person.person_id,
+        "approved_by_finance": approved.finance_person.person_id,
+        "operator_id": operator.person_id,
+        "state": State.SUBMITTING,
+        "attempt_no": attempt_no,
+        "idempotency_key": idempotency_key(line.line_id, attempt_no),
+        "payload": canonical_json(build_payload(request, line, attempt_no)),
+        "owner": owner_name(operator),
+        "fence": (refused.fence if refused is not None else 0) + 1,
+        "lease_until": None,
+        "sent": False,
+        "created_at": at,
+    }
+
+
+def _payout_intent(request: Request, common: dict[str, Any]) -> PayoutRecord:
+    line = request.line
     return PayoutRecord(
         payout_id=line.line_id,
-        request_id=request.request_id,
-        incident_id=request.incident_id,
-        ledger_payout_id=line.ledger_payout_id,
-        studio_id=line.studio_id,
-        studio_name=line.studio_name,
-        amount=line.amount,
         reserve_after=line.reserve_after,
-        destination_account=line.destination_account,
-        mode=request.mode,
-        reason=request.reason,
-        notes=request.notes,
-        requested_by=request.requested_by,
-        approved_by_payments_ops=approved.payments_ops_person.person_id,
-        approved_by_finance=approved.finance_person.person_id,
-        operator_id=operator.person_id,
-        state=State.SUBMITTING,
-        attempt_no=attempt_no,
-        idempotency_key=idempotency_key(line.line_id, attempt_no),
+        reason=Reason(request.reason),
         transfer_group=transfer_group(line.ledger_payout_id),
-        payload=canonical_json(build_payload(request, line, attempt_no)),
-        owner=owner_name(operator),
-        fence=(refused.fence if refused is not None else 0) + 1,
-        lease_until=None,
-        sent=False,
-        created_at=at,
+        **common,
+    )
+
+
+def _reversal_intent(request: Request, common: dict[str, Any]) -> ReversalRecord:
+    line = request.line
+    return ReversalRecord(
+        reversal_id=line.line_id,
+        stripe_transfer_id=line.stripe_transfer_id,
+        reversed_before_minor=line.reversed_before_minor,
+        reason=ReversalReason(request.reason),
+        **common,
     )

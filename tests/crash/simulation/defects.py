@@ -146,9 +146,9 @@ def outcome_before_the_call(stack: ExitStack) -> Options:
     """The row says paid before Stripe was asked."""
     early = (
         "    desk.store.record_outcome(sending.record, State.PAID, 'sent', actor=sending.record.operator_id,"
-        " transfer={'id': 'tr_expected'}, transfer_text='{}')\n"
+        " made={'id': 'tr_expected'}, made_text='{}')\n"
     )
-    call = "        reply = desk.gateway.create_transfer("
+    call = "        reply = post("
     _rewritten(stack, delivery, "_send_until_known", (call, f"    {early}{call}"))
     return Options()
 

@@ -226,7 +226,7 @@ class MemoryStore:
         dead = []
         for _, line_id, request in found:
             row = self.rows.get(line_id)
-            if (row is not None and row.state is State.REFUSED) or (
+            if (row is not None and row.state in (State.REFUSED, State.REVERSED)) or (
                 row is None and (request.expires_at <= now or self._withdrawn(request, ledger_payout_id))
             ):
                 dead.append(line_id)
@@ -335,15 +335,16 @@ class MemoryStore:
         reason: str,
         *,
         actor: str,
-        transfer: dict[str, Any] | None = None,
-        transfer_text: str | None = None,
+        made: dict[str, Any] | None = None,
+        made_text: str | None = None,
+        reversed_minor: int | None = None,  # noqa: ARG002  # of reversals, which have a table of their own
         code: str = "",
         request_id: str = "",
     ) -> PayoutRecord:
         self.hooks.step("record_outcome:before")
         now, present = self.clock.now(), self._present(record)
-        if present.attempt_no == record.attempt_no and _may_end(present, record, state, transfer):
-            known = {"stripe_transfer_id": transfer["id"], "transfer": transfer_text} if transfer is not None else {}
+        if present.attempt_no == record.attempt_no and _may_end(present, record, state, made):
+            known = {"stripe_transfer_id": made["id"], "transfer": made_text} if made is not None else {}
             after = replace(present, state=state, outcome_reason=reason, outcome_at=now, lease_until=now, **known)
             if state is State.PAID and after.stripe_transfer_id is None:
                 raise _constraint("paid_names_its_transfer")
@@ -360,7 +361,7 @@ class MemoryStore:
             if after.stripe_transfer_id is not None:
                 data["stripe_transfer_id"] = after.stripe_transfer_id
             return self._change("record_outcome", present, after, (f"outcome_{state.value}", actor, data))
-        if transfer is not None and present.stripe_transfer_id == transfer["id"] and present.state is state:
+        if made is not None and present.stripe_transfer_id == made["id"] and present.state is state:
             return present
         raise ClaimError(
             f"The payout {record.ledger_payout_id} was settled or taken over by another run in the meantime: "
@@ -477,10 +478,10 @@ class MemoryStore:
         )
 
 
-def _may_end(present: PayoutRecord, record: PayoutRecord, state: State, transfer: dict[str, Any] | None) -> bool:
-    if transfer is not None:
+def _may_end(present: PayoutRecord, record: PayoutRecord, state: State, made: dict[str, Any] | None) -> bool:
+    if made is not None:
         correctable = present.state in (*OPEN_STATES, State.REFUSED)
-        return correctable and present.stripe_transfer_id in (None, transfer["id"])
+        return correctable and present.stripe_transfer_id in (None, made["id"])
     holds = present.state in OPEN_STATES and present.fence == record.fence
     return holds and present.stripe_transfer_id is None if state is State.REFUSED else holds
 

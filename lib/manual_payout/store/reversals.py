@@ -1,0 +1,49 @@
+"""Reversals as they are read."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from manual_payout.errors import ClaimError
+from manual_payout.models import OPEN_STATES, ReversalRecord
+from manual_payout.schema import manual_reversals
+from manual_payout.store.payouts import PayoutRecords
+from manual_payout.store.rows import reversal_of
+
+_row = manual_reversals.c
+
+
+class ReversalRecords(PayoutRecords):
+    """The rows of ``manual_reversals``."""
+
+    def find_reversal(self, reversal_id: str) -> ReversalRecord | None:
+        """Return the reversal of that line, or None while its sending has not begun."""
+        found = self.reversals_of(reversal_id=reversal_id)
+        return found[0] if found else None
+
+    def find_open_reversal(self, stripe_transfer_id: str) -> ReversalRecord | None:
+        """Return the reversal of that transfer whose outcome is not known yet, or None."""
+        found = self.reversals_of(stripe_transfer_id=stripe_transfer_id)
+        return next((record for record in found if record.state in OPEN_STATES), None)
+
+    def reversals_of(self, **wanted: str) -> list[ReversalRecord]:
+        """Return reversals, newest first, with the wanted incident_id, ledger_payout_id or stripe_transfer_id."""
+        query = sa.select(manual_reversals).order_by(_row.created_at.desc(), _row.reversal_id)
+        for name, value in wanted.items():
+            query = query.where(_row[name] == value)
+        with self._read() as connection:
+            return [reversal_of(row) for row in connection.execute(query)]
+
+    def _reversal_lost_to(self, record: ReversalRecord) -> ClaimError:
+        other = self.find_open_reversal(record.stripe_transfer_id)
+        if other is None:
+            return ClaimError(
+                f"The database refuses a reversal of {record.stripe_transfer_id}: its key or its approvals stand under "
+                "another one.",
+                "Run `manual-payout status`; have the reversal requested and approved again.",
+            )
+        return ClaimError(
+            f"{record.stripe_transfer_id} already has a reversal under way: {other.incident_id}, {other.state} since "
+            f"{other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
+            "Run `manual-payout status` and leave it to them.",
+        )

@@ -1,0 +1,69 @@
+"""What differs between sending money and taking it back; all else of the way to a known outcome is the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from manual_payout.desk import Desk
+from manual_payout.gateway import Answer
+from manual_payout.intent import is_own
+from manual_payout.models import PayoutRecord, ReversalRecord, State
+from manual_payout.store.shapes import R
+
+
+def post(desk: Desk, record: PayoutRecord | ReversalRecord) -> Answer:
+    """Make the one HTTP attempt that moves money: out for a payout, back for a reversal."""
+    payload, key = json.loads(record.payload), record.idempotency_key
+    if isinstance(record, ReversalRecord):
+        return desk.gateway.create_reversal(record.stripe_transfer_id, payload, idempotency_key=key)
+    return desk.gateway.create_transfer(payload, idempotency_key=key)
+
+
+def listed(desk: Desk, record: PayoutRecord | ReversalRecord) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    Ask Stripe what it has: this line's own, and foreign ones that stand in the way. Reads only.
+
+    Of a payout these are the transfers of the ledger payout's group, reversed ones excepted; one whose id is on record
+    is this line's own, wherever Stripe has filed it. Of a reversal they are the transfer's reversals, none of which
+    stands in the way: Stripe itself never takes back more than the transfer.
+    """
+    if isinstance(record, ReversalRecord):
+        return [one for one in desk.gateway.reversals_of(record.stripe_transfer_id) if is_own(one, record.line_id)], []
+    transfers = desk.gateway.transfers_in_group(record.transfer_group)
+    known = record.stripe_transfer_id
+    if known is not None and known not in {transfer["id"] for transfer in transfers}:
+        transfers.append(desk.gateway.get_transfer(known))
+    own = [t for t in transfers if t["id"] == known or is_own(t, record.payout_id)]
+    foreign = [t for t in transfers if t not in own and not t["reversed"]]
+    return own, foreign
+
+
+def present(desk: Desk, record: R) -> R | None:
+    """Read the row of *record* as it is now."""
+    if isinstance(record, ReversalRecord):
+        return desk.store.find_reversal(record.reversal_id)
+    return desk.store.find_payout(record.payout_id)
+
+
+def noun(record: PayoutRecord | ReversalRecord) -> str:
+    """Name what is made."""
+    return "reversal" if isinstance(record, ReversalRecord) else "transfer"
+
+
+def subject(record: PayoutRecord | ReversalRecord) -> str:
+    """Name what it is made for."""
+    return record.stripe_transfer_id if isinstance(record, ReversalRecord) else record.ledger_payout_id
+
+
+def reconcile_command(record: PayoutRecord | ReversalRecord) -> str:
+    """Name the only command that leads out of an unknown outcome."""
+    where = "reversal reconcile" if isinstance(record, ReversalRecord) else "reconcile"
+    return f"manual-payout {where} {record.incident_id}"
+
+
+def end_state(record: PayoutRecord | ReversalRecord, made: dict[str, Any]) -> State:
+    """Say how the row ends where Stripe made what was meant; a transfer may have come back meanwhile."""
+    if isinstance(record, ReversalRecord) or made["reversed"]:
+        return State.REVERSED
+    return State.PARTLY_REVERSED if made["amount_reversed"] else State.PAID
