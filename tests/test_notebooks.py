@@ -14,7 +14,7 @@ from tests.notebooks.story import told
 
 from manual_payout import templates
 from manual_payout.models import Stage
-from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
+from manual_payout.parameters import CLOSE_PARAMETERS, REVERSAL_PARAMETERS, STAGE_PARAMETERS
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.sandbox import FALLBACK_KEY
 
@@ -62,7 +62,8 @@ def test_notebook_holds_no_logic(book):
 def test_parameters_are_seen_alike_by_papermill_and_python(stage, book):
     """papermill sees every parameter, with its type and help, and they are those of the contract."""
     declared = list(templates.declared_parameters(book))
-    wanted = list(STAGE_PARAMETERS + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ()))
+    of_stage = STAGE_PARAMETERS + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ())
+    wanted = list(REVERSAL_PARAMETERS if stage is Stage.REVERSAL else of_stage)
 
     assert [] == templates.parameters_seen_alike(book)
     assert wanted == declared

@@ -89,7 +89,7 @@ OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
 
 
 class Stage(StrEnum):
-    """The notebooks of one incident, in the order of the SOP's checklist."""
+    """The notebooks: those of one incident in the order of the SOP's checklist, and the one that takes money back."""
 
     VERIFY = "1-verify"
     EXECUTE = "2-execute"
@@ -97,11 +97,16 @@ class Stage(StrEnum):
     NOTIFY = "4-notify"
     SETTLE = "5-settle"
     CLOSE = "6-close"
+    REVERSAL = "reversal"
 
     @property
     def short(self) -> str:
         """The name that ``--stage`` takes."""
-        return self.value.split("-", 1)[1]
+        return self.value.split("-", 1)[-1]
+
+
+# The checklist itself; a reversal is no part of it.
+CHECKLIST = tuple(stage for stage in Stage if stage is not Stage.REVERSAL)
 
 
 class CheckStatus(StrEnum):

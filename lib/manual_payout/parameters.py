@@ -45,6 +45,7 @@ REVERSAL_PARAMETERS = ("incident_id", "request_id", "operator", "dry_run", "conf
 
 _INCIDENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}-[A-Za-z0-9]{1,32}", re.ASCII)
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{1,64}", re.ASCII)
+_TRANSFER = re.compile(r"tr_[A-Za-z0-9_]{1,64}", re.ASCII)
 _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", re.ASCII)
 _CONFIRM = re.compile(r"[A-Z2-7]{4}-[A-Z2-7]{4}", re.ASCII)
 
@@ -288,6 +289,7 @@ _CHECKS: dict[str, _Check] = {
     "reserve_after": lambda field, value: amount_text(value, field=field),
     "reason": _reason,
     "destination_account": _as(_ACCOUNT, "a connected account such as acct_123"),
+    "stripe_transfer_id": _as(_TRANSFER, "a transfer such as tr_1NwVxQ"),
     "notes": _text(NOTES_LENGTH_MAX, empty=True),
     "operator": _as(_PERSON, "the id, handle or email of a registered operator"),
     "dry_run": _flag,

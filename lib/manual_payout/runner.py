@@ -22,8 +22,8 @@ from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.sealing import seal_folder
-from manual_payout.models import Stage, State
-from manual_payout.parameters import Parameters
+from manual_payout.models import OPEN_STATES, Request, Stage
+from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Settings, variables
 from manual_payout.warm.starting import PLOTTING, ForkServer, fork_server
@@ -96,13 +96,41 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     results: list[StageResult] = []
     # Inside the sealing, so that a run that is stopped by a signal is sealed too.
-    with _sealed(desk, folder, parameters) as pages, orderly_signals(), _kernels(kernels, stages) as warm:
+    with (
+        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id) as pages,
+        orderly_signals(),
+        _kernels(kernels, stages) as warm,
+    ):
         for stage in stages:
             results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm))
             pages.render(results[-1].notebook)
             if results[-1].exit_code:
                 break
     return results
+
+
+def run_reversal(
+    desk: Desk,
+    request: Request,
+    parameters: ReversalParameters,
+    *,
+    progress: Progress = lambda *_: None,
+    kernels: ForkServer | None = None,
+) -> StageResult:
+    """
+    Run the reversal notebook of one filed request; seal the folder whatever happened.
+
+    Args:
+        progress, kernels: As of `run_stages`.
+
+    Raises:
+        EvidenceError, StoppedBySignal: As of `run_stages`.
+    """
+    ledger_payout_id = request.line.ledger_payout_id
+    folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
+    sealed = _sealed(desk, folder, request.incident_id, ledger_payout_id)
+    with sealed, orderly_signals(), _kernels(kernels, (Stage.REVERSAL,)) as warm:
+        return _run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm)
 
 
 def kernel_environment(settings: Settings) -> dict[str, str]:
@@ -132,7 +160,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
 def _run_stage(
     desk: Desk,
     stage: Stage,
-    parameters: Parameters,
+    parameters: Parameters | ReversalParameters,
     folder: Folder,
     extra: Mapping[str, Any],
     progress: Progress,
@@ -155,7 +183,7 @@ def _run_stage(
     return _judge(desk, stage, execution, parameters)
 
 
-def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameters) -> StageResult:
+def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameters | ReversalParameters) -> StageResult:
     result = _result_of(execution.path)
     refusal = result.get("findings", {}).get("refusal", {})
     verdict = str(result.get("verdict", execution.status))
@@ -166,8 +194,9 @@ def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameter
         refusal.get("remedy") or f"Open {execution.path.name} to see where it stopped, then run the same stage again."
     )
     code = _exit_code(str(refusal.get("error") or execution.error_name))
-    if stage is Stage.EXECUTE and code in (2, 5) and _may_have_moved(desk, parameters):
-        code, remedy = 4, f"Run `manual-payout reconcile {parameters.incident_id}`; never send again before."
+    if stage in (Stage.EXECUTE, Stage.REVERSAL) and code in (2, 5) and _may_have_moved(desk, parameters):
+        command = "reversal reconcile" if stage is Stage.REVERSAL else "reconcile"
+        code, remedy = 4, f"Run `manual-payout {command} {parameters.incident_id}`; never send again before."
     return StageResult(stage, code, verdict, message, remedy, execution.path, result)
 
 
@@ -179,10 +208,13 @@ def _exit_code(error_name: str) -> int:
     return EvidenceError.exit_code
 
 
-def _may_have_moved(desk: Desk, parameters: Parameters) -> bool:
+def _may_have_moved(desk: Desk, parameters: Parameters | ReversalParameters) -> bool:
+    if isinstance(parameters, ReversalParameters):
+        reversal = desk.store.find_reversal(desk.store.get_request(parameters.request_id).line.line_id)
+        return reversal is not None and reversal.state in OPEN_STATES
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     record = desk.store.find_payout(request.line.line_id) if request else None
-    return record is not None and record.state in (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
+    return record is not None and record.state in OPEN_STATES
 
 
 def _result_of(notebook: Path) -> dict[str, Any]:
@@ -200,14 +232,14 @@ def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractConte
 
 
 @contextmanager
-def _sealed(desk: Desk, folder: Folder, parameters: Parameters) -> Iterator[_Pages]:
+def _sealed(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str) -> Iterator[_Pages]:
     with _Pages() as pages:
         try:
             yield pages
         finally:
             if folder.path.is_dir():
                 pages.add(folder)
-                seal_folder(desk, folder, parameters.incident_id, parameters.ledger_payout_id)
+                seal_folder(desk, folder, incident_id, ledger_payout_id)
 
 
 class _Pages:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, OPEN_STATES, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0002"
+HEAD = "0003"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 

@@ -1,4 +1,4 @@
-"""The demo incident as a scene for the committed notebooks: approved for the first two, paid for the rest."""
+"""The demo incident as a scene for the committed notebooks: approved for the first two, paid for the rest, regretted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from manual_payout.approvals import approve
 from manual_payout.demo import incident
 from manual_payout.desk import Desk
 from manual_payout.intent import confirm_code
-from manual_payout.models import Request
-from manual_payout.rehearsal import PAUSE_S, demo_parameters, file_and_approve, stage_set
+from manual_payout.models import Request, ReversalReason, Stage
+from manual_payout.rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_and_approve, stage_set
+from manual_payout.reversal import ReversalAsked, file_reversal
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
 from manual_payout.settings import variables
 
@@ -34,10 +36,17 @@ class Story:
         self.desk = desk
         self._request = request
         self._paid = False
+        self.reversal_request_id = ""
 
     def reach(self, notebook: str) -> None:
         """Let happen what must have happened before *notebook* is run: from 3-log on, the money has moved."""
-        if notebook[0] in "12" or self._paid:
+        if notebook[0] not in "12":
+            self._pay()
+        if notebook == Stage.REVERSAL:
+            self._regret()
+
+    def _pay(self) -> None:
+        if self._paid:
             return
         operator = self.desk.registry.find(incident.OPERATOR)
         code = confirm_code(self._request, self._request.line, operator.person_id)
@@ -47,6 +56,23 @@ class Story:
         results += run_stages(self.desk, LIVE_RUN, live)
         assert [0] * len(results) == [result.exit_code for result in results], results
         self._paid = True
+
+    def _regret(self) -> None:
+        desk, why = self.desk, "100.00 more than the studio had earned"
+        asked = ReversalAsked(
+            incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, ReversalReason.WRONG_AMOUNT, why, amount="100.00"
+        )
+        desk.clock.wait(PAUSE_S)
+        request, _ = file_reversal(desk, asked, desk.registry.find(incident.REQUESTER), replace=False)
+        for approver in APPROVERS:
+            desk.clock.wait(PAUSE_S)
+            approve(
+                desk.store, desk.registry, request, approver=approver, amount="100.00",
+                destination_last4=incident.DESTINATION_ACCOUNT[-4:],
+                lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+            )  # fmt: skip
+        desk.clock.wait(PAUSE_S)
+        self.reversal_request_id = request.request_id
 
 
 @contextlib.contextmanager

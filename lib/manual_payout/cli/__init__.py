@@ -16,6 +16,7 @@ from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
+from manual_payout.cli.reversing import reversal
 from manual_payout.cli.running import run
 from manual_payout.cli.standing import reconcile, status, verify
 from manual_payout.errors import ManualPayoutError
@@ -56,6 +57,7 @@ for _command, _short in (
 ):
     app.command(epilog=EXIT_CODES, short_help=_short)(_command)
 database.command(epilog=EXIT_CODES, short_help="Create or migrate our tables.")(upgrade)
+app.add_typer(reversal, name="reversal")
 app.add_typer(database, name="db")
 
 

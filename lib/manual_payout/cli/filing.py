@@ -28,11 +28,14 @@ from manual_payout.cli.values import flags_given, open_operators_desk, parameter
 from manual_payout.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from manual_payout.desk import Desk
+    from manual_payout.display import Table
     from manual_payout.models import Request
     from manual_payout.parameters import Parameters
+    from manual_payout.people import Person
 
 
 def request(
@@ -112,17 +115,34 @@ def approve(
       manual-payout approve INC-123 --as priya
       manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
     """
-    from manual_payout.approvals import approve as record_approval
     from manual_payout.approving import facts_for_approver
 
     desk = open_operators_desk()
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = _open_request(desk, incident, ledger_payout_id)
+    ask_for_approval(
+        desk, found, person, lambda: facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id),
+        amount=amount, destination_last4=destination_last4, as_json=as_json,
+    )  # fmt: skip
+
+
+def ask_for_approval(
+    desk: Desk,
+    found: Request,
+    person: Person,
+    facts: Callable[[], Table],
+    *,
+    amount: str | None,
+    destination_last4: str | None,
+    as_json: bool,
+) -> None:
+    """Show the facts, ask for amount and destination where they were not given, and record the yes."""
+    from manual_payout.approvals import approve as record_approval
+
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.
-    facts = facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id)
-    typer.echo(repr(facts), err=True)
+    typer.echo(repr(facts()), err=True)
     if amount is None:
         amount = str(
             typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
@@ -130,7 +150,7 @@ def approve(
     if destination_last4 is None:
         destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
     given = record_approval(
-        desk.store, desk.registry, found, approver=approver, amount=amount, destination_last4=destination_last4,
+        desk.store, desk.registry, found, approver=person.person_id, amount=amount, destination_last4=destination_last4,
         lifetime_s=desk.settings.policy.request.approval_lifetime_s,
     )  # fmt: skip
     if as_json:
@@ -142,6 +162,7 @@ def approve(
 
 def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
     from manual_payout.errors import PolicyRefusedError
+    from manual_payout.models import Kind
     from manual_payout.parameters import check
 
     incident = check("incident_id", incident)
@@ -152,7 +173,9 @@ def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Re
             f"{incident} has no open request{f' for ledger payout {wanted}' if wanted else ''}.",
             "Check the incident id, or have the request filed.",
         )
-    payouts = {other.line.ledger_payout_id for other in desk.store.open_requests(incident)}
+    payouts = {
+        other.line.ledger_payout_id for other in desk.store.open_requests(incident) if other.kind is Kind.TRANSFER
+    }
     if wanted is None and len(payouts) > 1:
         raise UsageError(
             f"{incident} has open requests for {len(payouts)} ledger payouts: {', '.join(sorted(payouts))}.",

@@ -17,7 +17,9 @@ from manual_payout.errors import ParameterError, UsageError
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
     from manual_payout.display import Table
-    from manual_payout.models import Message, MessageState, PayoutRecord, Request
+    from manual_payout.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
+    from manual_payout.people import Person
+    from manual_payout.store.shapes import R
 
 _COLUMNS = ("incident", "studio", "amount", "state", "settlement", "messages", "transfer", "since", "by")
 
@@ -42,25 +44,26 @@ def reconcile(
       manual-payout reconcile INC-123 --operator tomas
       manual-payout reconcile INC-123 --operator tomas --decide not-moved --because "Stripe support case 4711 says so"
     """
-    from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
+    from manual_payout.parameters import check
 
-    if decide not in {"", "not-moved"}:
-        raise ParameterError("decide", decide, "not-moved")
-    if decide and not because:
-        raise ParameterError("because", "nothing", "the reason for the decision")
-    if because and not decide:
-        raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
-    check_text("because", because, NOTES_LENGTH_MAX, empty=True)
+    _check_decision(decide, because)
     incident = check("incident_id", incident)
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
-    from manual_payout.display import facts_table
-    from manual_payout.transfer import decide_not_moved
-    from manual_payout.transfer import reconcile as ask_stripe
-
     desk = open_operators_desk()
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     record = _one_record(desk, incident, wanted)
+    show_reconciliation(desk, record, person, decide=decide, because=because, as_json=as_json)
+
+
+def show_reconciliation(desk: Desk, record: R, person: Person, *, decide: str, because: str, as_json: bool) -> None:
+    """Ask Stripe, or record a decision, and show what came of it."""
+    _check_decision(decide, because)
+    from manual_payout.display import facts_table
+    from manual_payout.transfer import decide_not_moved
+    from manual_payout.transfer import reconcile as ask_stripe
+    from manual_payout.transfer.movement import noun
+
     found = decide_not_moved(desk, record, person, because) if decide else ask_stripe(desk, record, person)
     facts = {
         "believed": found.believed,
@@ -70,9 +73,21 @@ def reconcile(
         "now": found.record.state.value,
     }
     if as_json:
-        show_json(facts | {"stripe_transfer_id": found.record.stripe_transfer_id})
+        show_json(facts | {f"stripe_{noun(record)}_id": found.record.stripe_id})
     else:
-        typer.echo(repr(facts_table(f"{incident}: {record.ledger_payout_id}", facts)))
+        typer.echo(repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", facts)))
+
+
+def _check_decision(decide: str, because: str) -> None:
+    from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
+
+    if decide not in {"", "not-moved"}:
+        raise ParameterError("decide", decide, "not-moved")
+    if decide and not because:
+        raise ParameterError("because", "nothing", "the reason for the decision")
+    if because and not decide:
+        raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
+    check_text("because", because, NOTES_LENGTH_MAX, empty=True)
 
 
 def status(
@@ -137,24 +152,28 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
     from manual_payout.display import Table
     from manual_payout.models import MessageState
 
-    records = desk.store.payouts_of(**({"incident_id": incident} if incident else {}))
-    begun = {record.request_id for record in records}
+    wanted = {"incident_id": incident} if incident else {}
+    records, reversals = desk.store.payouts_of(**wanted), desk.store.reversals_of(**wanted)
+    begun = {record.request_id for record in records} | {reversal.request_id for reversal in reversals}
     waiting = [found for found in desk.store.open_requests(incident or None) if found.request_id not in begun]
     counts = desk.store.count_messages(incident)
     rows = (
         *(_begun(desk, record, counts[record.payout_id]) for record in records),
+        *(_reversing(desk, record) for record in reversals),
         *(_waiting(desk, found) for found in waiting),
     )
     # What is to be copied has a text and a person; what waits without either is shown by itself.
     unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
-    return Table(_caption(incident, len(records), len(waiting)), _COLUMNS, rows, frozenset({"amount"})), unsent
+    caption = _caption(incident, len(records), len(reversals), len(waiting))
+    return Table(caption, _COLUMNS, rows, frozenset({"amount"})), unsent
 
 
-def _caption(incident: str, begun: int, waiting: int) -> str:
+def _caption(incident: str, begun: int, reversals: int, waiting: int) -> str:
     where = f" under {incident}" if incident else ""
-    if not begun and not waiting:
+    if not begun and not reversals and not waiting:
         return f"No manual payout was requested or begun{where}."
-    return f"{begun} manual {'payout' if begun == 1 else 'payouts'} begun, {waiting} requested{where}."
+    back = f"{reversals} {'reversal' if reversals == 1 else 'reversals'} begun, " if reversals else ""
+    return f"{begun} manual {'payout' if begun == 1 else 'payouts'} begun, {back}{waiting} requested{where}."
 
 
 def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState]) -> tuple[str, ...]:
@@ -171,16 +190,30 @@ def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState]) ->
     )
 
 
+def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
+    return (
+        record.incident_id,
+        record.studio_name,
+        f"−{record.amount.grouped}",
+        f"reversal {record.state.value}" if record.state.value != "reversed" else "reversed",
+        "",
+        "",
+        record.stripe_transfer_id,
+        f"{record.outcome_at or record.created_at:%Y-%m-%d %H:%M} UTC",
+        desk.registry.name_of(record.operator_id),
+    )
+
+
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
     count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id)})
     return (
         found.incident_id,
         found.line.studio_name,
-        found.line.amount.grouped,
-        f"requested, {count} of 2 approved",
+        f"−{found.line.amount.grouped}" if found.line.stripe_transfer_id else found.line.amount.grouped,
+        f"{'reversal ' if found.line.stripe_transfer_id else ''}requested, {count} of 2 approved",
         "",
         "",
-        "",
+        found.line.stripe_transfer_id,
         f"{found.filed_at:%Y-%m-%d %H:%M} UTC",
         desk.registry.name_of(found.requested_by),
     )

@@ -110,9 +110,9 @@ def stage_named(name: str) -> Stage:
     Raises:
         ParameterError: There is none.
     """
-    from manual_payout.models import Stage
+    from manual_payout.models import CHECKLIST
 
-    for stage in Stage:
+    for stage in CHECKLIST:
         if name in {stage.short, stage.value}:
             return stage
-    raise ParameterError("stage", name, f"one of {', '.join(stage.short for stage in Stage)}")
+    raise ParameterError("stage", name, f"one of {', '.join(stage.short for stage in CHECKLIST)}")

@@ -8,16 +8,28 @@ from manual_payout.steps.closing import checklist, close, seal, summary
 from manual_payout.steps.execution import payload, send, transfer_as_stripe_shows_it
 from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log
 from manual_payout.steps.notification import deliveries, prepare, slack_message, studio_email
+from manual_payout.steps.reversing import (
+    ReversalRun,
+    begin_reversal,
+    reversal_approvals,
+    reversal_as_stripe_shows_it,
+    reversal_payload,
+    reversal_request,
+    reverse,
+    verify_reversal,
+)
 from manual_payout.steps.run import Run, begin, conclude
 from manual_payout.steps.settling import ladder, tell_settlement, timeline, watch
 from manual_payout.steps.verification import approvals, ledger_payout, request, verify
 
 __all__ = [
+    "ReversalRun",
     "Run",
     "approvals",
     "audit_row",
     "audit_sql",
     "begin",
+    "begin_reversal",
     "checklist",
     "close",
     "compare_audit_row",
@@ -29,6 +41,11 @@ __all__ = [
     "payload",
     "prepare",
     "request",
+    "reversal_approvals",
+    "reversal_as_stripe_shows_it",
+    "reversal_payload",
+    "reversal_request",
+    "reverse",
     "seal",
     "send",
     "slack_message",
@@ -38,5 +55,6 @@ __all__ = [
     "timeline",
     "transfer_as_stripe_shows_it",
     "verify",
+    "verify_reversal",
     "watch",
 ]

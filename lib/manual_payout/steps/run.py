@@ -16,11 +16,12 @@ from manual_payout.desk import Desk, open_desk
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.evidence.folder import Folder
-from manual_payout.models import Mode, PayoutRecord, Request, Stage, stream_of
+from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
 from manual_payout.settings import load_settings
 
+B = TypeVar("B", bound="Bound")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,8 +30,54 @@ _SCALARS = (str, int, float, bool, type(None), list, dict, tuple)
 _JUPYTER = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 
 
-@dataclass
-class Run:
+class Bound:
+    """What every run is bound to, whatever notebook it is of."""
+
+    stage: Stage
+    desk: Desk
+    operator: Person
+    folder: Folder
+    findings: dict[str, Any]
+    verdict: str
+    refusal: ManualPayoutError | None
+
+    @property
+    def incident_id(self) -> str:
+        """The incident that this run belongs to."""
+        raise AssertionError("Bug: every kind of run says it")
+
+    @property
+    def ledger_payout_id(self) -> str:
+        """The ledger payout that this run is about."""
+        raise AssertionError("Bug: every kind of run says it")
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may move and nothing but the journal may be written."""
+        raise AssertionError("Bug: every kind of run says it")
+
+    @property
+    def stream(self) -> str:
+        """The journal that this run writes to."""
+        return stream_of(self.incident_id, self.ledger_payout_id)
+
+    def standing(self) -> Record | None:
+        """Return the record that says where the money of this run stands, or None while nothing was begun."""
+        raise AssertionError("Bug: every kind of run says it")
+
+    def binding(self) -> Table:
+        """Say what this run is bound to: the incident, the world, the people."""
+        raise AssertionError("Bug: every kind of run says it")
+
+    def _repr_html_(self) -> str:
+        return self.binding()._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self.binding())
+
+
+@dataclass(repr=False)
+class Run(Bound):
     """
     One run of one stage; a notebook's first cell makes it and every other cell is given it.
 
@@ -55,14 +102,23 @@ class Run:
     refusal: ManualPayoutError | None = None
 
     @property
-    def stream(self) -> str:
-        """The journal that this run writes to."""
-        return stream_of(self.parameters.incident_id, self.parameters.ledger_payout_id)
+    def incident_id(self) -> str:
+        """The incident that this run belongs to."""
+        return self.parameters.incident_id
+
+    @property
+    def ledger_payout_id(self) -> str:
+        """The ledger payout that this run is about."""
+        return self.parameters.ledger_payout_id
 
     @property
     def dry_run(self) -> bool:
         """Whether nothing may move and nothing but the journal may be written."""
         return self.parameters.dry_run
+
+    def standing(self) -> Record | None:
+        """Return the payout record of the request, or None while nothing was begun."""
+        return self.find_record()
 
     def find_request(self) -> Request | None:
         """Return the stored request that the parameters select, or None."""
@@ -101,16 +157,10 @@ class Run:
                 "destination": parameters.destination_account,
                 "moves money": _moves_money(self),
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{_place(desk.settings.mode)}, {desk.gateway.identity}",
+                "Stripe": f"{place(desk.settings.mode)}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             },
         )
-
-    def _repr_html_(self) -> str:
-        return self.binding()._repr_html_()
-
-    def __repr__(self) -> str:
-        return repr(self.binding())
 
 
 def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
@@ -127,7 +177,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
 
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
     """
-    given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+    given = parameters_in(namespace)
     refuse_unknown(given)
     parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
     desk = open_desk(load_settings())
@@ -137,7 +187,12 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
 
 
-def conclude(run: Run) -> Table:
+def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a notebook's ``globals()`` are parameters."""
+    return {name: value for name, value in namespace.items() if _is_parameter(name, value)}
+
+
+def conclude(run: Bound) -> Table:
     """
     End the stage: glue its result, tell the journal, and refuse if the stage found a reason to.
 
@@ -171,11 +226,11 @@ def conclude(run: Run) -> Table:
     )
 
 
-def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
+def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, P], T]:
     """Decorate a step: a refusal is put into the result and the journal before the notebook stops."""
 
     @functools.wraps(answer)
-    def asked(run: Run, *args: P.args, **kwargs: P.kwargs) -> T:
+    def asked(run: B, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return answer(run, *args, **kwargs)
         except ManualPayoutError as error:
@@ -190,17 +245,17 @@ def question(answer: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[R
             run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
             raise
 
-    return cast("Callable[Concatenate[Run, P], T]", asked)
+    return cast("Callable[Concatenate[B, P], T]", asked)
 
 
-def _glue(run: Run, verdict: str) -> dict[str, Any]:
-    record = run.find_record()
+def _glue(run: Bound, verdict: str) -> dict[str, Any]:
+    record = run.standing()
     result = {
         "stage": run.stage.value,
         "verdict": verdict,
         "dry_run": run.dry_run,
-        "incident_id": run.parameters.incident_id,
-        "ledger_payout_id": run.parameters.ledger_payout_id,
+        "incident_id": run.incident_id,
+        "ledger_payout_id": run.ledger_payout_id,
         "mode": run.desk.settings.mode.value,
         "operator": run.operator.person_id,
         "at": instant_text(run.desk.now()),
@@ -226,5 +281,6 @@ def _moves_money(run: Run) -> str:
     return "no, dry run" if run.dry_run else "YES, one transfer"
 
 
-def _place(mode: Mode) -> str:
+def place(mode: Mode) -> str:
+    """Name the Stripe that is talked to."""
     return "local sandbox" if mode is Mode.SANDBOX else f"api.stripe.com, {mode} mode"

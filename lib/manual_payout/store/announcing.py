@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from manual_payout.models import Channel, MessageState, PayoutRecord
 from manual_payout.schema import messages
-from manual_payout.store.rows import payout_stream
+from manual_payout.store.rows import record_stream
 
 SENT = ("slack_alert", "studio_email")
 ARRIVED = ("slack_arrived", "studio_arrived", "page_resolved")
@@ -39,7 +39,7 @@ def announce(connection: sa.Connection, at: datetime, record: PayoutRecord, kind
         dedup_key = message_key(record, kind, number)
         row = {
             "message_id": message_id(dedup_key),
-            "stream": payout_stream(record),
+            "stream": record_stream(record),
             "payout_id": record.payout_id,
             "kind": kind,
             "audience": "",

@@ -9,7 +9,7 @@ which the next run continues; no database transaction spans a call to Stripe.
 from __future__ import annotations
 
 from manual_payout.transfer.delivery import KEY_WINDOW, TRIES_MAX, unknown_outcome
-from manual_payout.transfer.gate import admit, claim, find_request
+from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
 from manual_payout.transfer.reconciling import Reconciliation, decide_not_moved, reconcile
 from manual_payout.transfer.sending import reverse, send
 
@@ -21,6 +21,7 @@ __all__ = [
     "claim",
     "decide_not_moved",
     "find_request",
+    "get_reversal_request",
     "reconcile",
     "reverse",
     "send",

@@ -1,0 +1,259 @@
+"""The reversal: what was asked for, whether it may be done, and the money taken back, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manual_payout import transfer
+from manual_payout.desk import Desk, open_desk
+from manual_payout.display import Banner, Table, Text, check_table, facts_table, verdict
+from manual_payout.errors import ManualPayoutError
+from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.models import Record, Request, ReversalRecord, Stage, State, Team
+from manual_payout.money import Money
+from manual_payout.parameters import ReversalParameters, validate_reversal
+from manual_payout.people import Person
+from manual_payout.reversal import verify_reversal as verify_afresh
+from manual_payout.settings import load_settings
+from manual_payout.steps.run import Bound, parameters_in, place, question
+
+_COMPARED = ("field", "approved", "at Stripe", "result")
+
+
+@dataclass(repr=False)
+class ReversalRun(Bound):
+    """
+    One run of the reversal notebook.
+
+    Attributes:
+        request: The filed request that the parameters name.
+    """
+
+    parameters: ReversalParameters
+    desk: Desk
+    operator: Person
+    folder: Folder
+    request: Request
+    stage: Stage = Stage.REVERSAL
+    findings: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    refusal: ManualPayoutError | None = None
+
+    @property
+    def incident_id(self) -> str:
+        """The incident that this run belongs to."""
+        return self.request.incident_id
+
+    @property
+    def ledger_payout_id(self) -> str:
+        """The ledger payout whose transfer is reversed."""
+        return self.request.line.ledger_payout_id
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may move and nothing but the journal may be written."""
+        return self.parameters.dry_run
+
+    def find_reversal(self) -> ReversalRecord | None:
+        """Return the reversal record of the request, or None while nothing was begun."""
+        return self.desk.store.find_reversal(self.request.line.line_id)
+
+    def standing(self) -> Record | None:
+        """Return the reversal record of the request, or None while nothing was begun."""
+        return self.find_reversal()
+
+    def binding(self) -> Table:
+        """Say what this run is bound to: the incident, the world, the people."""
+        desk, line = self.desk, self.request.line
+        how = "dry run" if self.dry_run else "live"
+        return facts_table(
+            f"This run: reversal under {self.incident_id}, {how}, {desk.settings.mode} mode.",
+            {
+                "incident": self.incident_id,
+                "studio": f"{line.studio_name} ({line.studio_id})",
+                "ledger payout": self.ledger_payout_id,
+                "transfer": line.stripe_transfer_id,
+                "take back": line.amount.grouped,
+                "from": line.destination_account,
+                "moves money": "no, dry run" if self.dry_run else "YES, one reversal",
+                "operator": f"{self.operator.name} ({self.operator.person_id})",
+                "Stripe": f"{place(desk.settings.mode)}, {desk.gateway.identity}",
+                "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
+            },
+        )
+
+
+def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
+    """
+    Validate the parameters and bind the run to databases, Stripe, people and the filed request.
+
+    Args:
+        namespace: The notebook's ``globals()``: the parameters as papermill or a person left them.
+
+    Raises:
+        ParameterError: A parameter is wrong, or there is one of an unknown name.
+
+        PolicyRefusedError, EvidenceError: There is no such request for a reversal.
+
+        SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
+    """
+    parameters = validate_reversal(parameters_in(namespace))
+    desk = open_desk(load_settings())
+    request = transfer.get_reversal_request(desk, parameters)
+    folder = Folder(desk.settings.outputs_dir / request.incident_id / request.line.ledger_payout_id, desk.redactor)
+    operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
+    return ReversalRun(parameters, desk, operator, folder, request)
+
+
+@question
+def reversal_request(run: ReversalRun) -> Table:
+    """Show the request as it was filed."""
+    request, line, names = run.request, run.request.line, run.desk.registry
+    run.folder.keep("reversal-request.json", json_text({"statement": request.statement(), "digest": request.digest}))
+    return facts_table(
+        f"Request {request.request_id[:8]}: {line.amount.grouped} of {line.stripe_transfer_id}, filed by "
+        f"{names.name_of(request.requested_by)}.",
+        {
+            "request": request.request_id,
+            "digest": request.digest,
+            "filed": f"{request.filed_at:%Y-%m-%d %H:%M} UTC by {names.name_of(request.requested_by)}",
+            "valid until": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+            "reversed when it was filed": Money(line.reversed_before_minor, line.amount.currency).grouped,
+            "reason": request.reason.value.replace("_", " "),
+            "notes": request.notes,
+            "mode and account": f"{request.mode}, {request.platform_account}",
+        },
+    )
+
+
+@question
+def reversal_approvals(run: ReversalRun) -> Table:
+    """Show who approved it."""
+    given = run.desk.store.approvals_of(run.request.request_id)
+    content = [approval.statement() | {"digest": approval.statement_digest} for approval in given]
+    run.folder.keep("reversal-approvals.json", json_text(content))
+    teams = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
+    rows = tuple(
+        (
+            teams[approval.team],
+            run.desk.registry.name_of(approval.approver_id),
+            f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
+            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
+            approval.request_digest[:12] + "…",
+        )
+        for approval in given
+    )
+    people = len({approval.approver_id for approval in given})
+    return Table(
+        f"{people} {'person has' if people == 1 else 'people have'} approved this reversal; it needs two, of two teams.",
+        ("team", "approver", "approved", "valid until", "request digest"),
+        rows,
+    )
+
+
+@question
+def verify_reversal(run: ReversalRun) -> Table:
+    """Fetch every fact afresh and judge it."""
+    found = verify_afresh(run.desk, run.request, run.operator.person_id)
+    run.findings["checks"] = {check.name: check.status.value for check in found.checks}
+    run.findings["verdict"] = verdict(found.checks)
+    return check_table(found.checks)
+
+
+@question
+def reversal_payload(run: ReversalRun) -> Text:
+    """Show exactly what Stripe will be sent, and keep it."""
+    request, line = run.request, run.request.line
+    record = run.find_reversal()
+    attempt_no = 1 if record is None else record.attempt_no + (record.state is State.REFUSED)
+    shown = {
+        "POST": f"/v1/transfers/{line.stripe_transfer_id}/reversals",
+        "Idempotency-Key": idempotency_key(line.line_id, attempt_no),
+        "body": build_payload(request, line, attempt_no),
+    }
+    run.folder.keep("reversal-payload.json", json_text(shown))
+    return Text(
+        f"Exactly this is sent: {line.amount.grouped} ({line.amount.amount_minor} minor units) of "
+        f"{line.stripe_transfer_id} come back from {line.destination_account}.",
+        json.dumps(shown, indent=2, ensure_ascii=False),
+    )
+
+
+@question
+def reverse(run: ReversalRun) -> Banner:
+    """
+    In a dry run, print the confirm code; live, take the money back once.
+
+    The gate is inside `transfer.reverse`; this cell can be run alone, twice or out of order without taking twice.
+    """
+    shown = _dry(run) if run.dry_run else _live(run)
+    run.verdict = "Dry run, nothing was sent" if shown.word.startswith("Confirm") else shown.word
+    return shown
+
+
+@question
+def reversal_as_stripe_shows_it(run: ReversalRun) -> Table:
+    """Read reversal and transfer back from Stripe and compare them with what was approved."""
+    record = run.find_reversal()
+    if record is None or record.stripe_reversal_id is None:
+        return Table("No reversal exists for this request; nothing has come back.", _COMPARED, ())
+    own = next(
+        (r for r in run.desk.gateway.reversals_of(record.stripe_transfer_id) if r["id"] == record.stripe_reversal_id),
+        {},
+    )
+    pairs = {
+        "amount in minor units": (str(record.amount.amount_minor), str(own.get("amount"))),
+        "currency": (record.amount.currency, str(own.get("currency"))),
+        "transfer": (record.stripe_transfer_id, str(own.get("transfer"))),
+        "request digest": (run.request.digest, str(own.get("metadata", {}).get("request_digest"))),
+    }
+    rows = tuple((name, was, now, "same" if was == now else "differs") for name, (was, now) in pairs.items())
+    agree = all(row[3] == "same" for row in rows)
+    return Table(f"{record.stripe_reversal_id} {'is' if agree else 'IS NOT'} what was approved.", _COMPARED, rows)
+
+
+def _dry(run: ReversalRun) -> Banner:
+    record = run.find_reversal()
+    if record is not None and record.state is State.REVERSED:
+        return _done_before(record)
+    verify_afresh(run.desk, run.request, run.operator.person_id).require_go()
+    code = confirm_code(run.request, run.request.line, run.operator.person_id)
+    run.findings["confirm_code"] = code
+    data = {"request_id": run.request.request_id, "operator_id": run.operator.person_id}
+    run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
+    return Banner(
+        f"Confirm code: {code}",
+        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
+        good=True,
+    )
+
+
+def _live(run: ReversalRun) -> Banner:
+    before = run.find_reversal()
+    try:
+        record = transfer.reverse(run.desk, run.parameters, run.operator)
+    except ManualPayoutError as error:
+        run.folder.keep("reversal-refusal.json", json_text({"error": type(error).__name__, "message": error.message}))
+        raise
+    run.folder.keep("reversal-response.json", (record.reversal or "") + "\n")
+    if before is not None and before.state is State.REVERSED:
+        return _done_before(record)
+    return Banner(
+        f"Reversed: {record.stripe_reversal_id}",
+        f"{record.amount.grouped} of {record.stripe_transfer_id} came back from {record.destination_account} at "
+        f"{record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, attempt {record.attempt_no}. Stripe's response is saved as "
+        "reversal-response.json.",
+        good=True,
+    )
+
+
+def _done_before(record: ReversalRecord) -> Banner:
+    return Banner(
+        "Already reversed",
+        f"{record.stripe_reversal_id} was made at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC. Nothing more will be sent.",
+        good=True,
+    )
