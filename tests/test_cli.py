@@ -24,7 +24,24 @@ PROGRAM = [sys.executable, "-c", "from manual_payout.cli import main; main()"]
 FOLDER = Path(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
 # One worker runs the notebooks once.
 STORY = pytest.mark.xdist_group("cli_story")
-COMMANDS = ["", "request", "approve", "run", "reconcile", "status", "verify", "rehearse", "sandbox", "db", "db upgrade"]
+COMMANDS = [
+    "",
+    "request",
+    "approve",
+    "run",
+    "reconcile",
+    "status",
+    "verify",
+    "rehearse",
+    "sandbox",
+    "db",
+    "db upgrade",
+    "reversal",
+    "reversal request",
+    "reversal approve",
+    "reversal run",
+    "reversal reconcile",
+]
 OTHER = "8d2f1c60-7b34-4a19-9e55-0c1d2e3f4a5b"
 
 

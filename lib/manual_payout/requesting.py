@@ -14,7 +14,7 @@ from manual_payout.canonical import digest_of, instant_text
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, IntentConflictError, PolicyRefusedError, SettingsError
 from manual_payout.ledger import PayoutDue
-from manual_payout.models import Kind, Line, Mode, Request
+from manual_payout.models import Kind, Line, Mode, Request, State
 from manual_payout.parameters import Parameters
 from manual_payout.people import Person
 from manual_payout.policy import differs
@@ -52,7 +52,7 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
             f"The ledger has no payout {parameters.ledger_payout_id}.", "Check the ledger payout id against the ledger."
         )
     earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
-    if earlier is not None and desk.now() < earlier.expires_at:
+    if earlier is not None and desk.now() < earlier.expires_at and not _has_come_back(desk, earlier):
         difference = _difference(desk, parameters, earlier)
         if difference is None:
             return earlier, False
@@ -110,6 +110,12 @@ def _difference(desk: Desk, parameters: Parameters, earlier: Request) -> tuple[s
     }
     other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
     return other or differs(parameters, earlier)
+
+
+def _has_come_back(desk: Desk, request: Request) -> bool:
+    """Whether all that *request* moved was reversed: it has done its work, and paying again is another decision."""
+    record = desk.store.find_payout(request.line.line_id)
+    return record is not None and record.state is State.REVERSED
 
 
 def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:

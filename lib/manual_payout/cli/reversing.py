@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 RequestId = Annotated[str | None, typer.Option("--request", metavar="UUID", help="Where the incident has several.")]
 
 reversal = typer.Typer(
-    help="Take back money that was transferred by mistake: request, approve, run, reconcile.",
+    help="Take back money that was transferred by mistake: request, approve, run, reconcile.\n\n\b\n"
+    "Example: manual-payout reversal request INC-123 --as maya --all --reason paid_twice",
     short_help="Take back money that was transferred by mistake.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -52,7 +53,7 @@ def request(
     \b
     Examples:
       manual-payout reversal request INC-123 --as maya --all --reason wrong_destination
-      manual-payout reversal request INC-123 --as maya --amount 100.00 --reason wrong_amount --notes "100.00 too much"
+      manual-payout reversal request INC-123 --as maya --amount 100.00 --reason wrong_amount
     """
     from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
 

@@ -8,9 +8,10 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from manual_payout.desk import Desk
 from manual_payout.errors import (
@@ -28,7 +29,18 @@ from manual_payout.intent import difference
 from manual_payout.models import PayoutRecord, Record, ReversalRecord, State, stream_of
 from manual_payout.people import Person
 from manual_payout.store.shapes import R
-from manual_payout.transfer.movement import end_state, listed, noun, post, present, reconcile_command, subject
+from manual_payout.transfer.movement import (
+    changed_since,
+    end_state,
+    listed,
+    noun,
+    post,
+    present,
+    reconcile_command,
+    subject,
+)
+
+T = TypeVar("T")
 
 # HTTP attempts with one key in one run. Three bridge a dropped connection; more would outlast the lease.
 TRIES_MAX = 3
@@ -240,6 +252,7 @@ def _send_until_known(desk: Desk, sending: _Sending[R]) -> R:
             return settle(desk, sending.record, found)
         if window_closed(desk, sending.record):
             break
+        _require_as_approved(desk, sending)
         sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
         earlier, sending.in_doubt = sending.in_doubt, True
         reply = post(desk, sending.record)
@@ -274,8 +287,26 @@ def _give_up(desk: Desk, sending: _Sending[R], answer: Refused | Unknown) -> R:
 
 
 def _look_up_or_end(desk: Desk, sending: _Sending[R]) -> dict[str, Any] | None:
+    return _ask_or_end(desk, sending, lambda: look_up(desk, sending.record))
+
+
+def _require_as_approved(desk: Desk, sending: _Sending[R]) -> None:
+    """End the sending of a reversal where something else came back after its verification."""
+    changed = _ask_or_end(desk, sending, lambda: changed_since(desk, sending.record))
+    if not changed:
+        return
+    if not sending.in_doubt:
+        record_refused(desk, sending.record, Refused("came_back_since", changed, "", same_key=True))
+        raise PolicyRefusedError(f"{changed}.", "Look at the transfer in the Dashboard, then file another request.")
+    record = desk.store.record_outcome(
+        sending.record, State.NEEDS_HUMAN, changed, actor=sending.record.operator_id, code="came_back_since"
+    )
+    raise unknown_outcome(record)
+
+
+def _ask_or_end(desk: Desk, sending: _Sending[R], ask: Callable[[], T]) -> T:
     try:
-        return look_up(desk, sending.record)
+        return ask()
     except DatabaseError:
         raise
     except (StripeRefusedError, SettingsError, EvidenceError) as error:

@@ -39,6 +39,27 @@ def listed(desk: Desk, record: PayoutRecord | ReversalRecord) -> tuple[list[dict
     return own, foreign
 
 
+def changed_since(desk: Desk, record: PayoutRecord | ReversalRecord) -> str:
+    """
+    Say what makes a reversal another one than was approved: something else of the transfer came back. Reads only.
+
+    Two reversals of one transfer wait for each other only while one of them is open; another can begin and end between
+    this one's verification and its intent. Called where Stripe lists nothing of this line's own.
+
+    Returns:
+        The difference as text; empty where there is none, and of a payout.
+    """
+    if not isinstance(record, ReversalRecord):
+        return ""
+    back = desk.gateway.get_transfer(record.stripe_transfer_id)["amount_reversed"]
+    if back == record.reversed_before_minor:
+        return ""
+    return (
+        f"{back} minor units of {record.stripe_transfer_id} are reversed by now, {record.reversed_before_minor} were when "
+        "this was requested"
+    )
+
+
 def present(desk: Desk, record: R) -> R | None:
     """Read the row of *record* as it is now."""
     if isinstance(record, ReversalRecord):
