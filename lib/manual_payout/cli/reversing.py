@@ -12,10 +12,12 @@ from manual_payout.cli.options import EXIT_CODES, Incident, Json, LedgerPayoutId
 from manual_payout.cli.standing import show_reconciliation
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, PolicyRefusedError, UsageError
+from manual_payout.lean import leave_out_unused
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
     from manual_payout.models import Request, ReversalReason
+    from manual_payout.warm.starting import ForkServer
 
 RequestId = Annotated[str | None, typer.Option("--request", metavar="UUID", help="Where the incident has several.")]
 
@@ -127,29 +129,11 @@ def run(
       manual-payout reversal run INC-123 --operator tomas
       manual-payout reversal run INC-123 --operator tomas --confirm K7QM-3FWD
     """
-    from manual_payout.parameters import check, validate_reversal
-    from manual_payout.runner import run_reversal
+    from manual_payout.warm.starting import fork_server
 
-    desk = open_operators_desk()
-    who = check("operator", required("operator", operator or desk.settings.operator))
-    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
-    found = _one_request(desk, incident, request_id)
-    values = {
-        "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,
-        "confirm": confirm,
-    }  # fmt: skip
-    parameters = validate_reversal(values)
-    what = "live" if confirm else "dry run"
-    key = desk.gateway.identity
-    typer.echo(f"{found.incident_id}: reversal, {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
-    with progress(as_json=as_json) as shown:
-        result = run_reversal(desk, found, parameters, progress=shown)
-    show_results(
-        [result],
-        folder=str(desk.settings.outputs_dir / found.incident_id / found.line.ledger_payout_id),
-        next_command=f"manual-payout reversal run {found.incident_id} --request {found.request_id} --operator {who}",
-        as_json=as_json,
-    )
+    # Started now, it imports what the kernel needs while this process imports what it needs itself.
+    with fork_server() as kernels:
+        _run(incident, request_id, operator, kernels, confirm=confirm, as_json=as_json)
 
 
 def reconcile(
@@ -187,6 +171,34 @@ for _command, _short in (
     (reconcile, "Settle an unknown outcome by asking Stripe."),
 ):
     reversal.command(epilog=EXIT_CODES, short_help=_short)(_command)
+
+
+def _run(
+    incident: str, request_id: str | None, operator: str, kernels: ForkServer, *, confirm: str, as_json: bool
+) -> None:
+    leave_out_unused()
+    from manual_payout.parameters import check, validate_reversal
+    from manual_payout.runner import run_reversal
+
+    desk = open_operators_desk()
+    who = check("operator", required("operator", operator or desk.settings.operator))
+    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    found = _one_request(desk, incident, request_id)
+    values = {
+        "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,
+        "confirm": confirm,
+    }  # fmt: skip
+    parameters = validate_reversal(values)
+    what, key = "live" if confirm else "dry run", desk.gateway.identity
+    typer.echo(f"{found.incident_id}: reversal, {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
+    with progress(as_json=as_json) as shown:
+        result = run_reversal(desk, found, parameters, progress=shown, kernels=kernels)
+    show_results(
+        [result],
+        folder=str(desk.settings.outputs_dir / found.incident_id / found.line.ledger_payout_id),
+        next_command=f"manual-payout reversal run {found.incident_id} --request {found.request_id} --operator {who}",
+        as_json=as_json,
+    )
 
 
 def _reason(value: str) -> ReversalReason:
