@@ -205,8 +205,7 @@ class Sendings(ReversalRecords):
                 if present.stripe_id is not None:
                     data |= {str(shape.made.name): present.stripe_id}
                 self._append(connection, now, record_stream(record), f"outcome_{state.value}", actor, data)
-                if isinstance(present, PayoutRecord) and state is State.PAID:
-                    announce(connection, now, present, SENT)
+                _announce_sent(connection, now, present)
                 if reversed_payout is not None and reversed_minor is not None:
                     self._mark_reversed(connection, now, reversed_payout, reversed_minor, actor)
                 return present
@@ -297,6 +296,11 @@ class Sendings(ReversalRecords):
             f"since {other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
             "Run `manual-payout status` and leave it to them.",
         )
+
+
+def _announce_sent(connection: sa.Connection, now: datetime, record: Record) -> None:
+    if isinstance(record, PayoutRecord) and record.state is State.PAID:
+        announce(connection, now, record, SENT)
 
 
 def _may_end(shape: Shape, record: Record, state: State, made: dict[str, Any] | None) -> sa.ColumnElement[bool]:
