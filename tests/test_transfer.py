@@ -1183,6 +1183,21 @@ def test_reconcile_in_another_mode_does_nothing(scene):
     assert (UnknownOutcomeError, State.UNKNOWN) == (type(error), scene.record.state)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"amount": "1250.76"}, {"destination_account": "acct_other"}, {"notes": "other"}],
+    ids=lambda one: next(iter(one)),
+)
+def test_other_content_is_refused_by_name_after_the_payment_too(scene, changes):
+    """Whoever types something else is told which field, and not that it was paid."""
+    scene.send()
+    error = refusal(scene.send, scene.new_desk(), **changes)
+
+    assert 3 == error.exit_code
+    assert error.message.startswith(f"{next(iter(changes))} differs from what is on record")
+    assert 1 == len(scene.transfers)
+
+
 @pytest.mark.parametrize(("share", "state"), [(1, State.REVERSED), (3, State.PARTLY_REVERSED)])
 def test_reversed_transfer_is_not_paid(scene, share, state):
     """A transfer that somebody took back before reconcile is told as it is, and never sent again."""

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from manual_payout import policy
 from manual_payout.approvals import Approved
 from manual_payout.canonical import canonical_json
 from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, RefusedError, UnknownOutcomeError
+from manual_payout.errors import ClaimError, IntentConflictError, RefusedError, UnknownOutcomeError
 from manual_payout.intent import build_payload, idempotency_key, transfer_group
 from manual_payout.models import PayoutRecord, Reason, Record, Request, ReversalReason, ReversalRecord, State
 from manual_payout.parameters import Parameters, ReversalParameters
@@ -39,7 +40,7 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
         The payout record, paid. If it was paid before, nothing is sent.
 
     Raises:
-        RefusedError: A gate or Stripe said no; nothing moved.
+        RefusedError: A gate or Stripe said no, or what was paid before is not what was typed; nothing moved now.
 
         ParameterError: The confirm code is wrong; nothing moved.
 
@@ -54,6 +55,8 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
         return approved
 
     record = desk.store.find_payout(request.line.line_id)
+    if record is not None and record.state in (State.PAID, State.PARTLY_REVERSED, State.REVERSED):
+        _require_same_content(parameters, request, record)
     return _move(desk, request, operator, record, judge, _payout_intent)
 
 
@@ -83,6 +86,14 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
 
     record = desk.store.find_reversal(request.line.line_id)
     return _move(desk, request, operator, record, judge, _reversal_intent)
+
+
+def _require_same_content(parameters: Parameters, request: Request, record: PayoutRecord) -> None:
+    """Who types something else after the payment is told which field, and not that it was paid (design, rule 5)."""
+    if differs := policy.differs(parameters, request):
+        raise IntentConflictError(
+            *differs, remedy=f"It was paid as requested, {record.stripe_transfer_id}; nothing was sent now."
+        )
 
 
 def _move(
