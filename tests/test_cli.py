@@ -317,6 +317,8 @@ def _at_a_terminal(shell, *arguments):
         encoding="utf-8",
         timeout=30,
         dimensions=(60, 160),
+        # A suite that runs in the background of a shell has Ctrl-C switched off, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manual_payout.canonical import canonical_json
 from manual_payout.intent import (
     build_payload,
     confirm_code,
@@ -18,7 +19,7 @@ from manual_payout.intent import (
     is_own,
     transfer_group,
 )
-from manual_payout.models import Kind, Line, Mode, Reason, Request
+from manual_payout.models import Kind, Line, Mode, PayoutRecord, Reason, Request, ReversalReason, ReversalRecord, State
 from manual_payout.money import Money
 
 AT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
@@ -30,6 +31,33 @@ REQUEST = Request(
     AT, AT + timedelta(hours=24), (LINE,),
 )  # fmt: skip
 PAYLOAD = build_payload(REQUEST, LINE, 1)
+BACK_LINE = replace(LINE, amount=Money(10_000, "usd"), stripe_transfer_id="tr_1", reversed_before_minor=500)
+BACK = replace(REQUEST, kind=Kind.REVERSAL, reason=ReversalReason.WRONG_AMOUNT, lines=(BACK_LINE,))
+BACK_PAYLOAD = build_payload(BACK, BACK_LINE, 1)
+
+
+def record(mode=Mode.SANDBOX):
+    """The row of the request's only line."""
+    return PayoutRecord(
+        payout_id="line-1", request_id="request-1", incident_id="INC-123", ledger_payout_id="ledger-1", studio_id="studio-1",
+        studio_name="Harbor Light Pottery", amount=LINE.amount, reserve_after=LINE.reserve_after, destination_account="acct_123",
+        mode=mode, reason=Reason.SCHEDULER_OUTAGE, notes="notes", requested_by="maya", approved_by_payments_ops="priya",
+        approved_by_finance="amara", operator_id="tomas", state=State.SUBMITTING, attempt_no=1, idempotency_key="k",
+        transfer_group=PAYLOAD["transfer_group"], payload=canonical_json(PAYLOAD), owner="tomas", fence=1, lease_until=None,
+        sent=True, created_at=AT,
+    )  # fmt: skip
+
+
+def reversal_record():
+    """The row of a reversal's only line."""
+    return ReversalRecord(
+        reversal_id="line-1", request_id="request-1", incident_id="INC-123", ledger_payout_id="ledger-1", studio_id="studio-1",
+        studio_name="Harbor Light Pottery", stripe_transfer_id="tr_1", amount=BACK_LINE.amount, destination_account="acct_123",
+        reversed_before_minor=500, mode=Mode.SANDBOX, reason=ReversalReason.WRONG_AMOUNT, notes="notes", requested_by="maya",
+        approved_by_payments_ops="priya", approved_by_finance="amara", operator_id="tomas", state=State.SUBMITTING, attempt_no=1,
+        idempotency_key="k", payload=canonical_json(BACK_PAYLOAD), owner="tomas", fence=1, lease_until=None, sent=True,
+        created_at=AT,
+    )  # fmt: skip
 
 
 def at_stripe(**changes):
@@ -42,9 +70,10 @@ def at_stripe(**changes):
 OTHER_LINE = {
     "line_id": "line-2", "line_no": 2, "studio_id": "studio-2", "studio_name": "Other", "ledger_payout_id": "ledger-2",
     "amount": Money(125_076, "usd"), "reserve_after": Money(0, "usd"), "destination_account": "acct_124",
+    "stripe_transfer_id": "tr_2", "reversed_before_minor": 501,
 }  # fmt: skip
 OTHER_REQUEST = {
-    "request_id": "request-2", "incident_id": "INC-124", "kind": "reversal", "mode": Mode.TEST,
+    "request_id": "request-2", "incident_id": "INC-124", "kind": Kind.REVERSAL, "mode": Mode.TEST,
     "platform_account": "acct_p2", "requested_by": "noor", "reason": Reason.OTHER, "notes": "Notes", "nonce": "nonce-2",
     "filed_at": AT + timedelta(microseconds=1), "expires_at": AT, "lines": (replace(LINE, amount=Money(1, "usd")),),
 }  # fmt: skip
@@ -67,11 +96,12 @@ def test_any_field_of_the_request_changes_digest_and_code(name):
 
 @pytest.mark.parametrize("name", OTHER_LINE)
 def test_any_field_of_the_line_changes_digest_and_code(name):
-    """And every field of the line."""
-    other = replace(REQUEST, lines=(replace(LINE, **{name: OTHER_LINE[name]}),))
+    """And every field of the line; those that a transfer has no use for bind a reversal."""
+    request = BACK if name in {"stripe_transfer_id", "reversed_before_minor"} else REQUEST
+    other = replace(request, lines=(replace(request.line, **{name: OTHER_LINE[name]}),))
 
-    assert REQUEST.digest != other.digest
-    assert confirm_code(REQUEST, LINE, "tomas") != confirm_code(other, other.lines[0], "tomas")
+    assert request.digest != other.digest
+    assert confirm_code(request, request.line, "tomas") != confirm_code(other, other.lines[0], "tomas")
 
 
 def test_currency_alone_changes_the_digest():
@@ -141,12 +171,11 @@ def test_transfer_as_sent_does_not_differ():
     """What Stripe shows of what was sent is the same, also where another attempt made it."""
     other_attempt = at_stripe(metadata=PAYLOAD["metadata"] | {"attempt": "2"})
 
-    assert "" == difference(at_stripe(), PAYLOAD, Mode.SANDBOX) == difference(other_attempt, PAYLOAD, Mode.TEST)
+    assert "" == difference(at_stripe(), record()) == difference(other_attempt, record(Mode.TEST))
 
 
 DIFFERENT = {
     "amount": 125_076, "currency": "eur", "destination": "acct_124", "transfer_group": "other", "livemode": True,
-    "reversed": True, "amount_reversed": 1,
 }  # fmt: skip
 
 
@@ -158,7 +187,45 @@ def test_any_difference_is_named(name, missing):
     if missing:
         del shown[name]
 
-    assert difference(shown, PAYLOAD, Mode.SANDBOX).startswith(f"{name}: sent ")
+    assert difference(shown, record()).startswith(f"{name}: sent ")
+
+
+@pytest.mark.parametrize(("back", "whole"), [(0, False), (1, False), (125_075, True)])
+def test_what_has_come_back_since_is_no_difference(back, whole):
+    """It says nothing about what was made."""
+    assert "" == difference(at_stripe(amount_reversed=back, reversed=whole), record())
+
+
+@pytest.mark.parametrize(
+    ("back", "whole"), [(None, False), (0, None), (-1, False), (125_076, True), (1, True), (0.0, False)]
+)
+def test_what_has_come_back_has_to_be_told_in_a_way_that_can_be(back, whole):
+    """A transfer that does not say how much of it came back is not taken for one that stands."""
+    assert difference(at_stripe(amount_reversed=back, reversed=whole), record()).startswith("amount_reversed: ")
+
+
+def test_reversal_as_sent_does_not_differ_and_any_difference_is_named():
+    """Amount, currency, transfer and the ids that travel along are compared."""
+    made = {
+        "id": "trr_1",
+        "amount": 10_000,
+        "currency": "usd",
+        "transfer": "tr_1",
+        "metadata": BACK_PAYLOAD["metadata"],
+    }
+
+    assert "" == difference(made, reversal_record())
+    for name, other in {"amount": 10_001, "currency": "eur", "transfer": "tr_2"}.items():
+        assert difference(made | {name: other}, reversal_record()).startswith(f"{name}: sent ")
+    assert difference(made | {"metadata": {}}, reversal_record()).startswith("metadata.incident_id: ")
+
+
+def test_payload_of_a_reversal_always_says_how_much():
+    """Without an amount Stripe would take all that is left."""
+    assert {"amount": 10_000, "transfer": "tr_1"} == {
+        "amount": BACK_PAYLOAD["amount"], "transfer": BACK_PAYLOAD["metadata"]["stripe_transfer_id"],
+    }  # fmt: skip
+    assert {"amount", "description", "metadata"} == set(BACK_PAYLOAD)
 
 
 @pytest.mark.parametrize("name", [name for name in PAYLOAD["metadata"] if name != "attempt"])
@@ -166,16 +233,16 @@ def test_metadata_that_differs_is_named(name):
     """The ids and the digest that travel along are compared too."""
     shown = at_stripe(metadata=PAYLOAD["metadata"] | {name: "x"})
 
-    assert difference(shown, PAYLOAD, Mode.SANDBOX).startswith(f"metadata.{name}: ")
+    assert difference(shown, record()).startswith(f"metadata.{name}: ")
 
 
 def test_live_transfer_in_a_test_is_a_difference():
     """The mode that Stripe shows has to be the one that was meant."""
-    assert difference(at_stripe(livemode=True), PAYLOAD, Mode.TEST)
-    assert difference(at_stripe(), PAYLOAD, Mode.LIVE)
+    assert difference(at_stripe(livemode=True), record(Mode.TEST))
+    assert difference(at_stripe(), record(Mode.LIVE))
 
 
 def test_number_of_another_kind_is_a_difference():
     """1 is not True, and 125075.0 is not an amount."""
-    assert difference(at_stripe(amount=125_075.0), PAYLOAD, Mode.SANDBOX)
-    assert difference(at_stripe(livemode=0), PAYLOAD, Mode.SANDBOX)
+    assert difference(at_stripe(amount=125_075.0), record())
+    assert difference(at_stripe(livemode=0), record())

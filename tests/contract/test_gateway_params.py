@@ -17,6 +17,8 @@ PARAMS = {
     ("transfers", "create"): stripe.params.TransferCreateParams,
     ("transfers", "list"): stripe.params.TransferListParams,
     ("transfers", "retrieve"): stripe.params.TransferRetrieveParams,
+    ("transfers.reversals", "create"): stripe.params.TransferCreateReversalParams,
+    ("transfers.reversals", "list"): stripe.params.TransferListReversalsParams,
     ("balance_transactions", "list"): stripe.params.BalanceTransactionListParams,
     ("payouts", "list"): stripe.params.PayoutListParams,
 }
@@ -29,8 +31,10 @@ class Recorder:
         self._service, self._name, self._sent = service, name, sent
 
     def __getattr__(self, verb):
-        """Wrap one verb."""
+        """Wrap one verb, or a service below this one."""
         real = getattr(self._service, verb)
+        if not callable(real):
+            return Recorder(real, f"{self._name}.{verb}", self._sent)
 
         def call(*args):
             params = next((arg for arg in args if isinstance(arg, dict) and not set(arg) & OPTIONS), {})
@@ -69,14 +73,19 @@ def _sent(tmp_path):
         gateway._client = Client()
         made = gateway.create_transfer(build_payload(request, request.line, 1), idempotency_key="k")
         sandbox.advance(3 * 86_400)
-        gateway.transfers_in_group(made.transfer["transfer_group"])
-        gateway.get_transfer(made.transfer["id"], expand=("balance_transaction",))
+        gateway.transfers_in_group(made.made["transfer_group"])
+        gateway.get_transfer(made.made["id"], expand=("balance_transaction",))
+        sandbox.switch(connected_reserves=True)
+        back = {"amount": 100, "description": "d", "metadata": {"line_id": "l"}}
+        reversal = gateway.create_reversal(made.made["id"], back, idempotency_key="r")
+        assert [reversal.made["id"]] == [one["id"] for one in gateway.reversals_of(made.made["id"])]
         gateway.available("usd")
+        gateway.available_to(incident.DESTINATION_ACCOUNT, "usd")
         gateway.livemode()
         gateway.account_id()
-        account, payment = incident.DESTINATION_ACCOUNT, made.transfer["destination_payment"]
+        account, payment = incident.DESTINATION_ACCOUNT, made.made["destination_payment"]
         gateway.payments_balance(account, payment)
-        payouts = gateway.payouts_since(account, made.transfer["created"])
+        payouts = gateway.payouts_since(account, made.made["created"])
 
         assert [True] == [gateway.payout_holds(account, payout["id"], payment) for payout in payouts]
     return sent
