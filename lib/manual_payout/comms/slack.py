@@ -55,6 +55,14 @@ _REFUSED = frozenset(
 # Slack's own words: it failed, and some aspect of the operation may have succeeded before.
 _IN_DOUBT = frozenset({"internal_error", "fatal_error", "request_timeout", "rollup_error", "service_unavailable"})
 
+# The channel's history is closed to this app, today and tomorrow.
+_NOT_READABLE = frozenset(
+    {
+        *("missing_scope", "not_in_channel", "channel_not_found", "no_permission", "not_allowed_token_type"),
+        *("method_not_supported_for_channel_type", "enterprise_is_restricted", "invalid_channel"),
+    }
+)
+
 _WORD = re.compile(r"[a-z_]{1,60}")
 
 _FAILURES = (OSError, HTTPException, SlackClientError, ValueError)
@@ -119,10 +127,8 @@ class SlackBot:
         try:
             return self._search(message.message_id, oldest)
         except SlackApiError as error:
-            outcome = _judged(error)
-            # A limit or an outage ends; a permission that is not there will not come.
-            passing = isinstance(outcome, Delayed) and (outcome.in_doubt or outcome.retry_after_s is not None)
-            return _still_in_doubt(outcome) if passing else Unknowable()
+            # Only a permission that is not there will never come; everything else is asked again.
+            return Unknowable() if _word_of(error) in _NOT_READABLE else _still_in_doubt(_judged(error))
         except _FAILURES as error:
             return _still_in_doubt(_unanswered(error))
 
@@ -183,11 +189,14 @@ def _receipt(channel: object, ts: object) -> dict[str, str]:
 
 def _judged(error: SlackApiError) -> Outcome:
     answer = error.response
-    data = getattr(answer, "data", None)
+    return _verdict(int(getattr(answer, "status_code", 0) or 0), _word_of(error), getattr(answer, "headers", {}))
+
+
+def _word_of(error: SlackApiError) -> str:
+    data = getattr(error.response, "data", None)
     word = str(data.get("error", "")) if isinstance(data, dict) else ""
     # Where it cannot read an answer, the SDK puts the answer itself here.
-    word = word if _WORD.fullmatch(word) else ""
-    return _verdict(int(getattr(answer, "status_code", 0) or 0), word, getattr(answer, "headers", {}))
+    return word if _WORD.fullmatch(word) else ""
 
 
 def _verdict(status: int, word: str, headers: object) -> Outcome:
