@@ -58,6 +58,8 @@ class Story:
         self._paid = True
 
     def _regret(self) -> None:
+        if self.reversal_request_id:
+            return
         desk, why = self.desk, "100.00 more than the studio had earned"
         asked = ReversalAsked(
             incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, ReversalReason.WRONG_AMOUNT, why, amount="100.00"
