@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 
 import pytest
@@ -169,6 +169,16 @@ def test_lost_answer_is_found_in_the_history(slack):
 
     assert slack.posted[0]["ts"] == found.receipt["ts"]
     assert Absent() == bot(slack).find(replace(IN_DOUBT, message_id="never-sent"))
+
+
+def test_history_is_read_around_the_handing_over_only(slack):
+    """A busy channel does not drown the question: what was posted an hour later is not looked through."""
+    later = replace(IN_DOUBT, handed_over_at=IN_DOUBT.handed_over_at - timedelta(hours=1))
+    bot(slack).send(BASE, lambda: None)
+
+    assert Absent() == bot(slack).find(later)
+    assert isinstance(bot(slack).find(replace(later, repeats=1)), Delivered)
+    assert isinstance(bot(slack, dates=False).find(later), Delivered)
 
 
 def test_history_that_cannot_be_read_is_no_answer(slack):

@@ -180,8 +180,8 @@ class Slack(WebService):
     def _history(self, body: dict) -> Answer:
         if not self.history:
             return (200, {}, json.dumps({"ok": False, "error": "missing_scope"}))
-        oldest = float(body.get("oldest") or 0)
-        found = [post for post in reversed(self.posted) if float(post["ts"]) >= oldest]
+        oldest, latest = float(body.get("oldest") or 0), float(body.get("latest") or "inf")
+        found = [post for post in reversed(self.posted) if oldest <= float(post["ts"]) <= latest]
         start, limit = int(body.get("cursor") or 0), int(body["limit"])
         page = [
             {"text": post["text"], "ts": post["ts"], "metadata": post["metadata"]}

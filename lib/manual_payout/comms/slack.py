@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import datetime
 from http.client import HTTPException
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ _EVENT = "manual_payout_message"
 _PAGES_MAX = 20
 _PAGE = 100
 
-# The clocks of the database and of Slack may differ by this much.
+# By how much the clocks of the database and of Slack may differ, and for how long a post may be on its way.
 _SKEW_S = 300.0
 
 # What is wrong with the message itself: no repetition helps.
@@ -123,20 +124,31 @@ class SlackBot:
         """Look for the message's id in the channel's history."""
         if not self._channel_id or message.handed_over_at is None:
             return Unknowable()
-        oldest = str(message.handed_over_at.timestamp() - _SKEW_S) if self._dates else None
         try:
-            return self._search(message.message_id, oldest)
+            return self._search(message.message_id, self._window(message.handed_over_at, once=not message.repeats))
         except SlackApiError as error:
             # Only a permission that is not there will never come; everything else is asked again.
             return Unknowable() if _word_of(error) in _NOT_READABLE else _still_in_doubt(_judged(error))
         except _FAILURES as error:
             return _still_in_doubt(_unanswered(error))
 
-    def _search(self, message_id: str, oldest: str | None) -> Finding:
-        cursor = None
+    def _window(self, handed_over_at: datetime, *, once: bool) -> tuple[str | None, str | None]:
+        """Say when the message must have been posted, if it was: around the one time when it was handed over."""
+        if not self._dates:
+            return None, None
+        at = handed_over_at.timestamp()
+        return str(at - _SKEW_S), str(at + _SKEW_S) if once else None
+
+    def _search(self, message_id: str, window: tuple[str | None, str | None]) -> Finding:
+        (oldest, latest), cursor = window, None
         for _ in range(_PAGES_MAX):
             page = self._client.conversations_history(
-                channel=self._channel_id, oldest=oldest, cursor=cursor, limit=_PAGE, include_all_metadata=True
+                channel=self._channel_id,
+                oldest=oldest,
+                latest=latest,
+                cursor=cursor,
+                limit=_PAGE,
+                include_all_metadata=True,
             )
             for posted in page.get("messages") or ():
                 metadata = posted.get("metadata") or {}
