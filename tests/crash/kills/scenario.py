@@ -230,16 +230,18 @@ class Scenario:
     def _order(self, row: PayoutRecord | None, operator: str, *, calm: bool, start_s: float = 0.0) -> Order:
         kill_s, strike = (None, None) if calm else self._fate(start_s)
         return Order(
-            self._action(row), self.desk, self.studio.parameters(), operator=operator, start_s=start_s,
+            self._action(row, calm=calm), self.desk, self.studio.parameters(), operator=operator, start_s=start_s,
             kill_s=kill_s, strike=strike, defect=self.defect,
         )  # fmt: skip
 
-    def _action(self, row: PayoutRecord | None) -> str:
+    def _action(self, row: PayoutRecord | None, *, calm: bool) -> str:
         dice = self.rng.random()
         if row is None or row.state is State.REFUSED:
             return "send"
         if row.state is State.SUBMITTING:
-            return "send" if dice < 0.6 else "reconcile"
+            # Whoever is told *unknown* is told to reconcile; in calm nobody ignores that night after night.
+            told = calm and any(run.how == "unknown" for run in self.last_runs)
+            return "send" if dice < 0.6 and not told else "reconcile"
         if row.state is State.UNKNOWN:
             return "reconcile" if dice < 0.9 else "send"
         if row.state is State.NEEDS_HUMAN:
