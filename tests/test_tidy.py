@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
-    "errors", "money", "canonical", "models", "plain_text", "parameters", "display", "clock",
+    "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "clock",
     "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "schema", "migrations", "database",
     "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
@@ -24,6 +24,7 @@ ROOMS = [
 ONLY_IN = {
     r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway.py"),
     r"^\s*(import|from) (slack_sdk|smtplib|pagerduty)\b": ({"comms"}, "people are reached through comms"),
+    r"^\s*(import|from) asyncssh\b": ({"signatures"}, "keys and signatures are reached through signatures"),
     r"datetime\.now\(|time\.time\(|utcnow": ({"clock", "sandbox", "cli"}, "time is asked of clock.py"),
     r"^\s*(import|from) sqlalchemy\b": (
         {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},
@@ -33,7 +34,7 @@ ONLY_IN = {
     r"^\s*print\(": (set(), "the command line shows things, in cli"),
     r"except Exception:\s*(pass)?$|except:\s*$": (set(), "say which error, and what becomes of it"),
     r"os\.environ": (
-        {"settings", "runner", "engine", "redaction", "desk", "cli", "warm"},
+        {"settings", "runner", "engine", "redaction", "desk", "cli", "warm", "signatures"},
         "the environment is read by settings.py",
     ),
 }

@@ -10,6 +10,7 @@ Every refusal and failure that a person can meet, with its remedy and exit code.
     ├─ RefusedError (3)            a gate said no; nothing moved
     │  ├─ PolicyRefusedError       the verification found a NO-GO
     │  ├─ ApprovalError            an approval is missing, stale, used or not theirs
+    │  ├─ SignatureError           a signature is not by the key, over the bytes, for the purpose
     │  ├─ IntentConflictError      the same payout was requested with other content
     │  ├─ ClaimError               somebody else has, or has paid, the ledger payout
     │  └─ StripeRefusedError       Stripe said no and no transfer exists
@@ -111,6 +112,10 @@ class PolicyRefusedError(RefusedError):
 
 class ApprovalError(RefusedError):
     """An approval is missing, stale, used, altered or made by the wrong person."""
+
+
+class SignatureError(RefusedError):
+    """A signature is not by the expected key, over these bytes, for this purpose; or its key may not sign at that time."""
 
 
 class IntentConflictError(RefusedError):
