@@ -41,6 +41,9 @@ COMMANDS = [
     "reversal approve",
     "reversal run",
     "reversal reconcile",
+    "keys",
+    "keys new",
+    "keys show",
 ]
 OTHER = "8d2f1c60-7b34-4a19-9e55-0c1d2e3f4a5b"
 
@@ -253,7 +256,10 @@ def test_nobody_approves_their_own_request(shell, tmp_path_factory):
     people = tmp_path_factory.mktemp("people") / "approvers.toml"
     text = Path("lib/manual_payout/demo/approvers.toml").read_text()
     people.write_text(text.replace('may = ["approve"]', 'may = ["request", "approve"]'))
-    shell.environment |= {"MANUAL_PAYOUT_APPROVERS": str(people)}
+    shell.environment |= {
+        "MANUAL_PAYOUT_APPROVERS": str(people),
+        "MANUAL_PAYOUT_ALLOWED_SIGNERS": "lib/manual_payout/demo/allowed_signers",
+    }
     shell("request", "--as", "priya", *shlex.split(_flags()))
     answer = approve(shell, "priya")
 

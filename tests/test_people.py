@@ -36,6 +36,8 @@ def _registry_of(tmp_path):
         path = tmp_path / "people.toml"
         tables = ("".join(f"{name} = {value}\n" for name, value in e.items() if value is not None) for e in entries)
         path.write_text("".join(f"[[person]]\n{table}" for table in tables), "utf-8")
+        for name in ("allowed_signers", "revoked_keys"):
+            (tmp_path / name).write_text("")
         return load_registry(path)
 
     return read

@@ -20,6 +20,7 @@ from manual_payout.models import Mode
 from manual_payout.people import Registry, load_registry
 from manual_payout.redaction import Redactor
 from manual_payout.settings import STRIPE_API, Settings
+from manual_payout.signing import refuse_sandbox_keys
 from manual_payout.store import Store
 
 if TYPE_CHECKING:
@@ -117,12 +118,14 @@ def open_desk(settings: Settings) -> Desk:
                 "Start `manual-payout sandbox` and export what it prints; or set the mode to test or live in the policy file.",
             )
         clock = SandboxClock(settings.stripe_api_base)
+    registry = load_registry(settings.approvers_path(), settings.allowed_signers_path())
+    refuse_sandbox_keys(registry.signers, settings.mode)
     return Desk(
         settings=settings,
         clock=clock,
         store=Store(engine, clock),
         ledger=Ledger(ledger_engine, _mapping(settings)),
-        registry=load_registry(settings.approvers_path()),
+        registry=registry,
         stripe_address=settings.stripe_api_base,
     )
 

@@ -19,10 +19,14 @@ from typing import Any
 from manual_payout.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.models import Team
 from manual_payout.plain_text import find_invisible
+from manual_payout.signatures import AllowedSigners, load_signers
 
 _MAY = frozenset({"request", "operate", "approve"})
 _NEEDED = ("id", "handle", "name", "email", "teams", "may", "valid_from")
 _KNOWN = frozenset({*_NEEDED, "valid_until"})
+
+# Of a registry without keys: nobody in it can sign.
+NO_SIGNERS = AllowedSigners((), frozenset(), "no allowed_signers")
 
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
@@ -61,17 +65,23 @@ class Person:
 
 class Registry:
     """
-    The people, by id, handle and email.
+    The people, by id, handle and email, and the keys that they sign with.
 
     Args:
         people: The entries.
 
         source: Where they came from, for messages.
+
+        signers: Whose key is whose; each principal is the email of one of *people*.
+
+    Raises:
+        SettingsError: A name is two people's, or a key is nobody's.
     """
 
-    def __init__(self, people: tuple[Person, ...], source: str) -> None:
+    def __init__(self, people: tuple[Person, ...], source: str, signers: AllowedSigners = NO_SIGNERS) -> None:
         self.people = people
         self.source = source
+        self.signers = signers
         self._index: dict[str, Person] = {}
         for person in people:
             for name in {person.person_id, person.handle.lower(), person.email.lower()}:
@@ -80,6 +90,13 @@ class Registry:
                         f"{name!r} names two people in {source}.", "Make every id, handle and email unique."
                     )
                 self._index[name] = person
+        emails = {person.email for person in people}
+        for entry in signers.entries:
+            if entry.principal not in emails:
+                raise SettingsError(
+                    f"{signers.source}, line {entry.line_no}: {entry.principal} is nobody's email in {source}.",
+                    "Write the email exactly as in the registry, or take the line out.",
+                )
 
     def find(self, name: str) -> Person | None:
         """Return the person of that id, handle or email, or None."""
@@ -115,16 +132,25 @@ class Registry:
         return person.name if person else person_id
 
 
-def load_registry(path: Path) -> Registry:
+def load_registry(path: Path, signers_path: Path | None = None) -> Registry:
     """
     Read the registry.
 
     Args:
         path: A TOML file with ``[[person]]`` tables: id, handle, name, email, teams, may, valid_from, valid_until.
 
+        signers_path: Whose key is whose; ``allowed_signers`` beside *path* unless given. ``revoked_keys`` stands beside it.
+
     Raises:
-        SettingsError: It cannot be read, or an entry is incomplete or contradicts another.
+        SettingsError: One of the three cannot be read, an entry is incomplete or contradicts another, or one key is two
+            people's or nobody's.
     """
+    people = _people(path)
+    signers_path = signers_path or path.with_name("allowed_signers")
+    return Registry(people, path.name, load_signers(signers_path, signers_path.with_name("revoked_keys")))
+
+
+def _people(path: Path) -> tuple[Person, ...]:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -139,7 +165,7 @@ def load_registry(path: Path) -> Registry:
             f"The registry of people {path} holds {sorted(content)}, expected [[person]] tables and nothing else.",
             "Write each person as a table [[person]] (see docs/configuration.md).",
         )
-    return Registry(tuple(_person(entry, f"person {at} in {path}") for at, entry in enumerate(entries, 1)), path.name)
+    return tuple(_person(entry, f"person {at} in {path}") for at, entry in enumerate(entries, 1))
 
 
 def _person(entry: Any, where: str) -> Person:

@@ -123,6 +123,8 @@ def demo_settings(root: Path, stripe_api_base: str, database_url: str) -> Settin
         outputs=root.resolve(),
         policy_file=None,
         approvers_file=None,
+        allowed_signers_file=None,
+        signing_key=None,
         operator=incident.OPERATOR,
         **NO_MESSENGERS,
     )

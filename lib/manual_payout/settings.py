@@ -199,6 +199,8 @@ class Settings(Messengers):
         ledger_database_url: The marketplace's ledger; the same database when not given.
 
         home: Where ``runbooks/`` and ``outputs/`` are looked for.
+
+        signing_key: The file of the key with which whoever runs this signs; else an agent is asked.
     """
 
     # Only the names given below are read: a setting called `home` must not take the shell's HOME.
@@ -215,6 +217,8 @@ class Settings(Messengers):
     outputs: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_OUTPUTS")
     policy_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_POLICY")
     approvers_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_APPROVERS")
+    allowed_signers_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_ALLOWED_SIGNERS")
+    signing_key: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_SIGNING_KEY")
     operator: str = Field("", validation_alias="MANUAL_PAYOUT_OPERATOR")
     policy: Policy = Policy()
 
@@ -280,6 +284,15 @@ class Settings(Messengers):
             f"MANUAL_PAYOUT_APPROVERS is not set in {self.mode} mode.",
             "Point it at the reviewed registry of people (see docs/configuration.md).",
         )
+
+    def allowed_signers_path(self) -> Path:
+        """
+        Return the file that says whose key is whose: beside the registry of people unless it is named.
+
+        Raises:
+            SettingsError: As for `approvers_path`.
+        """
+        return self.allowed_signers_file or self.approvers_path().with_name("allowed_signers")
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -14,6 +14,7 @@ import typer
 from manual_payout.cli.answers import show_error, show_failure
 from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
+from manual_payout.cli.keys import keys
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
 from manual_payout.cli.reversing import reversal
@@ -58,6 +59,7 @@ for _command, _short in (
     app.command(epilog=EXIT_CODES, short_help=_short)(_command)
 database.command(epilog=EXIT_CODES, short_help="Create or migrate our tables.")(upgrade)
 app.add_typer(reversal, name="reversal")
+app.add_typer(keys, name="keys")
 app.add_typer(database, name="db")
 
 

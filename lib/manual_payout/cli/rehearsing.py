@@ -136,7 +136,7 @@ def _announcement(exports: dict[str, str], folder: Path) -> str:
     lines = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in exports.items())
     return f"""The local Stripe is ready; Ctrl-C stops it. In another shell:
 
-unset MANUAL_PAYOUT_POLICY MANUAL_PAYOUT_APPROVERS
+unset MANUAL_PAYOUT_POLICY MANUAL_PAYOUT_APPROVERS MANUAL_PAYOUT_ALLOWED_SIGNERS MANUAL_PAYOUT_SIGNING_KEY
 {lines}
 
 To begin afresh another time, remove {folder} first: its database outlives this process, the money does not."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from manual_payout.errors import SignatureError
@@ -61,6 +59,10 @@ def _keypair(public: PublicKey) -> Any:
 
 
 def _ask(question: Callable[[SSHAgentClient], Awaitable[T]]) -> T:
+    # Imported by whoever asks an agent; most commands only read who may sign.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     import asyncssh
 
     async def ask() -> T:

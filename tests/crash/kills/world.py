@@ -384,6 +384,8 @@ def _settings(root: Path, stripe_api_base: str, database_url: str) -> Settings:
         outputs=root.resolve(),
         policy_file=None,
         approvers_file=None,
+        allowed_signers_file=None,
+        signing_key=None,
         operator=incident.OPERATOR,
     )
 

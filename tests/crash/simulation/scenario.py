@@ -540,6 +540,8 @@ def _fixtures() -> tuple[Settings, Registry, PayoutDue, StudioBalance]:
         outputs=Path("outputs"),
         policy_file=None,
         approvers_file=None,
+        allowed_signers_file=None,
+        signing_key=None,
         operator=incident.OPERATOR,
     )
     ledger = demo_ledger()
