@@ -21,7 +21,7 @@ from manual_payout.store import Store
 from .relay import CHANNEL, MAILBOX, FastClock, relay
 from .servers import Mail, Slack
 
-_LIFE_S = (0.1, 10.0)
+LIFE_S = (0.1, 10.0)
 
 # Of all requests, so many fail, in these ways.
 FAILURE_RATE = 0.3
@@ -69,7 +69,9 @@ class Tally:
         )
 
 
-def campaign(url: str, count: int, *, seed: int, senders: int = 2, kills: bool = True) -> Tally:
+def campaign(
+    url: str, count: int, *, seed: int, senders: int = 2, kills: bool = True, life_s: tuple[float, float] = LIFE_S
+) -> Tally:
     """
     Send *count* messages, half by each service.
 
@@ -77,6 +79,8 @@ def campaign(url: str, count: int, *, seed: int, senders: int = 2, kills: bool =
         url: An empty database.
 
         senders: How many processes at a time.
+
+        life_s: Between how many real seconds and how many a sender lives.
     """
     begun, drawn = time.time(), random.Random(seed)
     engine = database.connect(url, name="DATABASE_URL")
@@ -92,7 +96,7 @@ def campaign(url: str, count: int, *, seed: int, senders: int = 2, kills: bool =
             batch = [_message(number, store) for number in range(start, min(count, start + 500))]
             store.record_messages(batch, "campaign")
         world = {"database": url, "slack": slack.url, "smtp": mail.port, "start": begun}
-        tally.kills = _send(world, store, drawn, senders, kills=kills)
+        tally.kills = _send(world, store, drawn, senders, life_s if kills else (1e6, 1e6))
         _compare(tally, store, slack, mail)
     finally:
         slack.close()
@@ -117,7 +121,7 @@ def _message(number: int, store: Store) -> Message:
     )  # fmt: skip
 
 
-def _send(world: dict, store: Store, drawn: random.Random, senders: int, *, kills: bool) -> int:
+def _send(world: dict, store: Store, drawn: random.Random, senders: int, life_s: tuple[float, float]) -> int:
     # Forked from a process that has imported everything and runs no threads: a life begins within milliseconds.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.outbox.relay"])
@@ -127,7 +131,7 @@ def _send(world: dict, store: Store, drawn: random.Random, senders: int, *, kill
         while len(running) < senders:
             process = processes.Process(target=relay, args=(world,))
             process.start()
-            running.append((process, time.time() + (drawn.uniform(*_LIFE_S) if kills else 1e6)))
+            running.append((process, time.time() + drawn.uniform(*life_s)))
         time.sleep(0.02)
         for process, until in list(running):
             if not process.is_alive():
