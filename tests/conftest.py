@@ -186,3 +186,11 @@ def _quiet_shell(tmp_path_factory):
 def _session_open_shell():
     """The way to a scene whose life its user decides."""
     return _open_shell
+
+
+@pytest.fixture(scope="session", name="rehearsed")
+def _rehearsed(tmp_path_factory):
+    """The demo incident, run as `make rehearse` runs it; whoever changes its folder changes a copy."""
+    from manual_payout.rehearsal import rehearse
+
+    return rehearse(tmp_path_factory.mktemp("rehearsed"), say=lambda _: None, progress=lambda *_: None)

@@ -8,14 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 import yaml
 
 from manual_payout.demo import automation, incident
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage
-from manual_payout.rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, rehearse, stage_set
+from manual_payout.rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, stage_set
 from manual_payout.runner import kernel_environment
 from manual_payout.schema import metadata
 from manual_payout.steps.closing import read_results
@@ -25,12 +24,6 @@ RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 
 # Which process sent it differs from run to run; everything else of a demo incident is the same every time.
 RUNTIME = {"owner", "fence", "lease_until", "digest", "previous"}
-
-
-@pytest.fixture(scope="module", name="rehearsed")
-def _rehearsed(tmp_path_factory):
-    """The demo incident, run as `make rehearse` runs it."""
-    return rehearse(tmp_path_factory.mktemp("rehearsed"), say=lambda _: None, progress=lambda *_: None)
 
 
 def test_rehearsal_moves_the_money_once_and_ends_green(rehearsed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 from manual_payout.errors import EvidenceError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.evidence.manifest import verify_folder
 from manual_payout.evidence.sealing import seal_folder
-from manual_payout.models import CheckStatus, Stage
+from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
+from manual_payout.verifier import check_files, read_folder
 
 SECRET = "rk_test_0123456789abcdef"
 NAMES = ["manifest", "files_as_sealed", "nothing_missing", "nothing_extra"]
@@ -42,10 +43,10 @@ def _sealed(folder):
 
 def failing(path):
     """The names of the checks that say no."""
-    checks = verify_folder(path)
+    findings = check_files(read_folder(path))
 
-    assert NAMES == [check.name for check in checks]
-    return [check.name for check in checks if check.status is CheckStatus.FAIL]
+    assert NAMES == [finding.name for finding in findings]
+    return [finding.name for finding in findings if finding.wrong]
 
 
 def test_the_same_content_is_the_same_file_and_other_content_the_next(folder):
@@ -191,7 +192,7 @@ def test_a_folder_as_it_was_sealed_is_accepted(sealed):
 def test_every_change_is_found_and_named(sealed, change, expected, named):
     """A changed, missing, added, moved, swapped or linked file, and a touched manifest: the right check says which."""
     change(sealed)
-    found = [check.found for check in verify_folder(sealed) if check.status is CheckStatus.FAIL]
+    found = [", ".join(finding.wrong) for finding in check_files(read_folder(sealed))]
 
     assert expected == failing(sealed)
     assert any(named in text for text in found)
@@ -248,16 +249,16 @@ def test_what_looking_at_a_folder_leaves_behind_is_no_tampering(sealed, name):
 def test_a_manifest_that_cannot_be_read_is_damaged_evidence(tmp_path, content):
     """One sentence, whatever is wrong with it; nothing is changed."""
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(EvidenceError, match=r"has no readable manifest\.json: it is damaged \(\w+\)"):
-        verify_folder(tmp_path)
+    found = read_folder(tmp_path)
 
+    assert re.fullmatch(r"it is damaged \(\w+\)", found)
     assert content == (tmp_path / "manifest.json").read_bytes()
 
 
 def test_no_manifest_is_said_to_be_missing(tmp_path):
     """A folder that was never sealed is not called damaged."""
-    with pytest.raises(EvidenceError, match="it is missing"):
-        verify_folder(tmp_path)
+
+    assert "it is missing" == read_folder(tmp_path)
 
 
 def test_sealing_writes_journal_and_head_and_can_be_repeated(quiet_shell):

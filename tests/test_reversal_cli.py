@@ -59,7 +59,9 @@ def test_reversal_goes_from_request_to_sealed_folder(taken_back):
     assert [(10_000, taken_back.stripe.books.transfers[0].id)] == [
         (one.amount, one.transfer) for one in taken_back.stripe.books.reversals
     ]
-    assert 0 == taken_back("verify", str(taken_back.root / FOLDER)).code
+    answer = taken_back("verify", str(taken_back.root / FOLDER))
+
+    assert 0 == answer.code, answer.out
 
 
 def test_each_answer_says_what_comes_next(taken_back):

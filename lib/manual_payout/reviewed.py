@@ -21,9 +21,15 @@ def reviewed_digest(stage: str) -> str:
     Raises:
         EvidenceError: No template of that name was ever reviewed.
     """
-    digests: dict[str, str] = json.loads(FILE.read_text("utf-8"))
+    digests = reviewed_digests()
     if stage not in digests:
         raise EvidenceError(
             f"There is no reviewed notebook {stage}.", f"The reviewed ones are {', '.join(sorted(digests))}."
         )
     return digests[stage]
+
+
+def reviewed_digests() -> dict[str, str]:
+    """Return the digest of every reviewed template, by its name."""
+    digests: dict[str, str] = json.loads(FILE.read_text("utf-8"))
+    return digests

@@ -113,28 +113,44 @@ def status(
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="An evidence folder.", exists=True, file_okay=False)],
+    anchor: Annotated[
+        str, typer.Option(metavar="DIGEST", help="A digest kept elsewhere: of the manifest or of an event.")
+    ] = "",
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="Refuse evidence of another mode: live, test, sandbox.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Re-check an evidence folder against its manifest, offline.
+    """Re-check an evidence folder, offline.
+
+    Files against the manifest, code against the reviewed notebooks, and journal, notebooks, request and Stripe's answer
+    against each other.
 
     \b
-    Example: manual-payout verify outputs/INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
+    Examples:
+      manual-payout verify outputs/INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
+      manual-payout verify --mode live --anchor 81331c8112cf2e84 FOLDER
     """
     from manual_payout.errors import EvidenceError
-    from manual_payout.evidence.manifest import verify_folder
-    from manual_payout.plain_text import shown
+    from manual_payout.reviewed import reviewed_digests
+    from manual_payout.verifier import MANIFEST, MODES, check_contents, check_files, read_folder, verdict_line
 
-    checks = verify_folder(folder)
-    if as_json:
-        show_json(
-            [{"name": c.name, "status": c.status.value, "expected": c.expected, "found": c.found} for c in checks]
-        )
-    else:
-        for check in checks:
-            typer.echo(shown(f"{check.status.value:<5} {check.question} {check.found}"))
-    if failing := [check.name for check in checks if check.stops]:
+    if mode and mode not in MODES:
+        raise ParameterError("mode", mode, f"one of {', '.join(MODES)}")
+    sealed = read_folder(folder)
+    if isinstance(sealed, str):
         raise EvidenceError(
-            f"{folder} is not as it was sealed: {', '.join(failing)}.", "Get the folder again from the ticket."
+            f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
+        )
+    findings = check_files(sealed) + check_contents(sealed, reviewed_digests(), mode, anchor)
+    if as_json:
+        show_json([found.as_dict() for found in findings])
+    else:
+        typer.echo("\n".join([*(found.line() for found in findings), verdict_line(sealed, findings)]))
+    if failing := [found.name for found in findings if found.wrong]:
+        raise EvidenceError(
+            f"{folder} does not pass: {', '.join(failing)}.",
+            "Get the folder again from the ticket; if it fails there too, keep it as it is and call Security.",
         )
 
 

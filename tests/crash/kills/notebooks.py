@@ -30,11 +30,12 @@ from manual_payout import rehearsal
 from manual_payout.demo import incident
 from manual_payout.desk import Desk, open_desk
 from manual_payout.engine import read_status
-from manual_payout.errors import EvidenceError, ManualPayoutError
-from manual_payout.evidence.manifest import verify_folder
+from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
 from manual_payout.models import State, stream_of
+from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import LIVE_RUN, kernel_environment
+from manual_payout.verifier import check_contents, check_files, read_folder
 
 from .world import Sandbox, at, die_with_parent
 
@@ -298,12 +299,12 @@ def _compare_notebooks(night: Night, folder: Path, made: list[str]) -> None:
 
 
 def _compare_seal(night: Night, folder: Path) -> None:
-    try:
-        night.violations += [
-            f"the seal: {check.question} {check.found}" for check in verify_folder(folder) if check.stops
-        ]
-    except EvidenceError as error:
-        night.violations.append(f"not sealed: {error.message}")
+    sealed = read_folder(folder)
+    if isinstance(sealed, str):
+        night.violations.append(f"not sealed: {sealed}")
+        return
+    findings = check_files(sealed) + check_contents(sealed, reviewed_digests(), "", "")
+    night.violations += [f"the seal: {finding.line()}" for finding in findings if finding.wrong]
 
 
 def _result(path: Path) -> dict[str, Any]:

@@ -1,0 +1,590 @@
+"""
+Re-check an evidence folder, offline. This one file needs only Python 3.11; copy it anywhere and run it alone:
+
+    python3 verifier.py FOLDER --templates runbooks [--anchor DIGEST] [--mode live] [--json]
+
+It imports nothing of the software that made the folder, so that both would have to be wrong in the same way. It is
+longer than other files here because an auditor is given one file. What it cannot check: signatures, since this release
+makes none; whoever can rewrite the whole folder is found out only by a digest that was kept elsewhere (``--anchor``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+MODES = ("sandbox", "test", "live")
+_NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
+_SCRAP = "application/scrapbook.scrap.json+json"
+_BANNERS = {"manual-payout-banner", "papermill-error-cell-tag"}
+_INJECTED = "injected-parameters"
+# Shorter, an anchor read aloud would fit by chance.
+_ANCHOR_LENGTH_MIN = 12
+# What a file that somebody edited can make of reading it.
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One check: its stable name, the question for a person, what is wrong (nothing when it passed), what is right.
+
+    Attributes:
+        wrong: One short sentence or file name for each thing that is wrong.
+
+        right: What was found where nothing is wrong.
+    """
+
+    name: str
+    question: str
+    wrong: tuple[str, ...]
+    right: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Write the check for programs."""
+        return {"name": self.name, "status": "fail" if self.wrong else "ok", "wrong": list(self.wrong)}
+
+    def line(self) -> str:
+        """Write the check as one line, without control characters that a forged name may hold."""
+        text = ", ".join(self.wrong) or self.right
+        return _printable(f"{'FAIL' if self.wrong else 'ok':<5} {self.name:<16} {self.question} {text}")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """
+    What an executed notebook says about itself, and what its cells prove.
+
+    Attributes:
+        digest: Of the template, put together again from the cells (type, source and tags of each, in order).
+
+        status: ``completed``, ``failed``, ``unknown`` or ``not_run``; bad news is believed, good news needs the
+            kernel's reply on record.
+
+        result: What the stage glued; empty when it came to nothing.
+
+        blemishes: What is wrong with its injected parameters or its own record of how cells ended.
+    """
+
+    stage: str
+    digest: str
+    status: str
+    parameters: Mapping[str, Any]
+    result: Mapping[str, Any]
+    blemishes: tuple[str, ...]
+
+    def facts(self) -> dict[str, str]:
+        """What the manifest says of it."""
+        return {"template": self.digest, "status": self.status, "verdict": str(self.result.get("verdict", ""))}
+
+
+def canonical(value: Any) -> bytes:
+    """Write *value* as the bytes that digests are taken over: keys sorted, no white space, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of *value*, in hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+# --- Notebooks -------------------------------------------------------------------------------------------------------
+
+
+def read_executed(path: Path) -> Notebook:
+    """
+    Read an executed notebook.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OSError: It is damaged.
+    """
+    match = _NUMBERED.fullmatch(path.name)
+    book = json.loads(path.read_bytes())
+    cells = [_cell(cell) for cell in book["cells"]]
+    kept = [cell for cell in cells if not (cell["type"] == "markdown" and _BANNERS & set(cell["tags"]))]
+    parameters = book["metadata"].get("papermill", {}).get("parameters", {})
+    statuses = [_status(cell) for cell in kept if cell["type"] == "code" and cell["source"].strip()]
+    scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in kept for output in cell["outputs"]]
+    results = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
+    return Notebook(
+        stage=match["stage"] if match else path.stem,
+        digest=template_digest(kept),
+        status=next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed"),
+        parameters=dict(parameters),
+        result=dict(results[-1]) if results else {},
+        blemishes=(*_injected(kept, parameters), *_flattery(kept)),
+    )
+
+
+def notebook_facts(path: Path) -> dict[str, str]:
+    """Return what a manifest says of an executed notebook; of a damaged one, that it is."""
+    try:
+        return read_executed(path).facts()
+    except _DAMAGE:
+        return {"template": "", "status": "unreadable", "verdict": ""}
+
+
+def template_digest(cells: list[dict[str, Any]]) -> str:
+    """Digest what was reviewed: type, source and tags of every cell that is not of the run itself."""
+    told = [[cell["type"], cell["source"], sorted(cell["tags"])] for cell in cells if _INJECTED not in cell["tags"]]
+    return hashlib.sha256(json.dumps(told, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _cell(cell: Mapping[str, Any]) -> dict[str, Any]:
+    source = cell["source"]
+    return {
+        "type": cell["cell_type"],
+        "source": source if isinstance(source, str) else "".join(source),
+        "tags": list(cell["metadata"].get("tags", [])),
+        "papermill": cell["metadata"].get("papermill", {}),
+        "timing": cell["metadata"].get("execution"),
+        "count": cell.get("execution_count"),
+        "outputs": cell.get("outputs", []),
+    }
+
+
+def _status(cell: Mapping[str, Any]) -> str:
+    said, errors = cell["papermill"].get("status"), _errors(cell)
+    if said == "unknown" or "KeyboardInterrupt" in errors:
+        return "unknown"
+    if said == "failed" or errors:
+        return "failed"
+    if said == "completed" and "shell.execute_reply" in (cell["timing"] or {}):
+        return "completed"
+    sent = cell["timing"] is not None or cell["count"] is not None or said == "running"
+    return "unknown" if sent else "not_run"
+
+
+def _errors(cell: Mapping[str, Any]) -> list[Any]:
+    return [output.get("ename") for output in cell["outputs"] if output.get("output_type") == "error"]
+
+
+def _flattery(cells: list[dict[str, Any]]) -> list[str]:
+    """Find cells that are called completed although they show an error."""
+    flattered = (c for c in cells if c["type"] == "code" and _errors(c) and c["papermill"].get("status") == "completed")
+    return [f"a cell is called completed and shows {_errors(cell)[0]}" for cell in flattered]
+
+
+def _injected(cells: list[dict[str, Any]], recorded: Mapping[str, Any]) -> list[str]:
+    """Find injected code that is not plain assignments of the parameters on record, right below their defaults."""
+    found = [at for at, cell in enumerate(cells) if _INJECTED in cell["tags"]]
+    defaults = [at for at, cell in enumerate(cells) if "parameters" in cell["tags"]]
+    if not found:
+        return ["parameters are on record but not in a cell"] if recorded else []
+    if len(found) != 1 or len(defaults) != 1 or found[0] != defaults[0] + 1 or cells[found[0]]["type"] != "code":
+        return ["injected parameters stand where none belong"]
+    values: dict[str, Any] = {}
+    for statement in ast.parse(cells[found[0]]["source"]).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                values[name] = ast.literal_eval(value)
+            case _:
+                return ["injected parameters hold something other than plain assignments"]
+    # 1, 1.0 and True are equal in Python; in evidence they are not.
+    if repr(sorted(values.items())) != repr(sorted(recorded.items())):
+        return ["injected parameters are not those on record"]
+    return []
+
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+
+class Folder:
+    """
+    A folder, read once.
+
+    Args:
+        path: Of the evidence folder.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OSError: There is no readable manifest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        self.claimed = self.manifest.pop("digest")
+        self.files = dict(self.manifest["files"])
+        self.facts = dict(self.manifest["facts"])
+        self.present = {
+            file.relative_to(path).as_posix(): _digest_of_file(file)
+            for file in sorted(path.rglob("*"))
+            if (file.is_file() or file.is_symlink()) and file != path / MANIFEST and not _by_product(file, path)
+        }
+
+    def notebooks(self) -> dict[str, Notebook]:
+        """Return every executed notebook by its file name, those left out that were sealed as unreadable."""
+        sealed = self.facts.get("notebooks", {})
+        names = (name for name in self.present if _NUMBERED.fullmatch(name))
+        whole = (name for name in names if sealed.get(name, {}).get("status") != "unreadable")
+        return {name: read_executed(self.path / name) for name in whole}
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        """Return the events of these kinds, all when none is named, in the order of the journal."""
+        events: list[dict[str, Any]] = self._json("journal.json")["events"]
+        return [event for event in events if not kinds or event["kind"] in kinds]
+
+    def stream(self) -> str:
+        """Return the name of the journal."""
+        return str(self._json("journal.json")["stream"])
+
+    def objects(self, stem: str) -> list[tuple[str, Any]]:
+        """Return the saved JSON files ``<stem>.json``, ``<stem>-02.json`` and so on, with their content."""
+        pattern = re.compile(rf"{re.escape(stem)}(-\d{{2,}})?\.json")
+        return [(name, self._json(name)) for name in self.present if pattern.fullmatch(name)]
+
+    def _json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_bytes())
+
+
+def _by_product(file: Path, root: Path) -> bool:
+    name = file.name
+    parts = file.relative_to(root).parts
+    return ".ipynb_checkpoints" in parts or name == ".DS_Store" or (name[0] == "." and file.suffix == ".part")
+
+
+def _digest_of_file(file: Path) -> str:
+    if file.is_symlink():
+        # What it points at is not in the folder.
+        return f"symbolic link to {file.readlink()}"
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def read_folder(path: Path) -> Folder | str:
+    """Read the folder at *path*; where it has no readable manifest, return why."""
+    try:
+        return Folder(path)
+    except _DAMAGE as error:
+        return "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged ({type(error).__name__})"
+
+
+def check_files(folder: Folder) -> list[Finding]:
+    """Compare the files with the manifest: each as sealed, nothing missing, nothing added."""
+    files, present = folder.files, folder.present
+    changed = tuple(sorted(name for name in files if name in present and present[name] != files[name]))
+    missing = tuple(sorted(set(files) - set(present)))
+    extra = tuple(sorted(set(present) - set(files)))
+    return [
+        _asked("manifest", "Is the manifest whole?", lambda: _whole(folder), "Its own digest fits."),
+        Finding("files_as_sealed", "Is every file as it was sealed?", changed, f"{len(files)} files unchanged."),
+        Finding("nothing_missing", "Is nothing missing?", missing, "No file missing."),
+        Finding("nothing_extra", "Is nothing added?", extra, "No file added."),
+    ]
+
+
+def check_contents(folder: Folder, reviewed: Mapping[str, str], mode: str, anchor: str) -> list[Finding]:
+    """
+    Compare what the files say with each other.
+
+    Args:
+        reviewed: The digest of each reviewed template by its name; empty where none are known.
+
+        mode: Expected; empty for whatever the folder says it is.
+
+        anchor: A digest that was kept elsewhere, or its beginning; empty where there is none.
+    """
+    found = [
+        _asked("templates", "Is the code that ran the reviewed code?", lambda: _templates(folder, reviewed), "It is."),
+        _asked("statuses", "Is every notebook called what it is?", lambda: _statuses(folder), "Each is."),
+        _asked("journal", "Is the journal unbroken, up to its sealed head?", lambda: _journal(folder), "It is."),
+        _asked("stages", "Does the journal tell what the notebooks tell?", lambda: _stages(folder), "It does."),
+        _asked("money", "Do request, payload, journal and Stripe's answer agree?", lambda: _money(folder), "They do."),
+        _asked("approvals", "Was each sending approved by two others?", lambda: _approvals(folder), "Each was."),
+        _asked("mode", "Is everything of one mode, the expected one?", lambda: _mode(folder, mode), "It is."),
+    ]
+    if anchor:
+        found.append(
+            _asked("anchor", "Is the digest kept elsewhere in here?", lambda: _anchored(folder, anchor), "Yes.")
+        )
+    return found
+
+
+def _asked(name: str, question: str, answer: Callable[[], list[str]], right: str) -> Finding:
+    try:
+        wrong = answer()
+    except _DAMAGE as error:
+        wrong = [f"cannot be read ({type(error).__name__})"]
+    return Finding(name, question, tuple(wrong), right)
+
+
+def _whole(folder: Folder) -> list[str]:
+    try:
+        fits = digest_of(folder.manifest) == folder.claimed and not _has_float(folder.manifest)
+    except (TypeError, ValueError):
+        fits = False
+    return [] if fits else [MANIFEST]
+
+
+def _has_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return any(map(_has_float, value)) if isinstance(value, list) else isinstance(value, float)
+
+
+def _templates(folder: Folder, reviewed: Mapping[str, str]) -> list[str]:
+    if not reviewed:
+        return ["no reviewed templates are known: name them with --templates"]
+    return [
+        f"{name} is not the reviewed {book.stage}"
+        for name, book in folder.notebooks().items()
+        if reviewed.get(book.stage) != book.digest
+    ] + [f"{name}: {blemish}" for name, book in folder.notebooks().items() for blemish in book.blemishes]
+
+
+def _statuses(folder: Folder) -> list[str]:
+    told = folder.facts["notebooks"]
+    books = {name: notebook_facts(folder.path / name) for name in folder.present if _NUMBERED.fullmatch(name)}
+    wrong = [f"{name} is not told of" for name in sorted(set(books) ^ set(told))]
+    for name in sorted(set(books) & set(told)):
+        wrong += [
+            f"{name}: {at} is {shown!r}, sealed as {told[name].get(at)!r}"
+            for at, shown in books[name].items()
+            if shown != told[name].get(at)
+        ]
+    readable = {name: book for name, book in folder.notebooks().items() if name in told}
+    return wrong + [
+        f"{name} holds a refusal and is called completed"
+        for name, book in readable.items()
+        if book.status == "completed" and book.result.get("findings", {}).get("refusal")
+    ]
+
+
+def _journal(folder: Folder) -> list[str]:
+    previous, stream = "", folder.stream()
+    for number, event in enumerate(folder.events(), 1):
+        told = {name: event[name] for name in ("seq", "kind", "at", "actor", "data", "previous")}
+        statement = told | {"version": 1, "stream": stream}
+        if (event["seq"], event["previous"]) != (number, previous) or digest_of(statement) != event["digest"]:
+            return [f"broken at event {number}"]
+        previous = event["digest"]
+    sealed = (folder.facts["journal_length"], folder.facts["journal_head"])
+    if sealed != (len(folder.events()), previous):
+        return [f"ends at event {len(folder.events())}, sealed at event {sealed[0]}"]
+    expected = f"{folder.facts['incident_id']}/{folder.facts['ledger_payout_id']}"
+    return [] if stream == expected else [f"is of {stream}"]
+
+
+def _stages(folder: Folder) -> list[str]:
+    """Find results that no event tells of; each event vouches for one notebook, in order."""
+    wrong, left = [], folder.events("stage_finished", "stage_refused")
+    for name, book in folder.notebooks().items():
+        if not book.result:
+            continue
+        at = next((at for at, event in enumerate(left) if _vouches(event, book)), None)
+        if at is None:
+            wrong.append(f"{name}: no event tells of {book.result['verdict']!r}")
+        else:
+            del left[at]
+    return wrong
+
+
+def _vouches(event: Mapping[str, Any], book: Notebook) -> bool:
+    data, result = event["data"], book.result
+    same = (data["stage"], data["dry_run"], event["actor"]) == (book.stage, result["dry_run"], result["operator"])
+    if event["kind"] == "stage_finished":
+        return same and bool(data["verdict"] == result["verdict"])
+    refusal = result.get("findings", {}).get("refusal", {})
+    return same and (data["error"], data["message"]) == (refusal.get("error"), refusal.get("message"))
+
+
+def _money(folder: Folder) -> list[str]:
+    requests = {}
+    for event in folder.events("request_filed"):
+        if digest_of(event["data"]["statement"]) != event["data"]["digest"]:
+            return [f"request {event['data']['request_id']} does not have its digest"]
+        requests[event["data"]["digest"]] = event["data"]["statement"]
+    wrong, sent = [], {}
+    for event in folder.events("intent_recorded"):
+        payload = json.loads(event["data"]["payload"])
+        sent[event["data"]["idempotency_key"]] = payload
+        wrong += _as_requested(payload, requests)
+    for stem in ("request", "reversal-request"):
+        wrong += [
+            f"{n} is no filed request" for n, c in folder.objects(stem) if requests.get(c["digest"]) != c["statement"]
+        ]
+    for stem in ("payload", "reversal-payload"):
+        wrong += [
+            f"{name} is not what was sent with its key"
+            for name, content in folder.objects(stem)
+            if sent.get(content["Idempotency-Key"], content["body"]) != content["body"]
+        ]
+    return wrong + _answers(folder, list(sent.values())) + _results(folder)
+
+
+def _as_requested(payload: Mapping[str, Any], requests: Mapping[str, Any]) -> list[str]:
+    meant = payload["metadata"]
+    if meant["request_digest"] not in requests:
+        return ["an intent is for no filed request"]
+    request = requests[meant["request_digest"]]
+    line = next((line for line in request["lines"] if line["line_id"] == meant["line_id"]), None)
+    if line is None:
+        return ["an intent is for no line of its request"]
+    pairs = {"amount": "amount_minor"} | (
+        {} if request["kind"] == "reversal" else {"currency": "currency", "destination": "destination_account"}
+    )
+    wrong = [f"an intent's {name} is not the requested one" for name, of in pairs.items() if payload[name] != line[of]]
+    same = meant.get("stripe_transfer_id") == line.get("stripe_transfer_id")
+    return wrong + ([] if same else ["an intent is to reverse another transfer than the requested one"])
+
+
+def _approvals(folder: Folder) -> list[str]:
+    """Judge the approvals that each intent names, as the journal tells of them."""
+    given = {event["data"]["statement"]["approval_id"]: event for event in folder.events("approved")}
+    filed = {event["data"]["digest"]: event["data"]["statement"] for event in folder.events("request_filed")}
+    wrong: list[str] = []
+    for event in folder.events("intent_recorded"):
+        digest = json.loads(event["data"]["payload"])["metadata"]["request_digest"]
+        named = [given[number] for number in event["data"]["approval_ids"]]
+        wrong += _stand(event, filed[digest]["requested_by"], digest, named)
+    return wrong
+
+
+def _stand(intent: Mapping[str, Any], requester: str, digest: str, named: list[dict[str, Any]]) -> list[str]:
+    statements = [event["data"]["statement"] for event in named]
+    people = {statement["approver_id"] for statement in statements}
+    wrong = {
+        "is for another request": any(statement["request_digest"] != digest for statement in statements),
+        "is not by both teams": {statement["team"] for statement in statements} != {"payments_ops", "finance"},
+        "is not by two people": len(people) != 2
+        or any(e["actor"] != e["data"]["statement"]["approver_id"] for e in named),
+        "is by its requester": requester in people,
+        "is by its operator": intent["actor"] in people,
+        "did not stand": any(not s["approved_at"] <= intent["at"] < s["expires_at"] for s in statements),
+        "came after it": any(event["seq"] > intent["seq"] for event in named),
+    }
+    return [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found]
+
+
+def _answers(folder: Folder, sent: list[dict[str, Any]]) -> list[str]:
+    """Compare each saved answer of Stripe with the journal's outcome and with a payload that was sent."""
+    wrong: list[str] = []
+    for stem, of in (("stripe-response", "stripe_transfer_id"), ("reversal-response", "stripe_reversal_id")):
+        told = {
+            event["data"][of]
+            for event in folder.events()
+            if event["kind"].startswith("outcome_") and of in event["data"]
+        }
+        answers = folder.objects(stem)
+        wrong += [f"{name} is not the outcome on record" for name, answer in answers if answer["id"] not in told]
+        for name, answer in answers:
+            mine = [one for one in sent if _same_money(one, answer)]
+            wrong += [] if mine else [f"{name} is not what was sent"]
+            if "livemode" in answer and answer["livemode"] is not (folder.facts["mode"] == "live"):
+                wrong.append(f"{name} is of another mode")
+    return wrong
+
+
+def _same_money(payload: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
+    names = [name for name in ("amount", "currency", "destination", "transfer_group") if name in payload]
+    fields = [(payload[name], answer.get(name)) for name in names]
+    marks = [(value, answer["metadata"].get(name)) for name, value in payload["metadata"].items() if name != "attempt"]
+    if "stripe_transfer_id" in payload["metadata"]:
+        # A reversal names its transfer itself.
+        fields.append((payload["metadata"]["stripe_transfer_id"], answer.get("transfer")))
+    # An amount of 1 and one of true are equal in Python.
+    return all(type(one) is type(other) and one == other for one, other in fields + marks)
+
+
+def _results(folder: Folder) -> list[str]:
+    """Find notebooks that name a transfer which no outcome does, or that ran under another incident."""
+    told = {
+        event["data"].get("stripe_transfer_id") for event in folder.events() if event["kind"].startswith("outcome_")
+    }
+    books = {name: book.result for name, book in folder.notebooks().items() if book.result}
+    foreign = [
+        f"{name} is of another {field}"
+        for name, result in books.items()
+        for field in ("incident_id", "ledger_payout_id")
+        if result[field] != folder.facts[field]
+    ]
+    return foreign + [
+        f"{name} names a transfer that is not on record"
+        for name, result in books.items()
+        if result["stripe_transfer_id"] not in told | {None}
+    ]
+
+
+def _mode(folder: Folder, expected: str) -> list[str]:
+    mode = folder.facts["mode"]
+    said = {name: book.result["mode"] for name, book in folder.notebooks().items() if book.result}
+    said |= {
+        f"request {e['data']['request_id'][:8]}": e["data"]["statement"]["mode"] for e in folder.events("request_filed")
+    }
+    said |= {f"approval {e['data']['digest'][:8]}": e["data"]["statement"]["mode"] for e in folder.events("approved")}
+    wrong = [f"{name} is {found}" for name, found in said.items() if found != mode]
+    if mode not in MODES:
+        wrong.append(f"the folder says {mode!r}")
+    return wrong + ([f"this is {mode} evidence, expected {expected}"] if expected and expected != mode else [])
+
+
+def _anchored(folder: Folder, anchor: str) -> list[str]:
+    if len(anchor) < _ANCHOR_LENGTH_MIN or not re.fullmatch("[0-9a-f]+", anchor):
+        return [f"an anchor has at least {_ANCHOR_LENGTH_MIN} hexadecimal digits"]
+    known = [folder.claimed, *(event["digest"] for event in folder.events())]
+    return (
+        [] if any(str(digest).startswith(anchor) for digest in known) else ["neither the manifest nor an event has it"]
+    )
+
+
+# --- Answer ----------------------------------------------------------------------------------------------------------
+
+
+def verdict_line(folder: Folder, findings: list[Finding]) -> str:
+    """Say in one sentence what the folder is worth; sandbox and test evidence is never taken for live."""
+    failing = [finding.name for finding in findings if finding.wrong]
+    said = f"NOT as it was sealed: {', '.join(failing)}." if failing else f"All {len(findings)} checks passed."
+    mode = str(folder.facts.get("mode"))
+    world = "" if mode == "live" else f"{_printable(mode).upper()} EVIDENCE, NO REAL MONEY. "
+    return f"{world}{said} Manifest {_printable(str(folder.claimed))}; nothing here is signed."
+
+
+def templates_in(path: Path) -> dict[str, str]:
+    """Digest the reviewed templates in the folder *path*, by name."""
+    books = {file.stem: json.loads(file.read_bytes()) for file in sorted(path.glob("*.ipynb"))}
+    return {name: template_digest([_cell(cell) for cell in book["cells"]]) for name, book in books.items()}
+
+
+def main() -> int:
+    """Run as a program; returns 0, or 5 where a check failed or there is no readable folder."""
+    parser = argparse.ArgumentParser(description="Re-check an evidence folder, offline.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--templates", type=Path, required=True, help="the folder of the reviewed notebooks")
+    parser.add_argument("--anchor", default="", help="a digest kept elsewhere: of the manifest or of an event")
+    parser.add_argument("--mode", choices=MODES, default="", help="refuse evidence of another mode")
+    parser.add_argument("--json", action="store_true", help="answer as JSON")
+    given = parser.parse_args()
+    folder = read_folder(given.folder)
+    if isinstance(folder, str):
+        sys.stderr.write(f"{given.folder} has no readable {MANIFEST}: {folder}.\n")
+        return 5
+    try:
+        reviewed = templates_in(given.templates)
+    except _DAMAGE as error:
+        parser.error(f"--templates {given.templates} cannot be read ({type(error).__name__})")
+    findings = check_files(folder) + check_contents(folder, reviewed, given.mode, given.anchor)
+    lines = [finding.line() for finding in findings] + [verdict_line(folder, findings)]
+    if given.json:
+        lines = [json.dumps([finding.as_dict() for finding in findings])]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 5 if any(finding.wrong for finding in findings) else 0
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The verifier: an untouched folder passes, every change is found by the right check, and it runs alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from tests import tamper
+
+from manual_payout import verifier
+from manual_payout.engine.statuses import read_status
+from manual_payout.reviewed import reviewed_digests
+from manual_payout.templates import load_template
+
+RUNBOOKS = Path(__file__).parents[1] / "runbooks"
+
+
+@pytest.fixture(name="original")
+def _original(rehearsed):
+    """The sealed folder of a whole incident; not to be changed."""
+    return rehearsed.folder
+
+
+@pytest.fixture(name="folder")
+def _folder(original, tmp_path):
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(original, tmp_path / "folder"))
+
+
+def findings(folder, *, mode="", anchor=""):
+    """What is wrong, by the name of each check."""
+    sealed = verifier.read_folder(folder)
+    found = verifier.check_files(sealed) + verifier.check_contents(sealed, tamper.REVIEWED, mode, anchor)
+    return {finding.name: finding.wrong for finding in found if finding.wrong}
+
+
+def edit(path, change):
+    """Change the content of a JSON file, and write the manifest anew over it."""
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content))
+    tamper.cover_up(path.parent)
+
+
+def test_a_rehearsals_folder_passes_every_check(original):
+    """No false alarm, in its own mode and with its own anchors."""
+    manifest = json.loads((original / "manifest.json").read_text())
+
+    assert {} == findings(original)
+    assert {} == findings(original, mode="sandbox", anchor=manifest["digest"])
+    assert {} == findings(original, anchor=manifest["facts"]["journal_head"][:16])
+
+
+def test_sixty_random_mutations_are_each_found_by_the_right_check(original):
+    """A slice of ``python -m tests.tamper``: every kind of change, as it is and covered up."""
+    tally, missed = tamper.campaign(original, 60)
+
+    assert [] == missed
+    assert 60 == tally.total()
+
+
+@pytest.mark.parametrize("mode", ["live", "test"])
+def test_sandbox_evidence_never_verifies_as_another_mode(original, folder, mode):
+    """Neither when another is expected, nor when the manifest is made to say so."""
+    expected = findings(original, mode=mode)
+    edit(folder / "manifest.json", lambda m: m["facts"].update(mode=mode))
+
+    assert {"mode": (f"this is sandbox evidence, expected {mode}",)} == expected
+    assert "mode" in findings(folder, mode=mode)
+
+
+def test_the_verdict_on_sandbox_evidence_says_so_first(original):
+    """Nobody takes a rehearsal for a payout, and nobody takes a manifest for a signature."""
+    said = verifier.verdict_line(verifier.read_folder(original), [])
+
+    assert said.startswith("SANDBOX EVIDENCE, NO REAL MONEY. ")
+    assert said.endswith("nothing here is signed.")
+
+
+def test_an_error_under_a_cell_called_completed_is_found(folder):
+    """A notebook cannot flatter itself: the error counts, and so does the claim."""
+
+    def flatter(book):
+        cell = next(cell for cell in book["cells"] if cell["cell_type"] == "code" and cell["outputs"])
+        cell["outputs"] = [{"output_type": "error", "ename": "ClaimError", "evalue": "", "traceback": []}]
+
+    edit(folder / "1-verify-01.ipynb", flatter)
+
+    assert ("1-verify-01.ipynb: a cell is called completed and shows ClaimError",) == findings(folder)["templates"]
+
+
+def test_a_status_that_the_notebook_does_not_show_is_found(folder):
+    """The manifest cannot call a notebook what it is not."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["facts"]["notebooks"]["2-execute-02.ipynb"]["status"] = "failed"
+    path.write_text(json.dumps(content))
+
+    assert ("2-execute-02.ipynb: status is 'completed', sealed as 'failed'",) == findings(folder)["statuses"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"team": "finance"}, "is not by both teams"),
+        ({"request_digest": "0" * 64}, "is for another request"),
+        ({"expires_at": "2026-03-02T03:10:00.000000Z"}, "did not stand"),
+        ({"approver_id": "0b6c1f0e-7a52-4d0f-9c3e-2e8a51f7d901"}, "is by its requester"),
+    ],
+)
+def test_an_approval_that_does_not_allow_the_sending_is_found(folder, change, said):
+    """Also where somebody has written the journal's chain anew."""
+
+    def forge(journal):
+        event = next(event for event in journal["events"] if event["kind"] == "approved")
+        event["data"]["statement"] |= change
+
+    edit(folder / "journal.json", forge)
+
+    assert f"the approval of event 12 {said}" in findings(folder)["approvals"]
+
+
+def test_an_answer_of_stripe_about_other_money_is_found(folder):
+    """Amount, currency and destination are those that were sent, whatever the transfer is called."""
+    edit(folder / "stripe-response.json", lambda answer: answer.update(destination="acct_456"))
+
+    assert ("stripe-response.json is not what was sent",) == findings(folder)["money"]
+
+
+@pytest.mark.parametrize("anchor", ["", "81331c", "8" * 64, "ZZ331c8112cf2e84"])
+def test_an_anchor_that_is_too_short_or_not_in_the_folder_fails(original, anchor):
+    """Only the empty one is none."""
+
+    assert ({"anchor"} if anchor else set()) == set(findings(original, anchor=anchor))
+
+
+def test_it_digests_templates_as_the_software_does():
+    """Two readings of one definition, and the reviewed list."""
+    ours = {path.stem: load_template(path).digest for path in RUNBOOKS.glob("*.ipynb")}
+
+    assert ours == verifier.templates_in(RUNBOOKS) == reviewed_digests()
+
+
+def test_it_reads_statuses_as_the_engine_does(folder):
+    """Whatever the record of a cell says: both come to the same word."""
+    path = folder / "2-execute-02.ipynb"
+    original = json.loads(path.read_text())
+    error = {"output_type": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+    for said in ("completed", "failed", "unknown", "running", "pending", ""):
+        for change in (
+            {},
+            {"outputs": [error]},
+            {"outputs": [error | {"ename": "ClaimError"}]},
+            {"execution_count": None},
+        ):
+            for timing in ({}, {"iopub.status.busy": "x"}, None):
+                book = json.loads(json.dumps(original))
+                cell = [cell for cell in book["cells"] if cell["cell_type"] == "code"][-1]
+                cell["metadata"]["papermill"]["status"] = said
+                cell["metadata"] |= {"execution": timing} if timing is not None else {}
+                cell |= change
+                path.write_text(json.dumps(book))
+
+                assert read_status(nbformat.read(path, as_version=4)).status == verifier.read_executed(path).status
+
+
+def test_one_file_and_python_are_enough(original, tmp_path):
+    """Copied away from the software, with no package to import, it comes to the same answer and exit code."""
+    alone = shutil.copy(verifier.__file__, tmp_path / "verifier.py")
+    command = [sys.executable, "-I", "-S", alone, original, "--templates", RUNBOOKS]
+    good = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    live = subprocess.run([*command, "--mode", "live", "--json"], capture_output=True, text=True, check=False)
+    none = subprocess.run([*command[:4], tmp_path, *command[5:]], capture_output=True, text=True, check=False)
+
+    assert (0, "") == (good.returncode, good.stderr)
+    assert 11 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
+    assert (5, ["mode"]) == (live.returncode, [one["name"] for one in json.loads(live.stdout) if one["wrong"]])
+    assert (5, "") == (none.returncode, none.stdout)
+    assert "has no readable manifest.json: it is missing" in none.stderr
+
+
+def test_a_name_with_control_characters_cannot_forge_a_line(folder):
+    """A file called like a verdict stays inside its line."""
+    (folder / "a\rok    all is well\x1b[2K").write_text("x")
+    lines = [finding.line() for finding in verifier.check_files(verifier.read_folder(folder))]
+
+    assert all(line.isprintable() for line in lines)
