@@ -33,6 +33,15 @@ def test_nearly_every_night_ends_with_the_money_moved(tally):
     assert tally.outcomes["paid by hand"] > 0.8 * SEEDS
 
 
+def test_what_was_paid_by_mistake_comes_back(tally):
+    """Nor would one in which every reversal is refused; half of them are of a part."""
+    nights = tally.hits["nights with a reversal"]
+
+    assert nights > 0.15 * SEEDS
+    assert tally.hits["reversal: came back whole"] + tally.hits["reversal: came back in part"] > 0.8 * nights
+    assert tally.hits["reversal: came back in part"] > 0.3 * nights
+
+
 def test_same_seed_is_the_same_night():
     """A failing seed can be looked at again, step by step, two operators and all."""
     seeds = range(1, 40)

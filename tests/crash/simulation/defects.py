@@ -21,10 +21,12 @@ from unittest import mock
 from manual_payout import gateway, models
 from manual_payout.errors import ClaimError
 from manual_payout.gateway import Answer, Refused, Unknown
-from manual_payout.transfer import delivery, reconciling, sending
+from manual_payout.reversal import checks
+from manual_payout.transfer import delivery, movement, reconciling, sending
 
 from .memory_ledger import MemoryLedger
 from .memory_store import Guards
+from .regret import regretted
 from .scenario import Options, forget_stages, play
 from .stripe_books import BooksGateway
 
@@ -253,7 +255,85 @@ def decided_inside_the_window(stack: ExitStack) -> Options:
     return Options()
 
 
-DEFECTS: dict[str, Defect] = {
+# ---------------------------------------------------------------------------------------------- taking money back
+
+
+def new_key_after_an_unknown_reversal(stack: ExitStack) -> Options:
+    """An unknown reversal counts as refused, and is followed by a new attempt with a new key."""
+    late = "State.NEEDS_HUMAN if late else State.UNKNOWN"
+    _rewritten(
+        stack, delivery, "_give_up", (late, f"State.REFUSED if isinstance(sending.record, ReversalRecord) else {late}")
+    )
+    return Options()
+
+
+def no_fence_before_a_reversal(_stack: ExitStack) -> Options:
+    """Whoever once had the right to take money back still has it after a pause."""
+    return Options(guards=Guards(fences_reversals=False))
+
+
+def reversals_not_looked_up(stack: ExitStack) -> Options:
+    """Stripe is not asked for the reversals that it has."""
+    real = movement.listed
+
+    def blind(desk: Any, record: Any) -> Any:
+        return ([], []) if isinstance(record, models.ReversalRecord) else real(desk, record)
+
+    _replaced(stack, "listed", blind, delivery, reconciling)
+    return Options()
+
+
+def digest_misses_the_amount_to_reverse(stack: ExitStack) -> Options:
+    """The digest that approvals of a reversal bind to does not cover how much is taken back."""
+    whole = models.Line.statement
+
+    def partial(line: models.Line) -> dict[str, Any]:
+        left_out = "amount_minor" if line.stripe_transfer_id else ""
+        return {name: value for name, value in whole(line).items() if name != left_out}
+
+    _replaced(stack, "statement", partial, models.Line)
+    return Options()
+
+
+def earlier_reversal_overlooked(stack: ExitStack) -> Options:
+    """That somebody else has taken some back since the approvals is not looked at."""
+    rules = tuple(rule for rule in checks.RULES if rule is not checks.nothing_came_back_since)
+    _replaced(stack, "RULES", rules, checks)
+    _replaced(stack, "changed_since", lambda _desk, _record: "", delivery)
+    return Options()
+
+
+def two_reversals_at_once(stack: ExitStack) -> Options:
+    """The database allows two open reversals of one transfer, and nobody looks for the other."""
+    rules = tuple(rule for rule in checks.RULES if rule is not checks.no_other_reversal)
+    _replaced(stack, "RULES", rules, checks)
+    return Options(guards=Guards(unique_open_reversal=False))
+
+
+def payout_still_says_paid(stack: ExitStack) -> Options:
+    """The row of the transfer is not told that its money has come back."""
+    _replaced(stack, "_reversed_minor", lambda _desk, _record: None, delivery)
+    return Options()
+
+
+def reversals_doubt_not_inherited(stack: ExitStack) -> Options:
+    """A run that takes a reversal over does not ask whether the one before it had sent."""
+    doubt = "in_doubt=record.sent"
+    _rewritten(stack, delivery, "deliver", (doubt, f"{doubt} and isinstance(record, PayoutRecord)"))
+    return Options()
+
+
+# They show in the second act only.
+OF_REVERSALS: dict[str, Defect] = {
+    defect.__name__: defect
+    for defect in (
+        new_key_after_an_unknown_reversal, no_fence_before_a_reversal, reversals_not_looked_up,
+        digest_misses_the_amount_to_reverse, earlier_reversal_overlooked, two_reversals_at_once,
+        payout_still_says_paid, reversals_doubt_not_inherited,
+    )
+}  # fmt: skip
+
+DEFECTS: dict[str, Defect] = OF_REVERSALS | {
     defect.__name__: defect
     for defect in (
         random_key, window_longer_than_stripes, resend_after_the_window, new_key_after_unknown, hidden_retry,
@@ -266,8 +346,10 @@ DEFECTS: dict[str, Defect] = {
 
 def first_caught(name: str, seeds: range) -> tuple[int, str] | None:
     """Return the first seed whose night holds without the defect and does not hold with it, and what is violated."""
+    # A night without a reversal says nothing about them.
+    told = filter(regretted, seeds) if name in OF_REVERSALS else seeds
     with planted(name) as options:
-        found = next((result for seed in seeds if (result := play(seed, options)).violation), None)
+        found = next((result for seed in told if (result := play(seed, options)).violation), None)
     if found is None or not play(found.seed).violation:
         return (found.seed, found.violation) if found else None
     return first_caught(name, range(found.seed + 1, seeds.stop))

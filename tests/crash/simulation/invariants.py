@@ -10,12 +10,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from manual_payout.errors import RefusedError, UnknownOutcomeError
-from manual_payout.models import LIVE_STATES, PayoutRecord, State, Team, stream_of
+from manual_payout.models import (
+    LIVE_STATES,
+    Kind,
+    PayoutRecord,
+    Record,
+    Request,
+    ReversalRecord,
+    State,
+    Team,
+    stream_of,
+)
 from manual_payout.transfer.delivery import TRIES_MAX
 
 from .memory_ledger import MemoryLedger
 from .memory_store import MemoryStore
-from .stripe_books import Books, Post
+from .stripe_books import Books, Post, Reversal, Transfer
 from .world import Violation, World
 
 # The design's own number, written out here: a core that stretches its window must not stretch this one.
@@ -35,7 +45,17 @@ EDGES = {
     State.NEEDS_HUMAN: {State.NEEDS_HUMAN, State.PAID, State.REFUSED, State.UNKNOWN},
     State.REFUSED: {State.SUBMITTING},
     State.PAID: set(),
+    State.PARTLY_REVERSED: {State.PARTLY_REVERSED, State.REVERSED},
+    State.REVERSED: set(),
 }
+
+
+def filed_values(request: Request) -> tuple[Any, ...]:
+    """What the approvers of *request* were shown, of which nothing may be changed: how much, and to or from where."""
+    line = request.line
+    if request.kind is Kind.REVERSAL:
+        return (line.amount.amount_minor, line.stripe_transfer_id, line.reversed_before_minor, line.line_id)
+    return (line.amount.amount_minor, line.amount.currency, line.destination_account)
 
 
 class Watch:
@@ -53,19 +73,23 @@ class Watch:
         self.fenced: dict[str, tuple[datetime, datetime]] = {}
         self.refused: dict[str, datetime] = {}
         self.runs: list[Any] = []
-        self.filed: dict[str, tuple[int, str, str]] = {}
+        self.filed: dict[str, tuple[Any, ...]] = {}
         self.late_posts = 0
         world.watch_commit = self.commit
         books.watch_post = self.post
 
     # ---------------------------------------------------------------------------------- at every commit
 
-    def commit(self, before: PayoutRecord | None, after: PayoutRecord) -> None:
+    def commit(self, before: Record | None, after: Record) -> None:
         """See one row change."""
         was = before.state if before is not None else None
-        self._claim(after.state in EDGES[was], f"a row went from {was} to {after.state}")
+        fine = after.state in EDGES[was] or (self._may_come_back(after) and was in (*OPEN, State.PAID))
+        self._claim(fine, f"a row went from {was} to {after.state}")
         live = [row for row in self.store.rows.values() if row.state in LIVE_STATES]
         self._claim(len(live) <= 1, "two rows of one ledger payout are live")
+        for row in self.store.reversals.values():
+            same = [x for x in self.store.reversals.values() if x.stripe_transfer_id == row.stripe_transfer_id]
+            self._claim(sum(x.state in OPEN for x in same) <= 1, "two reversals of one transfer are under way")
         if before is None:
             return
         if after.attempt_no != before.attempt_no:
@@ -76,8 +100,9 @@ class Watch:
         self._claim(after.fence >= before.fence, "the fence went back")
         if after.fence > before.fence and before.lease_until is not None and was in OPEN:
             self._claim(before.lease_until <= self.world.now(), "a sending was taken over during its lease")
-        if before.stripe_transfer_id is not None:
-            self._claim(after.stripe_transfer_id == before.stripe_transfer_id, "a transfer on record was replaced")
+        for name in ("stripe_transfer_id", "stripe_id"):
+            kept = getattr(before, name) in (None, getattr(after, name))
+            self._claim(kept, "a transfer or a reversal on record was replaced")
         now, key = self.world.now(), after.idempotency_key
         event = self.store.events[stream_of(after.incident_id, after.ledger_payout_id)][-1]
         if event.kind == "sending":
@@ -93,7 +118,8 @@ class Watch:
 
     def post(self, post: Post, payload: dict[str, Any]) -> None:
         """See one POST reach the provider."""
-        row = next((row for row in self.store.rows.values() if row.idempotency_key == post.key), None)
+        rows: list[Record] = [*self.store.rows.values(), *self.store.reversals.values()]
+        row = next((row for row in rows if row.idempotency_key == post.key), None)
         self._claim(post.key in self.store.attempts, "a POST left without a committed intent")
         self._claim(row is not None, "a POST left for an attempt that is over")
         assert row is not None
@@ -102,12 +128,19 @@ class Watch:
         self._claim(row.sent, "a POST left from a row that does not say so")
         self._claim(latest < first + WINDOW, "a POST left after the key's window")
         self._claim(json.loads(row.payload) == payload, "a POST carried something else than the intent")
-        amount, currency, destination = self.filed[row.request_id]
-        sent = (payload["amount"], payload["currency"], payload["destination"])
-        self._claim(sent == (amount, currency, destination), "a POST carried something else than was approved")
+        filed, sent = self.filed[row.request_id], (payload["amount"], post.transfer_id)
+        if isinstance(row, PayoutRecord):
+            sent = (payload["amount"], payload["currency"], payload["destination"])
+        self._claim(sent == filed[: len(sent)], "a POST carried something else than was approved")
         self._approved(row, latest)
 
-    def _approved(self, row: PayoutRecord, at: datetime) -> None:
+    def _may_come_back(self, row: Record) -> bool:
+        """Whether this row may say that money has come back: it is a reversal's, or the books show one."""
+        if isinstance(row, ReversalRecord):
+            return row.state is State.REVERSED
+        return row.state in (State.PARTLY_REVERSED, State.REVERSED) and bool(self.books.reversals)
+
+    def _approved(self, row: Record, at: datetime) -> None:
         request = self.store.requests[row.request_id][0]
         given = self.store.approvals.get(row.request_id, ())
         for grace in (timedelta(0), GRACE):
@@ -132,18 +165,19 @@ class Watch:
     def check_books(self) -> None:
         """Compare everything with the provider's books."""
         paid_by_automation = self.ledger.paid_by_automation
-        standing = [one for one in self.books.transfers if not one.shown["reversed"]]
+        by_hand = [one for one in self.books.transfers if one.by_hand]
+        standing = [one for one in by_hand if not one.shown["reversed"]]
         total = len(standing) + paid_by_automation
         by = f"{len(standing)} by hand, {paid_by_automation} by the automation"
         self._claim(total <= 1, f"the payout was paid {total} times: {by}")
-        for one in self.books.transfers:
-            self._claim(
-                one.key not in self.refused, f"a transfer exists under {one.key}, which was recorded as refused"
-            )
+        ours: list[Transfer | Reversal] = [*by_hand, *(one for one in self.books.reversals if one.key)]
+        for one in ours:
+            self._claim(one.key not in self.refused, f"money moved under {one.key}, which was recorded as refused")
             fine = one.run is None or one.run.error is None or not isinstance(one.run.error, RefusedError)
             self._claim(fine, f"run {one.run} moved money and said: {one.run.error}")
             told = one.run.error is None or isinstance(one.run.error, UnknownOutcomeError) or one.run.crashed
             self._claim(told, f"run {one.run} moved money and said: {one.run.error}")
+        self._check_reversals()
         for row in self.store.rows.values():
             if row.state is State.PAID:
                 exists = any(one.shown["id"] == row.stripe_transfer_id for one in self.books.transfers)
@@ -157,7 +191,48 @@ class Watch:
             self._claim(row.state not in OPEN, f"a row stays {row.state} ({row.outcome_reason}): {stuck()}")
         for one in self.books.transfers:
             owner = next((row for row in self.store.rows.values() if row.stripe_transfer_id == one.shown["id"]), None)
-            self._claim(owner is not None and owner.state is State.PAID, f"{one.shown['id']} has no row that says paid")
+            state = State.PARTLY_REVERSED if one.shown["amount_reversed"] else State.PAID
+            state = State.REVERSED if one.shown["reversed"] else state
+            fine = owner is None if not one.by_hand else owner is not None and owner.state is state
+            self._claim(fine, f"{one.shown['id']} has no row that says {state}, but {owner and owner.state}")
+
+    def check_reversals_settled(self, stuck: Callable[[], str]) -> None:
+        """After the calm phase, every reversal's row has an outcome, and every reversal of ours its row and its event."""
+        for row in self.store.reversals.values():
+            self._claim(row.state not in OPEN, f"a reversal stays {row.state} ({row.outcome_reason}): {stuck()}")
+        for one in self.books.reversals:
+            if not one.key:
+                continue
+            owner = self.store.reversals.get(one.shown["metadata"]["line_id"])
+            fine = owner is not None and owner.state is State.REVERSED and owner.stripe_id == one.shown["id"]
+            self._claim(fine, f"{one.shown['id']} has no row that says reversed")
+            assert owner is not None
+            chain = self.store.events[stream_of(owner.incident_id, owner.ledger_payout_id)]
+            told = [
+                e for e in chain if e.kind == "outcome_reversed" and e.data["stripe_reversal_id"] == one.shown["id"]
+            ]
+            self._claim(len(told) == 1, f"{one.shown['id']} has {len(told)} events")
+
+    def _check_reversals(self) -> None:
+        """A request takes back once what its approvers saw, on top of what they saw had come back."""
+        seen = set()
+        for one in self.books.reversals:
+            if not one.key:
+                continue
+            amount, transfer_id, before, line_id = self.filed[one.shown["metadata"]["request_id"]]
+            self._claim(line_id not in seen, "one approved request was reversed twice")
+            seen.add(line_id)
+            found = (one.shown["amount"], one.shown["transfer"], one.shown["metadata"]["line_id"])
+            self._claim(found == (amount, transfer_id, line_id), "something else was reversed than was approved")
+            in_dashboard = any(not other.key for other in self.books.reversals)
+            self._claim(in_dashboard or one.before == before, "more had come back than the approvers saw")
+        for transfer in self.books.transfers:
+            back = sum(x.shown["amount"] for x in self.books.reversals if x.shown["transfer"] == transfer.shown["id"])
+            self._claim(back <= transfer.shown["amount"], "more came back than was sent")
+        for row in self.store.reversals.values():
+            if row.state is State.REVERSED:
+                exists = any(one.shown["id"] == row.stripe_id for one in self.books.reversals)
+                self._claim(exists, "a row says reversed, and the books have no such reversal")
 
     def _attempts_are_told(self) -> None:
         told = {

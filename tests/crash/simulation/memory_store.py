@@ -7,6 +7,7 @@ by compare-and-set, and the constraints of the tables are the database's. A prop
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable
 from copy import copy
@@ -17,15 +18,28 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 
 from manual_payout.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
-from manual_payout.models import LIVE_STATES, Approval, Event, Mode, PayoutRecord, Request, State, stream_of
-from manual_payout.store.sending import OPEN_STATES
+from manual_payout.models import (
+    LIVE_STATES,
+    OPEN_STATES,
+    Approval,
+    Event,
+    Kind,
+    Mode,
+    PayoutRecord,
+    Record,
+    Request,
+    ReversalRecord,
+    State,
+    stream_of,
+)
+from manual_payout.store.shapes import R
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One key, as the table of attempts has it."""
+    """One key, as the tables of attempts have it."""
 
-    payout_id: str
+    line_id: str
     attempt_no: int
     created_at: datetime
     outcome: State | None = None
@@ -37,8 +51,8 @@ class Hooks:
     def step(self, boundary: str) -> None:
         """Pass a boundary: the place to crash, to pause, or to fail with a DatabaseError."""
 
-    def committed(self, before: PayoutRecord | None, after: PayoutRecord) -> None:
-        """See a payout record change."""
+    def committed(self, before: Record | None, after: Record) -> None:
+        """See the row of a payout or of a reversal change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,9 @@ class Guards:
     """What the database itself ensures; a planted defect switches one off."""
 
     unique_live: bool = True
+    unique_open_reversal: bool = True
     fence: bool = True
+    fences_reversals: bool = True
     lease: bool = True
     keeps_sent: bool = True
 
@@ -68,6 +84,7 @@ class MemoryStore:
         self.requests: dict[str, tuple[Request, str, bool]] = {}
         self.approvals: dict[str, list[Approval]] = {}
         self.rows: dict[str, PayoutRecord] = {}
+        self.reversals: dict[str, ReversalRecord] = {}
         self.approval_ids: dict[str, tuple[str, str]] = {}
         self.attempts: dict[str, Attempt] = {}
         self.events: dict[str, list[Event]] = {}
@@ -78,6 +95,7 @@ class MemoryStore:
         other.requests = dict(self.requests)
         other.approvals = {name: list(given) for name, given in self.approvals.items()}
         other.rows, other.approval_ids = dict(self.rows), dict(self.approval_ids)
+        other.reversals = dict(self.reversals)
         other.attempts = {key: copy(attempt) for key, attempt in self.attempts.items()}
         other.events = {name: list(chain) for name, chain in self.events.items()}
         return other
@@ -88,12 +106,7 @@ class MemoryStore:
         streams = [stream_of(request.incident_id, line.ledger_payout_id) for line in request.lines]
         self.hooks.step("record_request:before")
         if replaces is not None:
-            for row in self.rows.values():
-                if row.request_id == replaces and row.state in LIVE_STATES:
-                    raise ClaimError(
-                        f"Request {replaces} cannot be replaced: its payout is {row.state}, by {row.owner}.",
-                        "Run `manual-payout status`.",
-                    )
+            self._require_nothing_under_way(replaces)
         if self._request_conflicts(request):
             raise ClaimError(
                 f"The same request for {request.incident_id} was filed a moment ago.",
@@ -107,13 +120,15 @@ class MemoryStore:
             self._append(stream, "request_filed", request.requested_by, told)
         self.hooks.step("record_request:after")
 
-    def find_request(self, incident_id: str, ledger_payout_id: str | None = None) -> Request | None:
+    def find_request(
+        self, incident_id: str, ledger_payout_id: str | None = None, *, kind: Kind = Kind.TRANSFER
+    ) -> Request | None:
         self.hooks.step("find_request")
         now = self.clock.now()
         found = [
             self._checked(request_id)
             for request_id, (request, _, _) in self.requests.items()
-            if request.incident_id == incident_id
+            if (request.incident_id, request.kind) == (incident_id, kind)
             and (ledger_payout_id is None or any(x.ledger_payout_id == ledger_payout_id for x in request.lines))
         ]
         standing = [request for request in _newest_first(found) if not self._withdrawn(request)]
@@ -208,7 +223,21 @@ class MemoryStore:
         found.sort(key=lambda row: row.created_at, reverse=True)
         return found
 
-    def began_at(self, record: PayoutRecord) -> datetime:
+    def find_reversal(self, reversal_id: str) -> ReversalRecord | None:
+        self.hooks.step("find_reversal")
+        return self.reversals.get(reversal_id)
+
+    def find_open_reversal(self, stripe_transfer_id: str) -> ReversalRecord | None:
+        self.hooks.step("find_open_reversal")
+        return next((row for row in self._reversals_of(stripe_transfer_id) if row.state in OPEN_STATES), None)
+
+    def record_reversed(self, record: PayoutRecord, reversed_minor: int, *, actor: str) -> PayoutRecord:
+        self.hooks.step("record_reversed:before")
+        self._mark_reversed(record, reversed_minor, actor)
+        self.hooks.step("record_reversed:after")
+        return self._present(record)
+
+    def began_at(self, record: Record) -> datetime:
         self.hooks.step("began_at")
         if record.idempotency_key not in self.attempts:
             raise _no_row()
@@ -221,7 +250,7 @@ class MemoryStore:
             (request.filed_at, line.line_id, request)
             for request, _, _ in self.requests.values()
             for line in request.lines
-            if line.ledger_payout_id == ledger_payout_id
+            if line.ledger_payout_id == ledger_payout_id and request.kind is Kind.TRANSFER
         )
         dead = []
         for _, line_id, request in found:
@@ -234,9 +263,7 @@ class MemoryStore:
 
     # ---------------------------------------------------------------------------------- sendings
 
-    def record_intent(
-        self, record: PayoutRecord, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime
-    ) -> PayoutRecord:
+    def record_intent(self, record: R, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime) -> R:
         self.hooks.step("record_intent:before")
         now, stream = self.clock.now(), _stream(record)
         events = self.events.get(stream, ())
@@ -248,7 +275,7 @@ class MemoryStore:
                 "Run the same command again; it verifies afresh.",
             )
         record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
-        before = self.rows.get(record.payout_id)
+        before = self._find(record)
         if record.attempt_no != 1 and not (
             before is not None
             and before.state is State.REFUSED
@@ -263,14 +290,12 @@ class MemoryStore:
             raise self._lost_to(record)
         if before is not None:
             record = replace(record, created_at=before.created_at)
-        self.rows[record.payout_id] = record
-        self.approval_ids[record.payout_id] = approval_ids
-        self.attempts[record.idempotency_key] = Attempt(record.payout_id, record.attempt_no, now)
-        data = {
-            "payout_id": record.payout_id,
+        self._put(record)
+        self.approval_ids[record.line_id] = approval_ids
+        self.attempts[record.idempotency_key] = Attempt(record.line_id, record.attempt_no, now)
+        data = _named(record) | {
             "attempt_no": record.attempt_no,
             "idempotency_key": record.idempotency_key,
-            "transfer_group": record.transfer_group,
             "payload": record.payload,
             "owner": record.owner,
             "fence": record.fence,
@@ -281,7 +306,7 @@ class MemoryStore:
         self.hooks.step("record_intent:after")
         return record
 
-    def take_over(self, record: PayoutRecord, *, owner: str, operator_id: str, lease_s: float) -> PayoutRecord:
+    def take_over(self, record: R, *, owner: str, operator_id: str, lease_s: float) -> R:
         self.hooks.step("take_over:before")
         now, present = self.clock.now(), self._present(record)
         if (
@@ -305,11 +330,11 @@ class MemoryStore:
             "Wait until then and run the same command again; if it is your own interrupted run, it continues.",
         )
 
-    def mark_sent(self, record: PayoutRecord, *, lease_s: float, window: timedelta) -> PayoutRecord:
+    def mark_sent(self, record: R, *, lease_s: float, window: timedelta) -> R:
         self.hooks.step("mark_sent:before")
         now = self.clock.now()
-        present = self.rows.get(record.payout_id)
-        if present is not None and (not self.guards.fence or self._holds(present, record, now, window)):
+        present = self._find(record)
+        if present is not None and (not self._fences(record) or self._holds(present, record, now, window)):
             after = replace(
                 present,
                 sent=self.guards.keeps_sent,
@@ -330,38 +355,35 @@ class MemoryStore:
 
     def record_outcome(
         self,
-        record: PayoutRecord,
+        record: R,
         state: State,
         reason: str,
         *,
         actor: str,
         made: dict[str, Any] | None = None,
         made_text: str | None = None,
-        reversed_minor: int | None = None,  # noqa: ARG002  # of reversals, which have a table of their own
+        reversed_minor: int | None = None,
         code: str = "",
         request_id: str = "",
-    ) -> PayoutRecord:
+    ) -> R:
         self.hooks.step("record_outcome:before")
         now, present = self.clock.now(), self._present(record)
         if present.attempt_no == record.attempt_no and _may_end(present, record, state, made):
-            known = {"stripe_transfer_id": made["id"], "transfer": made_text} if made is not None else {}
+            known = _known(record, made, made_text) if made is not None else {}
             after = replace(present, state=state, outcome_reason=reason, outcome_at=now, lease_until=now, **known)
-            if state is State.PAID and after.stripe_transfer_id is None:
-                raise _constraint("paid_names_its_transfer")
-            if after.state in LIVE_STATES and self._other_is_live(after):
-                raise _constraint("uq_manual_payouts_live")
-            if after.stripe_transfer_id is not None and any(
-                row.stripe_transfer_id == after.stripe_transfer_id and row.payout_id != after.payout_id
-                for row in self.rows.values()
-            ):
-                raise _constraint("stripe_transfer_id")
+            self._check_constraints(after)
             if record.idempotency_key in self.attempts:
                 self.attempts[record.idempotency_key].outcome = state
             data = {"state": state.value, "reason": reason, "code": code, "stripe_request_id": request_id}
-            if after.stripe_transfer_id is not None:
-                data["stripe_transfer_id"] = after.stripe_transfer_id
-            return self._change("record_outcome", present, after, (f"outcome_{state.value}", actor, data))
-        if made is not None and present.stripe_transfer_id == made["id"] and present.state is state:
+            if after.stripe_id is not None:
+                data[f"stripe_{'reversal' if isinstance(record, ReversalRecord) else 'transfer'}_id"] = after.stripe_id
+            told = (f"outcome_{state.value}", actor, data)
+            theirs = self._payout_of(record) if reversed_minor is not None else None
+            if theirs is None or reversed_minor is None:
+                return self._change("record_outcome", present, after, told)
+            back = (theirs, reversed_minor, actor)
+            return self._change("record_outcome", present, after, told, lambda: self._mark_reversed(*back))
+        if made is not None and present.stripe_id == made["id"] and present.state is state:
             return present
         raise ClaimError(
             f"The payout {record.ledger_payout_id} was settled or taken over by another run in the meantime: "
@@ -382,13 +404,88 @@ class MemoryStore:
         return ""
 
     def _change(
-        self, name: str, before: PayoutRecord, after: PayoutRecord, event: tuple[str, str, dict[str, Any]]
-    ) -> PayoutRecord:
-        self.rows[after.payout_id] = after
+        self, name: str, before: R, after: R, event: tuple[str, str, dict[str, Any]],
+        beside: Callable[[], None] = lambda: None,
+    ) -> R:  # fmt: skip
+        self._put(after)
         self._append(_stream(after), *event)
         self.hooks.committed(before, after)
+        beside()
         self.hooks.step(f"{name}:after")
         return after
+
+    def _find(self, record: R) -> R | None:
+        return self._table(record).get(record.line_id)
+
+    def _put(self, record: Record) -> None:
+        self._table(record)[record.line_id] = record
+
+    def _table(self, record: Record) -> dict[str, Any]:
+        return self.reversals if isinstance(record, ReversalRecord) else self.rows
+
+    def _fences(self, record: Record) -> bool:
+        return self.guards.fence and (self.guards.fences_reversals or isinstance(record, PayoutRecord))
+
+    def _mark_reversed(self, record: PayoutRecord, reversed_minor: int, actor: str) -> None:
+        present = self._present(record)
+        made_minor = json.loads(record.transfer)["amount"] if record.transfer else record.amount.amount_minor
+        state = State.REVERSED if reversed_minor >= made_minor else State.PARTLY_REVERSED
+        reversible = (*OPEN_STATES, State.PAID, State.PARTLY_REVERSED)
+        if present.state not in reversible or present.stripe_transfer_id != record.stripe_transfer_id:
+            return
+        after = replace(present, state=state)
+        if after.state in LIVE_STATES and self._other_is_live(after):
+            raise _constraint("uq_manual_payouts_live")
+        self._put(after)
+        data = {
+            "state": state.value,
+            "stripe_transfer_id": record.stripe_transfer_id,
+            "reversed_minor": reversed_minor,
+        }
+        self._append(_stream(after), "payout_reversed", actor, data)
+        self.hooks.committed(present, after)
+
+    def _payout_of(self, record: Record) -> PayoutRecord | None:
+        return next((row for row in self.rows.values() if row.stripe_transfer_id == record.stripe_transfer_id), None)
+
+    def _reversals_of(self, stripe_transfer_id: str) -> list[ReversalRecord]:
+        return [row for row in self.reversals.values() if row.stripe_transfer_id == stripe_transfer_id]
+
+    def _require_nothing_under_way(self, request_id: str) -> None:
+        for what, table, states in (
+            ("payout", self.rows, LIVE_STATES), ("reversal", self.reversals, (*OPEN_STATES, State.REVERSED)),
+        ):  # fmt: skip
+            begun = next((r for r in table.values() if r.request_id == request_id and r.state in states), None)
+            if begun is not None:
+                raise ClaimError(
+                    f"Request {request_id} cannot be replaced: its {what} is {begun.state}, by {begun.owner}.",
+                    "Run `manual-payout status`.",
+                )
+
+    def _check_constraints(self, after: Record) -> None:
+        if after.stripe_id is None and after.state is (
+            State.REVERSED if isinstance(after, ReversalRecord) else State.PAID
+        ):
+            raise _constraint("paid_names_its_transfer or reversed_names_its_reversal")
+        if self._excluded(after):
+            raise _constraint("uq_manual_payouts_live or uq_manual_reversals_open")
+        if after.stripe_id is not None and any(
+            row.stripe_id == after.stripe_id and row.line_id != after.line_id for row in self._table(after).values()
+        ):
+            raise _constraint("stripe_transfer_id or stripe_reversal_id")
+
+    def _excluded(self, record: Record) -> bool:
+        """Whether a partial unique index has the place of this row taken by another one."""
+        if isinstance(record, PayoutRecord):
+            return record.state in LIVE_STATES and self._other_is_live(record)
+        return (
+            self.guards.unique_open_reversal
+            and record.state in OPEN_STATES
+            and any(
+                other.state in OPEN_STATES and other.line_id != record.line_id
+                for other in self._reversals_of(record.stripe_transfer_id)
+            )
+        )
 
     def _append(self, stream: str, kind: str, actor: str, data: dict[str, Any]) -> Event:
         chain = self.events.setdefault(stream, [])
@@ -423,17 +520,17 @@ class MemoryStore:
             for other, digest, _ in self.requests.values()
         )
 
-    def _row_conflicts(self, record: PayoutRecord, approval_ids: tuple[str, str]) -> bool:
+    def _row_conflicts(self, record: Record, approval_ids: tuple[str, str]) -> bool:
         if not any(
-            record.payout_id == line.line_id for request, _, _ in self.requests.values() for line in request.lines
+            record.line_id == line.line_id for request, _, _ in self.requests.values() for line in request.lines
         ):
             return True
-        if record.idempotency_key in self.attempts or self._other_is_live(record):
+        if record.idempotency_key in self.attempts or self._excluded(record):
             return True
-        for other in self.rows.values():
-            if other.payout_id == record.payout_id:
+        for line_id in self._table(record):
+            if line_id == record.line_id:
                 continue
-            theirs = self.approval_ids[other.payout_id]
+            theirs = self.approval_ids[line_id]
             if theirs[0] == approval_ids[0] or theirs[1] == approval_ids[1]:
                 return True
         return False
@@ -446,7 +543,7 @@ class MemoryStore:
             for other in self.rows.values()
         )
 
-    def _holds(self, present: PayoutRecord, record: PayoutRecord, now: datetime, window: timedelta) -> bool:
+    def _holds(self, present: Record, record: Record, now: datetime, window: timedelta) -> bool:
         return (
             present.owner == record.owner
             and present.fence == record.fence
@@ -454,16 +551,19 @@ class MemoryStore:
             and present.lease_until is not None
             and present.lease_until > now
             and present.state in OPEN_STATES
-            and present.stripe_transfer_id is None
+            and present.stripe_id is None
             and (present.first_sent_at is None or present.first_sent_at > now - window)
         )
 
-    def _present(self, record: PayoutRecord) -> PayoutRecord:
-        if record.payout_id not in self.rows:
+    def _present(self, record: R) -> R:
+        found = self._find(record)
+        if found is None:
             raise _no_row()
-        return self.rows[record.payout_id]
+        return found
 
-    def _lost_to(self, record: PayoutRecord) -> ClaimError:
+    def _lost_to(self, record: Record) -> ClaimError:
+        if isinstance(record, ReversalRecord):
+            return self._reversal_lost_to(record)
         other = self.find_live_payout(record.ledger_payout_id, record.mode)
         if other is None:
             return ClaimError(
@@ -477,13 +577,27 @@ class MemoryStore:
             "Run `manual-payout status` and leave it to them.",
         )
 
+    def _reversal_lost_to(self, record: ReversalRecord) -> ClaimError:
+        other = self.find_open_reversal(record.stripe_transfer_id)
+        if other is None:
+            return ClaimError(
+                f"The database refuses a reversal of {record.stripe_transfer_id}: its key or its approvals stand under "
+                "another one.",
+                "Run `manual-payout status`; have the reversal requested and approved again.",
+            )
+        return ClaimError(
+            f"{record.stripe_transfer_id} already has a reversal under way: {other.incident_id}, {other.state} since "
+            f"{other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
+            "Run `manual-payout status` and leave it to them.",
+        )
 
-def _may_end(present: PayoutRecord, record: PayoutRecord, state: State, made: dict[str, Any] | None) -> bool:
+
+def _may_end(present: Record, record: Record, state: State, made: dict[str, Any] | None) -> bool:
     if made is not None:
         correctable = present.state in (*OPEN_STATES, State.REFUSED)
-        return correctable and present.stripe_transfer_id in (None, made["id"])
+        return correctable and present.stripe_id in (None, made["id"])
     holds = present.state in OPEN_STATES and present.fence == record.fence
-    return holds and present.stripe_transfer_id is None if state is State.REFUSED else holds
+    return holds and present.stripe_id is None if state is State.REFUSED else holds
 
 
 def _newest_first(found: list[Request]) -> list[Request]:
@@ -492,7 +606,19 @@ def _newest_first(found: list[Request]) -> list[Request]:
     return found
 
 
-def _stream(record: PayoutRecord) -> str:
+def _known(record: Record, made: dict[str, Any], text: str | None) -> dict[str, Any]:
+    if isinstance(record, ReversalRecord):
+        return {"stripe_reversal_id": made["id"], "reversal": text}
+    return {"stripe_transfer_id": made["id"], "transfer": text}
+
+
+def _named(record: Record) -> dict[str, Any]:
+    if isinstance(record, ReversalRecord):
+        return {"reversal_id": record.line_id, "stripe_transfer_id": record.stripe_transfer_id}
+    return {"payout_id": record.line_id, "transfer_group": record.transfer_group}
+
+
+def _stream(record: Record) -> str:
     return stream_of(record.incident_id, record.ledger_payout_id)
 
 

@@ -9,15 +9,16 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..record import Record  # noqa: TID252  # as `crash` in pytest, as `tests.crash` on the command line
 from . import defects
+from .regret import ACT, regretted
 from .scenario import Options, Result, play
 from .stripe_books import POST_FAULTS, READ_FAULTS
-from .world import BOUNDARIES, READS
+from .world import BOUNDARIES, READS, REVERSAL_BOUNDARIES, REVERSAL_READS
 
 # What differs between two violations of one kind.
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]+|run \d+")
@@ -27,6 +28,10 @@ BLOCK = 250
 
 CRASHES = tuple(f"crash at {boundary}" for boundary in (*BOUNDARIES, *READS))
 FAULTS = (*POST_FAULTS, *READ_FAULTS)
+OF_REVERSALS = (
+    *(f"{ACT}crash at {boundary}" for boundary in (*REVERSAL_BOUNDARIES, *REVERSAL_READS)),
+    *(f"{ACT}{fault}" for fault in FAULTS),
+)
 
 
 @dataclass
@@ -60,10 +65,10 @@ class Tally:
 
     def missed(self) -> list[str]:
         """Return every boundary at which no crash, and every fault that never, happened."""
-        return [name for name in (*CRASHES, *FAULTS) if not self.hits[name]]
+        return [name for name in (*CRASHES, *FAULTS, *OF_REVERSALS) if not self.hits[name]]
 
 
-def run_block(seeds: range, options: Options | None = None) -> Tally:
+def run_block(seeds: Iterable[int], options: Options | None = None) -> Tally:
     """Play the scenarios of *seeds* in this process."""
     tally = Tally()
     for seed in seeds:
@@ -81,6 +86,7 @@ def run(
     say: Callable[[str], None],
     record: Record | None = None,
     minutes: float = float("inf"),
+    reversals: bool = False,
 ) -> Tally:
     """
     Play *seeds* scenarios from *first* on; unless told to keep going, end with the first violation's block.
@@ -89,13 +95,16 @@ def run(
         record: Where the sums of each block are kept; the blocks that it has are not played again.
 
         minutes: After which no further block is waited for.
+
+        reversals: Only those of the seeds whose night has a reversal; *seeds* is how far to look.
     """
     record = record or Record(None)
-    name = f"simulation with {defect}" if defect else "simulation"
+    name = "simulation of reversals" if reversals else "simulation"
+    name = f"{name} with {defect}" if defect else name
     blocks = [range(at, min(at + BLOCK, first + seeds)) for at in range(first, first + seeds, BLOCK)]
     left = [block for block in blocks if not record.has(name, "", block.start)]
     total, began = Tally(), time.monotonic()
-    for block, tally in _played(left, processes, defect):
+    for block, tally in _played(left, processes, defect, reversals=reversals):
         record.add(name, "", block.start, tally.as_json())
         total.merge(tally)
         spent = time.monotonic() - began
@@ -123,21 +132,25 @@ def table(tally: Tally, first: int, seeds: int) -> str:
     kinds = Counter(_ID.sub("…", result.violation) for result in tally.violations)
     rows += [(f"violation: {kind}", f"{count:,}") for kind, count in kinds.most_common()]
     rows += [(f"outcome: {name}", f"{count:,}") for name, count in tally.outcomes.most_common()]
-    rows += [(name, f"{count:,}") for name, count in sorted(hits.items()) if name.startswith("answer: ")]
-    for boundary in (*BOUNDARIES, *READS):
-        counts = ", ".join(f"{kind} {hits[f'{kind} at {boundary}']:,}" for kind in ("crash", "freeze", "lost", "down")
-                           if hits[f"{kind} at {boundary}"])  # fmt: skip
-        rows.append((f"at {boundary}", counts or "never"))
-    rows += [(f"fault: {name}", f"{hits[name]:,}") for name in FAULTS]
+    rows += [
+        (name, f"{count:,}") for name, count in sorted(hits.items()) if name.removeprefix(ACT).startswith("answer: ")
+    ]
+    for act, boundaries in (("", (*BOUNDARIES, *READS)), (ACT, (*REVERSAL_BOUNDARIES, *REVERSAL_READS))):
+        for boundary in boundaries:
+            counts = ", ".join(f"{kind} {hits[f'{act}{kind} at {boundary}']:,}" for kind in ("crash", "freeze", "lost", "down")
+                               if hits[f"{act}{kind} at {boundary}"])  # fmt: skip
+            rows.append((f"{act}at {boundary}", counts or "never"))
+        rows += [(f"{act}fault: {name}", f"{hits[act + name]:,}") for name in FAULTS]
     told = ("answer: ", "crash at ", "freeze at ", "lost at ", "down at ")
-    rest = [name for name in hits if not name.startswith(told) and name not in (*FAULTS, "commands", "POSTs")]
+    counted = (*FAULTS, *OF_REVERSALS, "commands", "POSTs")
+    rest = [name for name in hits if not name.removeprefix(ACT).startswith(told) and name not in counted]
     rows += [(name, f"{hits[name]:,}") for name in sorted(rest)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _played(blocks: list[range], processes: int, defect: str) -> Iterator[tuple[range, Tally]]:
-    work = [(block, defect) for block in blocks]
+def _played(blocks: list[range], processes: int, defect: str, *, reversals: bool) -> Iterator[tuple[range, Tally]]:
+    work = [(block, defect, reversals) for block in blocks]
     if processes <= 1:
         yield from map(_block, work)
         return
@@ -148,10 +161,10 @@ def _played(blocks: list[range], processes: int, defect: str) -> Iterator[tuple[
         yield from pool.imap_unordered(_block, work)
 
 
-def _block(work: tuple[range, str]) -> tuple[range, Tally]:
-    seeds, defect = work
+def _block(work: tuple[range, str, bool]) -> tuple[range, Tally]:
+    seeds, defect, reversals = work
     with defects.planted(defect) as options:
-        tally = run_block(seeds, options)
+        tally = run_block(filter(regretted, seeds) if reversals else seeds, options)
     gc.collect()
     return seeds, tally
 

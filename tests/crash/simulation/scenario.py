@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,11 +34,12 @@ from manual_payout.requesting import file_request
 from manual_payout.settings import Settings, load_settings
 from manual_payout.transfer import delivery
 
-from .invariants import GRACE, OPEN, WINDOW, Watch
+from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
 from .memory_ledger import MemoryLedger
 from .memory_store import Guards, Hooks, MemoryStore
+from .regret import Regret, regretted
 from .stripe_books import POST_FAULTS, READ_FAULTS, Books, BooksGateway
-from .world import BOUNDARIES, DATABASE_WRITES, READS, Crash, Operator, Planned, Violation, World
+from .world import BOUNDARIES, DATABASE_WRITES, READS, Crash, Operator, Planned, Violation, World, small, span
 
 START = datetime.fromisoformat(incident.NOW)
 OPERATORS = ("tomas", "noor")
@@ -133,11 +134,12 @@ class Night:
         self.watch = Watch(world, self.store, self.ledger, self.books)
         self.destination, self.notes = incident.DESTINATION_ACCOUNT, incident.NOTES
         self.commands = 0
+        self.act_began = self.world.now()
         self.operators = [Operator(name, stage.registry.find(handle)) for name, handle in MACHINES.items()]
         self.books.run = lambda: world.current.run
         world.latest_post = self._latest_post
         for request, _, _ in self.store.requests.values():
-            self._filed(request)
+            self.filed(request)
         self._draw()
 
     # ---------------------------------------------------------------------------------- the plan
@@ -148,7 +150,7 @@ class Night:
         self.racing = rng.random() < 0.2
         self.fraud = rng.random() < 0.02
         self.renews = rng.random() < 0.6
-        self.world.events |= {"automation": self._automation, "refiled": self._refiled}
+        self.world.events |= {"automation": self.automation, "refiled": self._refiled}
         self._draw_crashes()
         self._draw_provider()
         if rng.random() < (0.4 if self.competing else 0.1):
@@ -161,13 +163,13 @@ class Night:
         for _ in range(rng.choice((0, 0, 1, 1, 2, 3, 4))):
             self._plan("crash", _boundary(rng))
         if rng.random() < 0.25:
-            self._plan("freeze", _boundary(rng), _span(rng, 1, 36 * 3600))
+            self._plan("freeze", _boundary(rng), span(rng, 1, 36 * 3600))
         if rng.random() < 0.15:
-            self._plan("freeze", _boundary(rng), _span(rng, 20 * 3600, 72 * 3600))
+            self._plan("freeze", _boundary(rng), span(rng, 20 * 3600, 72 * 3600))
         if rng.random() < 0.15:
             self._plan("lost", f"{rng.choice(DATABASE_WRITES)}:after")
         if rng.random() < 0.08:
-            self._plan("down", _boundary(rng), _span(rng, 1, 3600))
+            self._plan("down", _boundary(rng), span(rng, 1, 3600))
         if rng.random() < 0.04:
             self._plan("refiled", _boundary(rng))
         for _ in range(rng.randint(1, 3) if self.racing else 0):
@@ -176,7 +178,7 @@ class Night:
     def _draw_provider(self) -> None:
         rng, books = self.rng, self.books
         for _ in range(rng.choice((0, 0, 1, 1, 2, 2, 3))):
-            books.post_faults[_small(rng, 4)] = rng.choice(POST_FAULTS)
+            books.post_faults[small(rng, 4)] = rng.choice(POST_FAULTS)
         if rng.random() < 0.2:
             books.read_faults[rng.randint(1, 24)] = rng.choice(READ_FAULTS)
         if rng.random() < 0.5:
@@ -195,11 +197,11 @@ class Night:
         self.renews = True
         if self.competing and rng.random() < 0.6:
             # Between its claim and its intent one line can lose the claim to the other, for which a refused one is dead.
-            self.world.plan.setdefault("claim:after", []).append(Planned(2, "freeze", _span(rng, 30, 500)))
+            self.world.plan.setdefault("claim:after", []).append(Planned(2, "freeze", span(rng, 30, 500)))
             return
         boundary = rng.choice(("record_outcome:before", "record_outcome:after"))
         kind = rng.choice(("crash", "freeze", "freeze", "lost"))
-        self.world.plan.setdefault(boundary, []).append(Planned(1, kind, _span(rng, 10, 3600)))
+        self.world.plan.setdefault(boundary, []).append(Planned(1, kind, span(rng, 10, 3600)))
 
     def _draw_doubt(self) -> None:
         """The other place to seek out: something was sent, and what is seen next says no, or nothing at all."""
@@ -214,7 +216,7 @@ class Night:
             books.read_faults = {ordinal: rng.choice(READ_FAULTS)}
 
     def _plan(self, kind: str, boundary: str, seconds: float = 0.0) -> None:
-        countdown = _small(self.rng, 3 if ":" in boundary else 8)
+        countdown = small(self.rng, 3 if ":" in boundary else 8)
         self.world.plan.setdefault(boundary, []).append(Planned(countdown, kind, seconds))
 
     # ---------------------------------------------------------------------------------- the night
@@ -234,10 +236,12 @@ class Night:
         if not self.fraud:
             self._settle()
         if self.rng.random() < 0.5:
-            self._automation()
+            self.automation()
         self.watch.check_books()
         if not self.fraud:
-            self.watch.check_settled(self._stuck)
+            self.watch.check_settled(self.stuck)
+            if regretted(self.result.seed):
+                Regret(self).play()
 
     def finished(self) -> Result:
         """Say what it came to."""
@@ -250,7 +254,7 @@ class Night:
         hits["two operators"] += self.crew == 2
         hits["three operators"] += self.crew == 3
         hits["competing request"] += self.competing
-        by_hand, by_machine = len(self.books.transfers), self.ledger.paid_by_automation
+        by_hand, by_machine = sum(one.by_hand for one in self.books.transfers), self.ledger.paid_by_automation
         self.result.outcome = "paid by hand" if by_hand else "paid by the automation" if by_machine else "not paid"
         self.result.log = self.world.log
         return self.result
@@ -262,11 +266,11 @@ class Night:
             name = home if rng.random() < 0.9 or not self.competing else rng.choice(INCIDENTS)
             self._command(operator, self._choose(name), name)
             if self.racing and rng.random() < 0.3:
-                self._automation()
-            self._rest()
-            self._mend(name, chance=0.6)
+                self.automation()
+            self.rest()
+            self.mend(name, chance=0.6)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         dice = self.rng.random()
         if dice < 0.2:
             # At the next full ten minutes, as the other one does: nothing makes people meet like a clock on the wall.
@@ -281,9 +285,9 @@ class Night:
             edge = first + WINDOW + timedelta(seconds=self.rng.uniform(-300, 60))
             self.world.wait(max(1.0, (edge - self.world.now()).total_seconds()))
         elif dice < 0.95:
-            self.world.wait(_span(self.rng, 900, 36 * 3600))
+            self.world.wait(span(self.rng, 900, 36 * 3600))
         else:
-            self.world.wait(_span(self.rng, 20 * 3600, 72 * 3600))
+            self.world.wait(span(self.rng, 20 * 3600, 72 * 3600))
 
     def _choose(self, name: str) -> str:
         row = self._row(name)
@@ -298,6 +302,9 @@ class Night:
     # ---------------------------------------------------------------------------------- commands
 
     def _command(self, operator: Operator, action: str, name: str) -> None:
+        self.command(operator, action, name, lambda: getattr(self, f"_{action}")(operator, name))
+
+    def command(self, operator: Operator, action: str, name: str, does: Callable[[], object]) -> None:
         """Run one command as the command line would, whatever becomes of it."""
         self.commands += 1
         run = Run(self.commands, operator.name, action)
@@ -305,7 +312,7 @@ class Night:
         self.world.say(f"=== {action} {name}")
         error: BaseException | None = None
         try:
-            getattr(self, f"_{action}")(operator, name)
+            does()
         except Crash as crash:
             run.crashed, error = True, crash
         except ManualPayoutError as refused:
@@ -313,7 +320,7 @@ class Night:
         except Exception as bug:
             raise Violation(f"{action} ended with a {type(bug).__name__}: {bug}") from bug
         self.world.say(f"=== {type(error).__name__ if error else 'done'} {getattr(error, 'message', '')}")
-        self.result.hits[f"answer: {type(error).__name__ if error else 'done'}"] += 1
+        self.result.hits[f"{self.world.act}answer: {type(error).__name__ if error else 'done'}"] += 1
         self.world.current.run = None
         self.watch.run_ended(run, error)
 
@@ -341,14 +348,14 @@ class Night:
         return rows[-1] if rows else None
 
     def _request(self, name: str) -> Request | None:
-        with self._quietly():
+        with self.quietly():
             try:
                 return self.store.find_request(name, incident.LEDGER_PAYOUT_ID)
             except ManualPayoutError:
                 return None
 
     @contextmanager
-    def _quietly(self) -> Iterator[None]:
+    def quietly(self) -> Iterator[None]:
         """What other people do, on machines that do not fail tonight."""
         hooks = self.store.hooks, self.ledger.hooks
         self.store.hooks = self.ledger.hooks = _QUIET
@@ -359,14 +366,14 @@ class Night:
 
     # ---------------------------------------------------------------------------------- what others do
 
-    def _automation(self) -> None:
+    def automation(self) -> None:
         self.world.say("*** the automation tries")
         self.result.hits["automation tried"] += 1
         if self.ledger.attempt(self.world.now()):
             self.result.hits["automation paid"] += 1
             self.world.say("*** the automation paid")
 
-    def _mend(self, name: str, *, chance: float) -> None:
+    def mend(self, name: str, *, chance: float) -> None:
         """Fund the balance, renew approvals, file again: whatever is needed for the next command, perhaps."""
         rng, now = self.rng, self.world.now()
         if self.books.available < AMPLE // 2 and rng.random() < chance:
@@ -376,18 +383,18 @@ class Night:
             return
         if now >= request.expires_at:
             self._file(name)
-        elif any(approval.expires_at <= now + GRACE for approval in self._latest_approvals(request)):
-            with self._quietly():
-                self._approve(request)
+        elif any(approval.expires_at <= now + GRACE for approval in self.latest_approvals(request)):
+            with self.quietly():
+                self.approve(request)
 
-    def _latest_approvals(self, request: Request) -> list[Any]:
+    def latest_approvals(self, request: Request) -> list[Any]:
         given = self.store.approvals.get(request.request_id, [])
         return [max(one, key=lambda a: a.expires_at) for team in ("payments_ops", "finance")
                 if (one := [a for a in given if a.team.value == team])]  # fmt: skip
 
     def _file(self, name: str, **changes: str) -> bool:
         """File again where that is possible, with both approvals and dry runs."""
-        with self._quietly():
+        with self.quietly():
             requester = self.registry.find(incident.REQUESTER)
             try:
                 request, new = file_request(self.desk, replace(self._typed(name), **changes), requester, replace=True)
@@ -397,13 +404,18 @@ class Night:
             if new:
                 self.world.say("*** filed again")
                 self.result.hits["filed again"] += 1
-                self._filed(request)
-                self._approve(request)
-                _dry_runs(self.store, self.registry, request)
+                self.filed(request)
+                self.approve(request)
+                self.dry_runs(request)
         return new
 
-    def _approve(self, request: Request) -> None:
-        self.result.hits["approved again"] += 1
+    def dry_runs(self, request: Request) -> None:
+        """Have both operators read the dry run of *request*."""
+        _dry_runs(self.store, self.registry, request)
+
+    def approve(self, request: Request) -> None:
+        """Have two approvers approve *request*, once more where they did before."""
+        self.result.hits[f"{self.world.act}approved again"] += 1
         _approve(self.store, self.registry, self.settings, request, self.rng.choice(APPROVERS))
 
     def _refiled(self) -> None:
@@ -420,15 +432,13 @@ class Night:
             line = replace(request.line, destination_account=EVIL_ACCOUNT)
             self.store.requests[request_id] = (replace(request, lines=(line,)), digest, False)
 
-    def _filed(self, request: Request) -> None:
-        line = request.line
-        self.watch.filed[request.request_id] = (
-            line.amount.amount_minor, line.amount.currency, line.destination_account,
-        )  # fmt: skip
+    def filed(self, request: Request) -> None:
+        self.watch.filed[request.request_id] = filed_values(request)
 
     def _latest_post(self) -> datetime | None:
         """Until when a pause between fence and socket may last: while the key is surely remembered."""
-        ends = [first + timedelta(hours=22, minutes=50) for first, _ in self.watch.fenced.values()]
+        firsts = [first for first, _ in self.watch.fenced.values() if first >= self.act_began]
+        ends = [first + timedelta(hours=22, minutes=50) for first in firsts]
         return min(ends, default=None)
 
     # ---------------------------------------------------------------------------------- the calm
@@ -440,21 +450,21 @@ class Night:
         for turn in range(14):
             row = next((row for row in self.store.rows.values() if row.state in OPEN), None)
             if row is not None:
-                self._settle_row(operator, row, turn)
+                self.settle_row(operator, row, turn)
             elif self._is_paid():
                 return
             else:
                 name = INCIDENTS[turn % 2 if self.competing else 0]
                 self.renews = True
-                self._mend(name, chance=1.1)
+                self.mend(name, chance=1.1)
                 self._command(operator, "send", name)
             self.world.wait(200)
         if not self._is_paid():
-            raise Violation(f"nobody could be paid: {self._stuck()}")
+            raise Violation(f"nobody could be paid: {self.stuck()}")
 
-    def _settle_row(self, operator: Operator, row: PayoutRecord, turn: int) -> None:
+    def settle_row(self, operator: Operator, row: PayoutRecord, turn: int) -> None:
         if self.renews:
-            self._mend(row.incident_id, chance=1.1)
+            self.mend(row.incident_id, chance=1.1)
         if row.state is State.SUBMITTING and not turn:
             self._command(operator, "send", row.incident_id)
             return
@@ -468,22 +478,12 @@ class Night:
     def _is_paid(self) -> bool:
         return bool(self.books.transfers or self.ledger.paid_by_automation)
 
-    def _stuck(self) -> str:
+    def stuck(self) -> str:
         return f"last command: {self.watch.runs[-1].error}" if self.watch.runs else "no command"
 
 
 def _boundary(rng: random.Random) -> str:
     return rng.choice(BOUNDARIES) if rng.random() < 0.85 else rng.choice(READS)
-
-
-def _small(rng: random.Random, most: int) -> int:
-    """A number from 1 on, small ones oftener."""
-    return 1 + min(int(rng.expovariate(1.0)), most - 1)
-
-
-def _span(rng: random.Random, least: float, most: float) -> float:
-    """Seconds, long spans as often as short ones."""
-    return float(least * (most / least) ** rng.random())
 
 
 def _beginning(rng: random.Random, stage: Stage) -> datetime:

@@ -40,18 +40,19 @@ _IDENTITY = identify_key(FALLBACK_KEY)
 class Stored:
     """What is kept under one idempotency key."""
 
-    payload: dict[str, Any]
+    payload: tuple[str, dict[str, Any]]
     forgotten_at: datetime
     answer: Callable[[], Any] | None = None
 
 
 @dataclass(slots=True)
 class Post:
-    """One POST that reached the provider."""
+    """One POST that reached the provider; of a reversal with the transfer that it is about."""
 
     at: datetime
     key: str
     run: Any
+    transfer_id: str = ""
 
 
 @dataclass(slots=True)
@@ -62,6 +63,18 @@ class Transfer:
     key: str
     at: datetime
     run: Any
+    by_hand: bool = True
+
+
+@dataclass(slots=True)
+class Reversal:
+    """One reversal in the books; *before* is how much of its transfer had come back until then, in minor units."""
+
+    shown: dict[str, Any]
+    key: str
+    at: datetime
+    run: Any
+    before: int
 
 
 @dataclass
@@ -71,6 +84,10 @@ class Books:
 
     Attributes:
         available: The platform's balance in minor units.
+
+        studio_available: What the connected account has, from which a reversal takes; minor units.
+
+        act: Before what is counted here, so that the second act's figures stand by themselves.
 
         key_age: How old a key gets before it is forgotten.
 
@@ -83,6 +100,8 @@ class Books:
 
     now: Callable[[], datetime]
     available: int
+    studio_available: int = 0
+    act: str = ""
     key_age: timedelta = KEY_AGE_MIN
     lag: timedelta = timedelta(0)
     delay: timedelta = timedelta(seconds=30)
@@ -90,6 +109,7 @@ class Books:
     post_faults: dict[int, str] = field(default_factory=dict)
     read_faults: dict[int, str] = field(default_factory=dict)
     transfers: list[Transfer] = field(default_factory=list)
+    reversals: list[Reversal] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
     reads: int = 0
     keys: dict[str, Stored] = field(default_factory=dict)
@@ -98,15 +118,15 @@ class Books:
     run: Callable[[], Any] = lambda: None
     watch_post: Callable[[Post, dict[str, Any]], None] = lambda _post, _payload: None
 
-    def create(self, payload: dict[str, Any], key: str) -> Any:
-        """Take one POST; return what the SDK would, or raise what it would."""
+    def create(self, payload: dict[str, Any], key: str, transfer_id: str = "") -> Any:
+        """Take one POST, with a transfer to reverse part of it; return what the SDK would, or raise what it would."""
         now = self.catch_up()
-        post = Post(now, key, self.run())
+        post = Post(now, key, self.run(), transfer_id)
         self.posts.append(post)
         self.watch_post(post, payload)
         fault = "" if now < self.unreachable_until else self.post_faults.pop(len(self.posts), "")
         if fault:
-            self.hits[fault] += 1
+            self.hits[self.act + fault] += 1
         if now < self.unreachable_until:
             _raise(_lost())
         if fault in EARLY_FAULTS:
@@ -127,6 +147,39 @@ class Books:
             if one.shown["transfer_group"] == group and one.at + self.lag <= now
         ]
 
+    def reversals_of(self, transfer_id: str) -> list[dict[str, Any]]:
+        """Return the reversals of one transfer as they show by now, newest first."""
+        now = self.read()
+        return [
+            _copy(one.shown)
+            for one in reversed(self.reversals)
+            if one.shown["transfer"] == transfer_id and one.at + self.lag <= now
+        ]
+
+    def take_back(self, transfer_id: str, payload: dict[str, Any], key: str = "", run: Any = None) -> Reversal:
+        """Make a reversal, by a request or, without a key, by somebody in the Dashboard; there is enough left of it."""
+        transfer = self.find(transfer_id)
+        assert transfer is not None
+        before = transfer.shown["amount_reversed"]
+        transfer.shown["amount_reversed"] = before + payload["amount"]
+        transfer.shown["reversed"] = transfer.shown["amount_reversed"] == transfer.shown["amount"]
+        self.studio_available -= payload["amount"]
+        self.available += payload["amount"]
+        shown = {
+            "id": f"trr_{len(self.reversals) + 1}",
+            "object": "transfer_reversal",
+            "transfer": transfer_id,
+            "currency": transfer.shown["currency"],
+            **payload,
+        }
+        made = Reversal(shown, key, self.now(), run, before)
+        self.reversals.append(made)
+        return made
+
+    def find(self, transfer_id: str) -> Transfer | None:
+        """Return the transfer of that id, or None."""
+        return next((one for one in self.transfers if one.shown["id"] == transfer_id), None)
+
     def read(self) -> datetime:
         """Answer a read, or fail as planned."""
         self.reads += 1
@@ -134,7 +187,7 @@ class Books:
             _raise(_lost())
         fault = self.read_faults.pop(self.reads, "")
         if fault:
-            self.hits[fault] += 1
+            self.hits[self.act + fault] += 1
             _raise(_READ[fault]())
         return self.catch_up()
 
@@ -151,20 +204,20 @@ class Books:
     def _answer(self, payload: dict[str, Any], key: str, now: datetime, fault: str, post: Post) -> Callable[[], Any]:
         stored = self.keys.get(key)
         if stored is not None and now >= stored.forgotten_at and stored.answer is not None:
-            self.hits["key forgotten"] += 1
+            self.hits[f"{self.act}key forgotten"] += 1
             stored = None
         if stored is None:
             return self._execute(payload, key, now, fault, post)
-        if stored.payload != payload:
+        if stored.payload != (post.transfer_id, payload):
             return lambda: _raise(_mismatch(key))
         if stored.answer is None:
-            self.hits["key in use"] += 1
+            self.hits[f"{self.act}key in use"] += 1
             return lambda: _raise(_error(stripe.APIError, 409, "idempotency_key_in_use", "Key in use."))
-        self.hits["replayed"] += 1
+        self.hits[f"{self.act}replayed"] += 1
         return stored.answer
 
     def _execute(self, payload: dict[str, Any], key: str, now: datetime, fault: str, post: Post) -> Callable[[], Any]:
-        stored = self.keys[key] = Stored(payload, now + self.key_age)
+        stored = self.keys[key] = Stored((post.transfer_id, payload), now + self.key_age)
         if fault == "delayed":
 
             def later() -> None:
@@ -182,15 +235,26 @@ class Books:
     def _effect(self, payload: dict[str, Any], key: str, fault: str, post: Post) -> Callable[[], Any]:
         if fault == "no_capability":
             return lambda: _raise(_refusal(400, "insufficient_capabilities_for_transfer", "No transfers capability."))
-        if fault == "balance_insufficient" or payload["amount"] > self.available:
-            self.hits["refused for balance"] += 1
+        held = self.studio_available if post.transfer_id else self.available
+        if fault == "balance_insufficient" or payload["amount"] > held:
+            self.hits[f"{self.act}refused for balance"] += 1
             return lambda: _raise(_refusal(400, "balance_insufficient", "You have insufficient available funds."))
         if fault in ("stored_500", "garbage", "foreign_json"):
             return lambda: _raise(_error(stripe.APIError, 500, "api_error", "An unknown error occurred."))
-        shown = self._transfer(payload, key, post)
+        if post.transfer_id and payload["amount"] > self._left(post.transfer_id):
+            self.hits[f"{self.act}refused for what is left"] += 1
+            return lambda: _raise(_refusal(400, "parameter_invalid_integer", "More than what is left."))
+        if post.transfer_id:
+            shown = self.take_back(post.transfer_id, payload, key, post.run).shown
+        else:
+            shown = self._transfer(payload, key, post)
         if fault == "stored_500_paid":
             return lambda: _raise(_error(stripe.APIError, 500, "api_error", "An unknown error occurred."))
         return lambda: _Answer(_copy(shown))
+
+    def _left(self, transfer_id: str) -> int:
+        transfer = self.find(transfer_id)
+        return transfer.shown["amount"] - transfer.shown["amount_reversed"] if transfer is not None else 0
 
     def _transfer(self, payload: dict[str, Any], key: str, post: Post) -> dict[str, Any]:
         self.available -= payload["amount"]
@@ -212,7 +276,12 @@ class Connection:
     def __init__(self, books: Books) -> None:
         self._books = books
         self.v1 = SimpleNamespace(
-            transfers=SimpleNamespace(create=self._create, list=self._list, retrieve=self._retrieve),
+            transfers=SimpleNamespace(
+                create=self._create,
+                list=self._list,
+                retrieve=self._retrieve,
+                reversals=SimpleNamespace(create=self._reverse, list=self._reversals),
+            ),
             balance=SimpleNamespace(retrieve=self._balance),
             accounts=SimpleNamespace(retrieve_current=self._account),
         )
@@ -220,15 +289,27 @@ class Connection:
     def _create(self, payload: dict[str, Any], options: dict[str, Any]) -> Any:
         return self._books.create(payload, options["idempotency_key"])
 
+    def _reverse(self, transfer_id: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
+        return self._books.create(payload, options["idempotency_key"], transfer_id)
+
+    def _reversals(self, transfer_id: str, _params: dict[str, Any]) -> Any:
+        return _Answer({"data": self._books.reversals_of(transfer_id), "has_more": False})
+
     def _list(self, params: dict[str, Any]) -> Any:
         return _Answer({"data": self._books.list(params["transfer_group"]), "has_more": False})
 
     def _retrieve(self, transfer_id: str, _params: dict[str, Any]) -> Any:
         self._books.read()
-        return _Answer(next(_copy(one.shown) for one in self._books.transfers if one.shown["id"] == transfer_id))
+        found = self._books.find(transfer_id)
+        if found is None:
+            _raise(_refusal(404, "resource_missing", f"No such transfer: {transfer_id}"))
+        return _Answer(_copy(found.shown))
 
-    def _balance(self) -> Any:
+    def _balance(self, _params: Any = None, options: dict[str, Any] | None = None) -> Any:
         self._books.read()
+        if options and "stripe_account" in options:
+            # The fallback key may not look into connected accounts: the usual case.
+            _raise(_error(stripe.PermissionError, 403, "more_permissions_required", "Not permitted."))
         return _Answer({"livemode": False, "available": [{"amount": max(self._books.available, 0), "currency": "usd"}]})
 
     def _account(self) -> Any:
@@ -246,11 +327,31 @@ class BooksGateway(Gateway):
         self._world = world
 
     def create_transfer(self, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
+        return self._between(
+            lambda: super(BooksGateway, self).create_transfer(payload, idempotency_key=idempotency_key)
+        )
+
+    def create_reversal(self, transfer_id: str, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
+        return self._between(
+            lambda: super(BooksGateway, self).create_reversal(transfer_id, payload, idempotency_key=idempotency_key)
+        )
+
+    def _between(self, call: Callable[[], Answer]) -> Answer:
         self._world.step("post:before")
-        answer = super().create_transfer(payload, idempotency_key=idempotency_key)
+        answer = call()
         self._world.wait(30.0 if getattr(answer, "code", "") == "APIConnectionError" else 0.4)
         self._world.step("post:after")
         return answer
+
+    def reversals_of(self, transfer_id: str) -> list[dict[str, Any]]:
+        self._world.step("reversals")
+        self._world.pass_time(0.2)
+        return super().reversals_of(transfer_id)
+
+    def get_transfer(self, transfer_id: str, *, expand: tuple[str, ...] = ()) -> dict[str, Any]:
+        self._world.step("get_transfer")
+        self._world.pass_time(0.1)
+        return super().get_transfer(transfer_id, expand=expand)
 
     def transfers_in_group(self, transfer_group: str) -> list[dict[str, Any]]:
         self._world.step("listing")

@@ -21,6 +21,12 @@ from manual_payout.errors import DatabaseError
 WRITES = ("claim", "record_intent", "take_over", "mark_sent", "record_outcome", "record_event", "post")
 BOUNDARIES = tuple(f"{name}:{side}" for name in WRITES for side in ("before", "after"))
 READS = ("find_request", "find_payout", "events_of", "approvals_of", "find_payout_due", "listing", "account")
+# Of a reversal; it claims nothing.
+REVERSAL_READS = (
+    "get_request", "find_reversal", "find_open_reversal", "events_of", "approvals_of", "reversals", "get_transfer",
+    "account",
+)  # fmt: skip
+REVERSAL_BOUNDARIES = tuple(boundary for boundary in BOUNDARIES if not boundary.startswith("claim"))
 DATABASE_WRITES = tuple(name for name in WRITES if name != "post")
 
 
@@ -80,6 +86,7 @@ class World:
         self.operators: list[Operator] = []
         self.current = Operator("nobody")
         self.switching = 0.0
+        self.act = ""
         self._end: BaseException | None = None
         self._main = threading.Lock()
 
@@ -109,7 +116,7 @@ class World:
         if planned is not None:
             self._carry_out(boundary, planned)
         if self.down_until is not None and self.instant < self.down_until and self._is_database(boundary):
-            self.hits["database down"] += 1
+            self.hits[f"{self.act}database down"] += 1
             raise DatabaseError("The database did not answer as it should: it is down.", "Try again.")
         if self.switching and self.rng.random() < self.switching:
             self._pause(self.instant)
@@ -139,7 +146,7 @@ class World:
         if kind in self.events:
             self.events[kind]()
             return
-        self.hits[f"{kind} at {boundary}"] += 1
+        self.hits[f"{self.act}{kind} at {boundary}"] += 1
         self.say(f"*** {kind} at {boundary} {entry.seconds or ''}")
         if kind == "crash":
             raise Crash(boundary)
@@ -158,7 +165,8 @@ class World:
         self._pause(self.instant + timedelta(seconds=seconds))
 
     def _is_database(self, boundary: str) -> bool:
-        return not boundary.startswith(("post", "listing", "account")) and not boundary.endswith(":after")
+        stripes = ("post", "listing", "account", "reversals", "get_transfer")
+        return not boundary.startswith(stripes) and not boundary.endswith(":after")
 
     # ---------------------------------------------------------------------------------- the baton
 
@@ -239,3 +247,13 @@ class World:
         me.baton.acquire()
         if self._end is not None:
             raise _Aborted
+
+
+def small(rng: random.Random, most: int) -> int:
+    """A number from 1 on, small ones oftener."""
+    return 1 + min(int(rng.expovariate(1.0)), most - 1)
+
+
+def span(rng: random.Random, least: float, most: float) -> float:
+    """Seconds, long spans as often as short ones."""
+    return float(least * (most / least) ** rng.random())
