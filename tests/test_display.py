@@ -114,6 +114,7 @@ def test_the_caption_of_a_verification_is_its_verdict(statuses, expected):
 
     assert expected == verdict(checks)
     assert caption.startswith(f"{expected}: ")
+    assert expected == "NO-GO" or "allow this reversal" in check_table(checks, of="reversal").caption
     assert expected == "GO" or f"1 of {len(checks)} checks say no" in caption
 
 

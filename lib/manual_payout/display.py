@@ -165,13 +165,18 @@ def facts_table(caption: str, facts: dict[str, str]) -> Table:
     return Table(caption, ("what", "value"), tuple(facts.items()))
 
 
-def check_table(checks: Sequence[Check]) -> Table:
-    """Show a verification, with the verdict in the caption."""
+def check_table(checks: Sequence[Check], *, of: str = "payout") -> Table:
+    """
+    Show a verification, with the verdict in the caption.
+
+    Args:
+        of: What the checks allow, in a word.
+    """
     stopping = [check for check in checks if check.stops]
     caption = (
         f"NO-GO: {len(stopping)} of {len(checks)} checks say no. Nothing may be sent."
         if stopping
-        else f"GO: all {len(checks)} checks allow this payout."
+        else f"GO: all {len(checks)} checks allow this {of}."
     )
     columns = ("status", "question", "expected", "found", "what to do")
     rows = [(check.status.value, check.question, check.expected, check.found, check.remedy) for check in checks]

@@ -161,7 +161,7 @@ def verify_reversal(run: ReversalRun) -> Table:
     found = verify_afresh(run.desk, run.request, run.operator.person_id)
     run.findings["checks"] = {check.name: check.status.value for check in found.checks}
     run.findings["verdict"] = verdict(found.checks)
-    return check_table(found.checks)
+    return check_table(found.checks, of="reversal")
 
 
 @question
