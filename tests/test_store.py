@@ -75,6 +75,17 @@ def intent(number=1, **changes):
     return replace(record, **changes)
 
 
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+def test_of_requests_of_one_instant_the_journal_says_which_is_the_last(store, order):
+    """The sandbox's clock stands still: the newest is the one that was filed last, whatever its id."""
+    for number in order:
+        store.record_request(filed(number))
+    newest_first = [f"request-{number}" for number in reversed(order)]
+
+    assert newest_first[0] == store.find_request("INC-1").request_id
+    assert newest_first == [request.request_id for request in store.open_requests("INC-1")]
+
+
 def begin(store, record=None, *, approvals=("a1", "a2"), lease_s=60.0, later=timedelta(hours=1)):
     return store.record_intent(record or intent(), approvals, lease_s=lease_s, not_after=store.clock.now() + later)
 

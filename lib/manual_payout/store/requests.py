@@ -64,7 +64,6 @@ class RequestsAndApprovals(Base):
             sa.select(requests)
             .join(request_lines, request_lines.c.request_id == requests.c.request_id)
             .where(requests.c.incident_id == incident_id, requests.c.kind == kind.value)
-            .order_by(requests.c.filed_at.desc(), requests.c.request_id)
             .distinct()
         )
         if ledger_payout_id is not None:
@@ -72,17 +71,17 @@ class RequestsAndApprovals(Base):
         now = self.clock.now()
         with self._read() as connection:
             found = [self._request(connection, row) for row in connection.execute(query).all()]
-            standing = [request for request in found if not self._withdrawn(connection, request)]
+            standing = self._standing(connection, found)
         return min(standing, key=lambda request: now >= request.expires_at, default=None)
 
     def open_requests(self, incident_id: str | None = None) -> list[Request]:
         """Return the requests that are neither withdrawn nor expired, newest first."""
-        query = sa.select(requests).where(requests.c.expires_at > self.clock.now()).order_by(requests.c.filed_at.desc())
+        query = sa.select(requests).where(requests.c.expires_at > self.clock.now())
         if incident_id is not None:
             query = query.where(requests.c.incident_id == incident_id)
         with self._read() as connection:
             found = [self._request(connection, row) for row in connection.execute(query).all()]
-            return [request for request in found if not self._withdrawn(connection, request)]
+            return self._standing(connection, found)
 
     def get_request(self, request_id: str) -> Request:
         """
@@ -178,6 +177,30 @@ class RequestsAndApprovals(Base):
                 "Stop, keep the database as it is and call Security; file a new request.",
             )
         return request
+
+    def _standing(self, connection: sa.Connection, found: list[Request]) -> list[Request]:
+        """
+        Return those that were not withdrawn, the last filed first.
+
+        Of two that were filed in the same instant, which the sandbox's standing clock allows, the journal says which was
+        the later; two journals do not, and there the id decides, so that the order is the same whenever it is asked for.
+        """
+        standing = [request for request in found if not self._withdrawn(connection, request)]
+        standing.sort(key=lambda request: request.request_id)
+        instants = [request.filed_at for request in standing]
+        place = {
+            request.request_id: self._filed_as(connection, request) if instants.count(request.filed_at) > 1 else 0
+            for request in standing
+        }
+        standing.sort(key=lambda request: (request.filed_at, place[request.request_id]), reverse=True)
+        return standing
+
+    def _filed_as(self, connection: sa.Connection, request: Request) -> int:
+        """Return the number of the event that tells of the filing."""
+        stream = stream_of(request.incident_id, request.lines[0].ledger_payout_id)
+        chain = journal.read(connection, stream)
+        told = (e.seq for e in chain if e.kind == "request_filed" and e.data["request_id"] == request.request_id)
+        return next(told, 0)
 
     def _withdrawn(self, connection: sa.Connection, request: Request) -> bool:
         stream = stream_of(request.incident_id, request.lines[0].ledger_payout_id)

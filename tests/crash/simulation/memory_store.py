@@ -131,7 +131,7 @@ class MemoryStore:
             if (request.incident_id, request.kind) == (incident_id, kind)
             and (ledger_payout_id is None or any(x.ledger_payout_id == ledger_payout_id for x in request.lines))
         ]
-        standing = [request for request in _newest_first(found) if not self._withdrawn(request)]
+        standing = [request for request in self._newest_first(found) if not self._withdrawn(request)]
         return min(standing, key=lambda request: now >= request.expires_at, default=None)
 
     def open_requests(self, incident_id: str | None = None) -> list[Request]:
@@ -142,7 +142,7 @@ class MemoryStore:
             for request_id, (request, _, _) in self.requests.items()
             if request.expires_at > now and incident_id in (None, request.incident_id)
         ]
-        return [request for request in _newest_first(found) if not self._withdrawn(request)]
+        return [request for request in self._newest_first(found) if not self._withdrawn(request)]
 
     def get_request(self, request_id: str) -> Request:
         self.hooks.step("get_request")
@@ -505,6 +505,17 @@ class MemoryStore:
             )
         return request
 
+    def _newest_first(self, found: list[Request]) -> list[Request]:
+        if len(found) > 1:
+            found.sort(key=lambda request: request.request_id)
+            found.sort(key=lambda request: (request.filed_at, self._filed_as(request)), reverse=True)
+        return found
+
+    def _filed_as(self, request: Request) -> int:
+        chain = self.events.get(stream_of(request.incident_id, request.lines[0].ledger_payout_id), ())
+        told = (e.seq for e in chain if e.kind == "request_filed" and e.data["request_id"] == request.request_id)
+        return next(told, 0)
+
     def _withdrawn(self, request: Request, ledger_payout_id: str = "") -> bool:
         stream = stream_of(request.incident_id, ledger_payout_id or request.lines[0].ledger_payout_id)
         chain = self.events.get(stream, ())
@@ -598,12 +609,6 @@ def _may_end(present: Record, record: Record, state: State, made: dict[str, Any]
         return correctable and present.stripe_id in (None, made["id"])
     holds = present.state in OPEN_STATES and present.fence == record.fence
     return holds and present.stripe_id is None if state is State.REFUSED else holds
-
-
-def _newest_first(found: list[Request]) -> list[Request]:
-    found.sort(key=lambda request: request.request_id)
-    found.sort(key=lambda request: request.filed_at, reverse=True)
-    return found
 
 
 def _known(record: Record, made: dict[str, Any], text: str | None) -> dict[str, Any]:
