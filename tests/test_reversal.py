@@ -923,6 +923,19 @@ def test_lost_answer_becomes_unknown_and_reconcile_finds_it(third):
     assert "the reversal was not on record" == found.difference
 
 
+@pytest.mark.parametrize("amount", ["", THIRD])
+def test_asking_again_after_a_lost_answer_names_the_way_out(scene, amount):
+    """That it has come back, or that --replace would help, would be a guess: the open reversal has to be settled first."""
+    mistake = paid_by_mistake(scene).prepare(amount=amount)
+    lose_the_answer(mistake, moved=True)
+    errors = [refusal(mistake.file, amount=amount, replace=again) for again in (False, True)]
+    told = [(type(error), "reversal reconcile INC-123" in error.remedy) for error in errors]
+    mistake.reconcile()
+
+    assert [(ClaimError, True)] * 2 == told
+    assert State.REVERSED is mistake.record.state
+
+
 def test_what_never_arrived_is_sent_again_under_the_same_key(third):
     """Inside the window reconcile sends the same key once more, under the approvals that stand, on the record."""
     lose_the_answer(third, moved=False)

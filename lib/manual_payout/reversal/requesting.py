@@ -63,19 +63,21 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
         )
     shown = desk.watcher.get_transfer(asked.stripe_transfer_id or _own_transfer(desk, asked))
     _require_related(desk, shown, due)
+    if shown["amount_reversed"] == shown["amount"]:
+        # It may have come back by the very reversal whose answer was lost; that is then what has to be settled.
+        _require_none_under_way(desk, shown["id"])
     amount = _amount(asked, shown)
     earlier = _open_request(desk, asked)
     line = _line(shown, due, amount)
-    if earlier is not None:
-        if _content(earlier) == _content_of(line, asked):
-            return earlier, False
-        if not replace:
-            raise ClaimError(
-                f"{asked.incident_id} has an open request to reverse {earlier.line.amount.grouped} of "
-                f"{earlier.line.stripe_transfer_id}.",
-                "Have that one approved and run it, or file again with --replace to withdraw it.",
-            )
+    if earlier is not None and _content(earlier) == _content_of(line, asked):
+        return earlier, False
     _require_none_under_way(desk, shown["id"])
+    if earlier is not None and not replace:
+        raise ClaimError(
+            f"{asked.incident_id} has an open request to reverse {earlier.line.amount.grouped} of "
+            f"{earlier.line.stripe_transfer_id}.",
+            "Have that one approved and run it, or file again with --replace to withdraw it.",
+        )
     request = _build(desk, asked, line, requester, earlier)
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
@@ -173,7 +175,7 @@ def _require_none_under_way(desk: Desk, stripe_transfer_id: str) -> None:
     if other is not None:
         raise ClaimError(
             f"A reversal of {stripe_transfer_id} is {other.state} under {other.incident_id}, by {other.owner}.",
-            "It cannot be requested again until that is known; run `manual-payout status`.",
+            f"Nothing more can be requested until that is known: run `manual-payout reversal reconcile {other.incident_id}`.",
         )
 
 
