@@ -17,9 +17,10 @@ from manual_payout.approvals import approve
 from manual_payout.demo import incident
 from manual_payout.desk import open_desk
 from manual_payout.intent import confirm_code
-from manual_payout.models import stream_of
+from manual_payout.models import Mode, stream_of
 from manual_payout.requesting import file_request
 from manual_payout.schema import APPEND_ONLY
+from manual_payout.signing import sandbox_key
 
 _numbers = itertools.count()
 STREAM = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
@@ -51,9 +52,20 @@ class Scene:
     def new_desk(self, **policy):
         """Open another desk; *policy* replaces entries of the policy's section ``stripe``."""
         settings = self.settings_with(stripe=policy)
-        desk = open_desk(settings.model_copy(update={"approvers_file": self.settings.approvers_path()}))
+        files = {"approvers_file": self.settings.approvers_path()}
+        if settings.mode is not Mode.SANDBOX:
+            files["allowed_signers_file"] = self._nobodys_keys()
+        desk = open_desk(settings.model_copy(update=files))
         self._desks.append(desk)
         return desk
+
+    def _nobodys_keys(self):
+        """The demo's keys are refused outside the sandbox."""
+        folder = self.settings.outputs_dir.parent / "nobody"
+        folder.mkdir(exist_ok=True)
+        for name in ("allowed_signers", "revoked_keys"):
+            (folder / name).touch()
+        return folder / "allowed_signers"
 
     def close(self):
         """Close every connection to the database."""
@@ -72,13 +84,13 @@ class Scene:
         person = self.desk.registry.find(requester)
         return file_request(self.desk, self.typed(**changes), person, replace=replace)[0]
 
-    def approve(self, approver, request=None, *, lifetime_s=None):
-        """Have somebody approve, having typed what the request says."""
+    def approve(self, approver, request=None, *, lifetime_s=None, key=None):
+        """Have somebody approve, having typed what the request says, with their sandbox key."""
         request = request or self.request
         return approve(
             self.desk.store, self.desk.registry, request, approver=approver, amount=request.line.amount.text,
             destination_last4=request.line.destination_account[-4:],
-            lifetime_s=lifetime_s or self.settings.policy.request.approval_lifetime_s,
+            lifetime_s=lifetime_s or self.settings.policy.request.approval_lifetime_s, key=key or sandbox_key(approver),
         )  # fmt: skip
 
     def dry_run(self, request=None, operator=None):

@@ -149,7 +149,9 @@ def rechain(folder, rng):
     def change(journal):
         previous = ""
         chosen = rng.choice([e for e in journal["events"] if e["kind"] == "approved"])
-        chosen["data"]["statement"]["approver_id"] = chosen["actor"] = "3a917d54-0c1b-4f7e-8d26-9b40c2e6a802"
+        chosen["data"]["statement"]["predicate"]["approver_id"] = chosen["actor"] = (
+            "3a917d54-0c1b-4f7e-8d26-9b40c2e6a802"
+        )
         for event in journal["events"]:
             event["previous"] = previous
             told = {name: value for name, value in event.items() if name != "digest"}

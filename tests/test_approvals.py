@@ -1,22 +1,26 @@
-"""Two people of two teams say yes to one exact request, each once, each for a while."""
+"""Two people of two teams sign a yes to one exact request, each once, each with a key of their own, each for a while."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from desks import LAST4, STREAM
-from manual_payout.approvals import approve, check_approvals, given_approvals
-from manual_payout.canonical import digest_of
+from manual_payout.approvals import approve, check_approvals, given_approvals, statement_of
+from manual_payout.canonical import canonical_json, digest_bytes
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, ParameterError
 from manual_payout.models import Approval, Kind, Line, Mode, Reason, Request, Team
 from manual_payout.money import Money
 from manual_payout.people import Person, Registry
+from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigners, key_from_seed
+from manual_payout.signing import sandbox_key
 
 AT = datetime.fromisoformat(incident.NOW)
 LIFETIME = timedelta(hours=4)
@@ -42,17 +46,38 @@ PEOPLE = (
     person("noor", "payments_ops", "operate"),
     person("sven", "support", "approve"),
 )
-REGISTRY = Registry(PEOPLE, "approvers.toml")
 
 
-def approval(who, team, at=AT, **changes):
+@cache
+def key_of(name):
+    """The key of one of these people, or of a stranger."""
+    return key_from_seed(digest_bytes(name.encode()).encode()[:32], "a test")
+
+
+def signers(*, revoked=(), **changed):
+    """Everybody's key, some of the lines changed."""
+    entries = [AllowedSigner(one.email, (APPROVAL,), key_of(one.handle).public_key) for one in PEOPLE]
+    entries = [replace(one, **changed.get(one.principal.split("@")[0], {})) for one in entries]
+    return AllowedSigners(tuple(entries), frozenset(key_of(name).public_key for name in revoked), "allowed_signers")
+
+
+REGISTRY = Registry(PEOPLE, "approvers.toml", signers())
+
+
+def signed(made, request=REQUEST, key=None, namespace=APPROVAL):
+    """An approval with its signature, over *request* whatever its row says."""
+    text = canonical_json(statement_of(request, made))
+    signature = (key or key_of(made.approver_id)).sign(namespace, text.encode())
+    return replace(made, signed_text=text, statement_digest=digest_bytes(text.encode()), signature=signature)
+
+
+def approval(who, team, at=AT, *, key=None, namespace=APPROVAL, **changes):
     """An approval as `approve` makes it, some of it changed before it was signed."""
     made = Approval(
         f"approval-{who}-{at:%H%M}", REQUEST.request_id, REQUEST.digest, who, team, REQUEST.mode, REQUEST.platform_account,
         f"nonce-{who}-{at:%H%M}", at, at + LIFETIME, "",
     )  # fmt: skip
-    made = replace(made, **changes)
-    return replace(made, statement_digest=digest_of(made.statement()))
+    return signed(replace(made, **changes), key=key, namespace=namespace)
 
 
 PRIYA, AMARA = approval("priya", Team.PAYMENTS_OPS), approval("amara", Team.FINANCE)
@@ -104,20 +129,162 @@ def test_everything_else_is_refused_with_a_remedy(approvals, why):
 OTHER = {
     "approval_id": "x", "request_id": "x", "request_digest": "x", "approver_id": "lucia", "team": Team.PAYMENTS_OPS,
     "mode": Mode.LIVE, "platform_account": "x", "nonce": "x", "approved_at": AT - timedelta(microseconds=1),
-    "expires_at": AT + timedelta(days=9), "statement_digest": "x",
+    "expires_at": AT + timedelta(days=9), "statement_digest": "x", "signature": PRIYA.signature,
+    "signed_text": PRIYA.signed_text,
 }  # fmt: skip
 
 
 def test_every_field_of_an_approval_has_another_value_here():
-    """A new field has to be added to the table; the signature is over the statement and not part of it."""
-    assert {one.name for one in fields(Approval)} - {"signature"} == set(OTHER)
+    """A new field has to be added to the table."""
+    assert {one.name for one in fields(Approval)} == set(OTHER)
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_altered_approval_is_refused_whatever_was_altered(name):
-    """Each field is under the digest that was recorded when it was given."""
+    """Each field is under the signature."""
     with pytest.raises(ApprovalError):
         judge(PRIYA, replace(AMARA, **{name: OTHER[name]}))
+
+
+# -------------------------------------------------------------------------------------------- what was signed
+
+STUDIO = replace(LINE, studio_id="studio-2", studio_name="Other", reserve_after=Money(1, "usd"))
+BACK = replace(LINE, stripe_transfer_id="tr_1", reversed_before_minor=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"incident_id": "INC-124"}, "predicate.request.incident_id was 'INC-124', expected 'INC-123'"),
+        ({"mode": Mode.LIVE}, "predicate.request.mode was 'live', expected 'sandbox'"),
+        ({"platform_account": "acct_other"}, "predicate.request.platform_account"),
+        ({"requested_by": "jonas"}, "predicate.request.requested_by"),
+        ({"notes": "x"}, "predicate.request.notes"),
+        ({"reason": Reason.DATA_ERROR}, "predicate.request.reason"),
+        ({"nonce": "nonce-2"}, "predicate.request.nonce"),
+        ({"request_id": "request-2"}, "predicate.request.request_id"),
+        ({"kind": Kind.REVERSAL}, "predicate.request.kind"),
+        ({"filed_at": AT - LIFETIME}, "predicate.request.filed_at"),
+        ({"expires_at": AT + timedelta(hours=25)}, "predicate.request.expires_at"),
+        ({"lines": (replace(LINE, amount=Money(125_076, "usd")),)}, "lines.0.amount_minor was 125076, expected 125075"),
+        ({"lines": (replace(LINE, amount=Money(125_075, "eur")),)}, "lines.0.currency"),
+        ({"lines": (replace(LINE, destination_account="acct_124"),)}, "lines.0.destination_account"),
+        ({"lines": (replace(LINE, ledger_payout_id="ledger-2"),)}, "lines.0.ledger_payout_id"),
+        ({"lines": (STUDIO,)}, "lines.0.reserve_after_minor"),
+        ({"lines": (BACK,)}, "lines.0.reversed_before_minor was 0, expected missing"),
+        ({"lines": (LINE, replace(LINE, line_id="line-2", line_no=2))}, "lines.1."),
+    ],
+)  # fmt: skip
+def test_signature_over_another_request_is_refused_by_the_field_that_differs(changes, field):
+    """Even where the row claims this request, and where the digest was made to fit."""
+    other = replace(REQUEST, **changes)
+    forged = signed(approval("amara", Team.FINANCE), other)
+    with pytest.raises(ApprovalError, match=re.escape(field)):
+        judge(PRIYA, forged)
+    text = forged.signed_text.replace(other.digest, REQUEST.digest)
+    again = replace(
+        forged, signed_text=text, statement_digest=digest_bytes(text.encode()),
+        signature=key_of("amara").sign(APPROVAL, text.encode()),
+    )  # fmt: skip
+    with pytest.raises(ApprovalError, match=re.escape(field)):
+        judge(PRIYA, again)
+
+
+@given(
+    st.integers(min_value=0, max_value=len(AMARA.signed_text) - 1), st.characters(max_codepoint=0x2FFF, codec="utf-8")
+)
+def test_any_changed_character_of_what_was_signed_is_refused(at, character):
+    """With the digest made to fit it too."""
+    text = AMARA.signed_text[:at] + character + AMARA.signed_text[at + 1 :]
+    if text != AMARA.signed_text:
+        with pytest.raises(ApprovalError):
+            judge(PRIYA, replace(AMARA, signed_text=text, statement_digest=digest_bytes(text.encode())))
+
+
+@given(st.integers(min_value=0, max_value=len(AMARA.signature) - 1), st.characters(max_codepoint=255))
+def test_any_changed_character_of_a_signature_is_refused(at, character):
+    """Wherever it stands."""
+    changed = AMARA.signature[:at] + character + AMARA.signature[at + 1 :]
+    if changed != AMARA.signature:
+        with pytest.raises(ApprovalError, match=r"approval by Amara does not stand|No signed approval"):
+            judge(PRIYA, replace(AMARA, signature=changed))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", "x", "[" * 100_000])
+def test_what_is_no_statement_is_refused(text):
+    """Signed or not."""
+    signature = key_of("amara").sign(APPROVAL, text.encode())
+    with pytest.raises(ApprovalError, match="What was signed"):
+        judge(
+            PRIYA, replace(AMARA, signed_text=text, signature=signature, statement_digest=digest_bytes(text.encode()))
+        )
+
+
+def test_approval_that_stands_longer_than_its_request_is_refused():
+    """Whoever signs by hand cannot give more than the request has."""
+    with pytest.raises(ApprovalError, match="stands longer than its request"):
+        judge(PRIYA, approval("amara", Team.FINANCE, expires_at=REQUEST.expires_at + timedelta(seconds=1)))
+
+
+# ---------------------------------------------------------------------------------------------------- the keys
+
+STRANGER = key_of("a stranger")
+LATER = AT + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("finance", "registry", "why"),
+    [
+        (approval("amara", Team.FINANCE, key=STRANGER), signers(), "does not stand in allowed_signers"),
+        (approval("amara", Team.FINANCE, key=key_of("lucia")), signers(), "is lucia@x.example's, not amara@x.example"),
+        (approval("amara", Team.FINANCE, key=key_of("priya")), signers(), "is priya@x.example's, not amara@x.example"),
+        (approval("amara", Team.FINANCE, namespace=SEAL), signers(), "was made for 'seal@manual-payout'"),
+        (AMARA, signers(amara={"namespaces": (SEAL,)}), "is for seal@manual-payout, not for approval@"),
+        (AMARA, signers(revoked=["amara"]), "was revoked"),
+        (AMARA, signers(amara={"valid_before": AT}), "expired at 2026-03-02 03:00"),
+        (AMARA, signers(amara={"valid_before": LATER}), "expired at 2026-03-02 04:00"),
+        (AMARA, signers(amara={"valid_after": AT + timedelta(seconds=1)}), "is valid from"),
+        (replace(AMARA, signature=PRIYA.signature), signers(), "is priya@x.example's"),
+        (replace(AMARA, signature=approval("amara", Team.FINANCE, LATER).signature), signers(), "not fit these bytes"),
+        (replace(AMARA, signature=""), signers(), "No signed approval by Finance"),
+        (replace(AMARA, signature="", signed_text=""), signers(), "No signed approval by Finance"),
+    ],
+)  # fmt: skip
+def test_signature_that_proves_nothing_is_refused_with_the_reason(finance, registry, why):
+    """Unknown, another's, for another purpose, revoked, ended before or since, too early, copied, or none at all."""
+    with pytest.raises(ApprovalError, match=why) as caught:
+        judge(PRIYA, finance, at=LATER, registry=Registry(PEOPLE, "approvers.toml", registry))
+
+    assert caught.value.remedy
+
+
+def test_key_that_was_replaced_does_not_hinder_its_successor():
+    """The old line has ended, the new one stands."""
+    entries = signers(amara={"valid_before": AT}).entries
+    fresh = AllowedSigner("amara@x.example", (APPROVAL,), STRANGER.public_key, AT)
+    both = AllowedSigners((*entries, fresh), frozenset(), "allowed_signers")
+    made = approval("amara", Team.FINANCE, key=STRANGER)
+
+    assert made == judge(PRIYA, made, registry=Registry(PEOPLE, "approvers.toml", both)).finance
+
+
+def test_one_key_never_counts_twice():
+    """Also where a registry were to let two people have it."""
+
+    class Lax(AllowedSigners):
+        def judge(self, key, principal, namespace, at):
+            """Everybody may."""
+
+    made = approval("amara", Team.FINANCE, key=key_of("priya"))
+    with pytest.raises(ApprovalError, match="Priya and Amara are signed with one key"):
+        judge(PRIYA, made, registry=Registry(PEOPLE, "approvers.toml", Lax(signers().entries, frozenset(), "x")))
+
+
+def test_unsigned_approval_does_not_hinder_a_signed_one():
+    """What was given before approvals were signed is passed over."""
+    old = replace(approval("lucia", Team.FINANCE, AT), signature="", signed_text="", statement_digest="x")
+
+    assert AMARA == judge(PRIYA, AMARA, old).finance
 
 
 @given(
@@ -165,10 +332,12 @@ def test_what_was_approved_later_does_not_count_earlier():
 # ---------------------------------------------------------------------------------------------- giving one
 
 
-def say_yes(scene, who, *, amount=incident.AMOUNT, last4=LAST4, request=None, lifetime_s=3600):
+def say_yes(scene, who, *, amount=incident.AMOUNT, last4=LAST4, request=None, lifetime_s=3600, key=None):
+    person = scene.desk.registry.find(who)
+    signs = person is not None and scene.desk.registry.signers.keys_for(person.email, APPROVAL, scene.desk.now())
     return approve(
         scene.desk.store, scene.desk.registry, request or scene.request, approver=who, amount=amount,
-        destination_last4=last4, lifetime_s=lifetime_s,
+        destination_last4=last4, lifetime_s=lifetime_s, key=key or (sandbox_key(person.handle) if signs else STRANGER),
     )  # fmt: skip
 
 
@@ -180,12 +349,14 @@ def _filed(any_scene):
 
 
 def test_yes_is_recorded_and_told(filed):
-    """The row, its digest, its end, and an event by the approver with the whole statement."""
+    """The row, what was signed, its end, and an event by the approver with statement and signature."""
     made = say_yes(filed, "priya")
     told = filed.desk.store.find_event(STREAM, "approved")
 
     assert [made] == given_approvals(filed.desk.store, filed.request)
-    assert (made.approver_id, made.statement()) == (told.actor, told.data["statement"])
+    assert (made.approver_id, made.told()) == (told.actor, told.data)
+    assert canonical_json(told.data["statement"]) == made.signed_text
+    assert statement_of(filed.request, made) == told.data["statement"]
     assert (filed.request.digest, Team.PAYMENTS_OPS) == (made.request_digest, made.team)
     assert made.expires_at == made.approved_at + timedelta(hours=1)
 
@@ -261,7 +432,7 @@ def test_withdrawn_or_expired_request_is_not_approved(scene):
 def test_approval_that_the_journal_does_not_tell_of_is_refused(filed):
     """A row by itself is not an approval."""
     made = say_yes(filed, "priya")
-    filed.tamper("UPDATE approvals SET nonce = 'x', approval_id = 'x' WHERE approval_id = :id", id=made.approval_id)
+    filed.tamper("UPDATE approvals SET statement_digest = 'x' WHERE approval_id = :id", id=made.approval_id)
 
     with pytest.raises(ApprovalError, match="never given"):
         given_approvals(filed.desk.store, filed.request)
@@ -273,3 +444,29 @@ def test_recording_one_approval_twice_is_refused(filed):
 
     with pytest.raises(ApprovalError, match="a moment ago"):
         filed.desk.store.record_approval(replace(made, approval_id="x"), filed.request)
+
+
+@pytest.mark.parametrize(
+    ("who", "key", "why"),
+    [
+        ("jonas", STRANGER, "does not stand in allowed_signers"),
+        ("jonas", sandbox_key("amara"), "is amara.diallo@marketplace.example's, not jonas"),
+        ("lucia", sandbox_key("greta"), "is greta.nystrom@marketplace.example's"),
+        ("jonas", sandbox_key("tomas"), "is tomas.lindqvist@marketplace.example's"),
+    ],
+)
+def test_yes_with_a_key_that_is_not_theirs_is_not_recorded(scene, who, key, why):
+    """Identity is the key, not the name that was typed."""
+    with pytest.raises(ApprovalError, match=why):
+        say_yes(scene, who, key=key)
+
+    assert 2 == len(scene.desk.store.approvals_of(scene.request.request_id))
+
+
+def test_yes_that_was_given_unsigned_can_be_given_again(filed):
+    """After the migration the same person approves anew at once."""
+    made = say_yes(filed, "priya")
+    filed.tamper("UPDATE approvals SET signature = '', signed_text = '' WHERE approval_id = :id", id=made.approval_id)
+    again = say_yes(filed, "priya")
+
+    assert again.signature

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from desks import STREAM, Scene
 from manual_payout import database, rehearsal, sandbox, transfer
+from manual_payout.approvals import check_approvals
 from manual_payout.demo import incident
 from manual_payout.errors import (
     ApprovalError,
@@ -49,6 +50,8 @@ from manual_payout.sandbox.permissions import PLATFORM_ACCOUNT
 from manual_payout.sandbox.transfers import TransferOrder, create_transfer, reverse_transfer
 from manual_payout.schema import metadata
 from manual_payout.settings import Policy, StripePolicy
+from manual_payout.signatures import APPROVAL, AllowedSigners
+from manual_payout.signing import sandbox_key
 from manual_payout.store import Store
 
 PAID = 125_075
@@ -519,7 +522,10 @@ def test_operators_own_approval_takes_nothing(ready):
         replace(p, may=p.may | {"approve"}, teams=("finance",)) if p.handle == "tomas" else p
         for p in ready.scene.desk.registry.people
     )
-    ready.scene.desk.registry = Registry(people, "a registry that grew wrong")
+    before = ready.scene.desk.registry.signers
+    lines = tuple(replace(entry, namespaces=(APPROVAL,)) for entry in before.entries)
+    signers = AllowedSigners(lines, before.revoked, before.source)
+    ready.scene.desk.registry = Registry(people, "a registry that grew wrong", signers)
     ready.request = ready.file(notes="other", replace=True)
     ready.approve("priya"), ready.approve("tomas")
     ready.scene.dry_run(ready.request)
@@ -535,8 +541,8 @@ def test_requesters_own_approval_is_not_taken(ready):
         replace(p, may=p.may | {"approve"}, teams=("finance",)) if p.handle == "maya" else p
         for p in ready.scene.desk.registry.people
     )
-    ready.scene.desk.registry = Registry(people, "a registry that grew wrong")
-    error = refusal(ready.approve, "maya")
+    ready.scene.desk.registry = Registry(people, "a registry that grew wrong", ready.scene.desk.registry.signers)
+    error = refusal(ready.scene.approve, "maya", ready.request, key=sandbox_key("priya"))
 
     assert (ApprovalError, True) == (type(error), "filed this request" in error.message)
 
@@ -1378,6 +1384,8 @@ def test_filled_database_of_the_first_release_keeps_every_row(database_url, read
                 {key: value for key, value in each._asdict().items() if key in old.tables[name].c}
                 for each in source.execute(wanted)
             ]
+            if name == "approvals":
+                filled = [row | {"signature": ""} for row in filled]
             if filled:
                 target.execute(metadata.tables[name].insert().inline(), filled)
         target.commit()
@@ -1393,6 +1401,10 @@ def test_filled_database_of_the_first_release_keeps_every_row(database_url, read
     assert request == store.find_request(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
     assert State.PAID is store.find_payout(request.line.line_id).state
     assert store.events_of(STREAM) == ready.scene.desk.store.events_of(STREAM)
+    given, registry, now = store.approvals_of(request.request_id), ready.scene.desk.registry, ready.scene.desk.now()
+    assert ["", ""] == [one.signed_text for one in given]
+    with pytest.raises(ApprovalError, match="No signed approval by Payments Ops"):
+        check_approvals(request, given, registry, operator_id=ready.scene.operator.person_id, at=now)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql("UPDATE request_lines SET stripe_transfer_id = 'tr_1'")
     engine.dispose()

@@ -9,10 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from desks import STREAM
 from manual_payout import transfer
-from manual_payout.approvals import given_approvals
-from manual_payout.canonical import digest_of
+from manual_payout.approvals import given_approvals, statement_of
+from manual_payout.canonical import canonical_json, digest_bytes
 from manual_payout.demo import automation, incident
 from manual_payout.errors import (
     ApprovalError,
@@ -29,7 +28,12 @@ from manual_payout.errors import (
 )
 from manual_payout.gateway import Accepted, Refused
 from manual_payout.models import Mode, State
+from manual_payout.money import Money
 from manual_payout.people import Registry
+from manual_payout.schema import approvals
+from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigners, key_from_seed
+from manual_payout.signing import sandbox_key
+from manual_payout.store.rows import approval_values
 from manual_payout.verification import verify
 
 TRANSFER = "/v1/transfers"
@@ -187,13 +191,31 @@ def mode_swapped(scene):
 
 
 def rewritten_with_its_digest(scene):
-    """The careful forger: the row is consistent in itself, only the journal does not tell of it."""
-    given = next(a for a in scene.desk.store.approvals_of(scene.request.request_id) if a.team == "finance")
-    forged = replace(given, approver_id=_id(scene, "lucia"))
+    """The careful forger: the row is consistent in itself, but for its signature, and the journal does not tell of it."""
+    forged = forgery(scene, "lucia", "finance")
     scene.tamper(
-        "UPDATE approvals SET approver_id = :who, statement_digest = :digest WHERE team = 'finance'",
-        who=forged.approver_id, digest=digest_of(forged.statement()),
+        "UPDATE approvals SET approver_id = :who, signed_text = :text, statement_digest = :digest WHERE team = 'finance'",
+        who=forged.approver_id, text=forged.signed_text, digest=forged.statement_digest,
     )  # fmt: skip
+
+
+def forgery(scene, handle, team, *, key=None, namespace=APPROVAL, request=None, **changes):
+    """An approval that nobody gave, consistent in itself, signed with whatever key there was."""
+    given = next(a for a in scene.desk.store.approvals_of(scene.request.request_id) if a.team == team)
+    new = {"approval_id": f"forged-{handle}", "nonce": f"forged-{handle}", "approver_id": _id(scene, handle)}
+    forged = replace(given, **new | changes)
+    text = canonical_json(statement_of(request or scene.request, forged))
+    signature = (key or STRANGER).sign(namespace, text.encode())
+    return replace(forged, signed_text=text, statement_digest=digest_bytes(text.encode()), signature=signature)
+
+
+STRANGER = key_from_seed(b"a stranger's key, thirty-two byte", "a test")
+
+
+def _key(scene, handle):
+    signs = scene.desk.registry.signers.entries
+    email = scene.desk.registry.find(handle).email
+    return sandbox_key(handle) if any(entry.principal == email for entry in signs) else STRANGER
 
 
 def _id(scene, handle):
@@ -217,26 +239,17 @@ def test_approvals_that_do_not_stand_send_nothing(scene, spoil):
     assert error.remedy
 
 
-def forge_approval(scene, handle, team, request=None):
-    """Insert an approval that is consistent in itself, without `approve`."""
-    request = request or scene.request
-    given = next(a for a in scene.desk.store.approvals_of(request.request_id) if a.team == team)
-    forged = replace(given, approval_id=f"forged-{handle}", nonce=f"forged-{handle}", approver_id=_id(scene, handle))
-    values = forged.statement() | {"digest": digest_of(forged.statement())}
-    del values["version"]
-    columns = [name for name in values if name != "digest"]
+def insert(scene, forged, team):
+    """Put *forged* in place of what was given, with the database's own client; the journal is not told."""
     scene.tamper(f"DELETE FROM approvals WHERE team = '{team}'")
-    scene.tamper(
-        f"INSERT INTO approvals ({', '.join(columns)}, statement_digest, signature) "
-        f"VALUES ({', '.join(':' + name for name in columns)}, :digest, '')",
-        **values | {name: f"{getattr(forged, name):%Y-%m-%d %H:%M:%S.%f}" for name in ("approved_at", "expires_at")},
-    )
+    with scene.engine.begin() as connection:
+        connection.execute(approvals.insert().values(approval_values(forged)))
 
 
 @pytest.mark.parametrize("handle", ["lucia", "tomas", "maya"])
 def test_inserted_approval_sends_nothing(scene, handle):
     """An approval that nobody gave stands in the table, but not in the journal."""
-    forge_approval(scene, handle, "finance")
+    insert(scene, forgery(scene, handle, "finance", key=_key(scene, handle)), "finance")
     error = refusal(scene.send)
 
     assert (ApprovalError, []) == (type(error), scene.posts)
@@ -247,21 +260,104 @@ def test_inserted_approval_sends_nothing(scene, handle):
     ("handle", "why"),
     [("tomas", "cannot also run it"), ("maya", "filed this request")],
 )
-def test_gate_judges_people_even_if_the_registry_grew_wrong(scene, monkeypatch, handle, why):
+def test_gate_judges_people_even_if_the_registry_grew_wrong(scene, handle, why):
     """Operator and requester are refused as approvers by who they are, also where the registry would let them approve."""
+    registry = scene.desk.registry
     people = tuple(
-        replace(p, may=p.may | {"approve"}, teams=("finance",)) if p.handle == handle else p
-        for p in scene.desk.registry.people
+        replace(p, may=p.may | {"approve"}, teams=("finance",)) if p.handle == handle else p for p in registry.people
     )
-    scene.desk.registry = Registry(people, "a registry that grew wrong")
-    forge_approval(scene, handle, "finance")
-    forged = scene.desk.store.approvals_of(scene.request.request_id)
-    told = {"statement": next(a for a in forged if a.team == "finance").statement(), "digest": ""}
-    scene.desk.store.record_event(STREAM, "approved", _id(scene, handle), told)
+    forged = forgery(scene, handle, "finance")
+    signers = with_line(registry.signers, registry.find(handle).email, STRANGER)
+    scene.desk.registry = Registry(people, "a registry that grew wrong", signers)
+    scene.desk.store.record_approval(forged, scene.request)
+    scene.tamper("DELETE FROM approvals WHERE team = 'finance' AND approval_id <> :mine", mine=forged.approval_id)
     error = refusal(scene.send)
 
     assert (ApprovalError, []) == (type(error), scene.posts)
     assert why in error.message
+
+
+def with_line(signers, email, key, namespaces=(APPROVAL,)):
+    """One more key, in place of any that this person has."""
+    kept = tuple(entry for entry in signers.entries if entry.principal != email)
+    return AllowedSigners((*kept, AllowedSigner(email, namespaces, key.public_key)), signers.revoked, signers.source)
+
+
+def of_another_environment(scene, **changes):
+    """What Lucia signed, rightly, for the same payout elsewhere; its row says that it was for here."""
+    elsewhere = replace(scene.request, **changes)
+    return forgery(scene, "lucia", "finance", key=_key(scene, "lucia"), request=elsewhere)
+
+
+FORGED = {
+    "a stranger's key": (lambda scene: forgery(scene, "lucia", "finance"), "does not stand in allowed_signers"),
+    "another approver's key": (
+        lambda scene: forgery(scene, "lucia", "finance", key=_key(scene, "priya")), "is priya.raman@",
+    ),
+    "the operator's key": (
+        lambda scene: forgery(scene, "lucia", "finance", key=_key(scene, "tomas")), "is tomas.lindqvist@",
+    ),
+    "the wrong purpose": (
+        lambda scene: forgery(scene, "lucia", "finance", key=_key(scene, "lucia"), namespace=SEAL),
+        "was made for 'seal@manual-payout'",
+    ),
+    "a copied signature": (
+        lambda scene: replace(
+            forgery(scene, "lucia", "finance"),
+            signature=forgery(scene, "lucia", "finance", key=_key(scene, "lucia"), nonce="x").signature,
+        ),
+        "does not fit these bytes",
+    ),
+    "no signature": (
+        lambda scene: replace(forgery(scene, "lucia", "finance"), signature=""), "No signed approval by Finance",
+    ),
+    "another mode's": (lambda scene: of_another_environment(scene, mode=Mode.LIVE), "request.mode was 'live'"),
+    "another account's": (
+        lambda scene: of_another_environment(scene, platform_account="acct_x"), "platform_account was 'acct_x'",
+    ),
+    "another amount's": (
+        lambda scene: of_another_environment(scene, lines=(replace(scene.request.line, amount=Money(1, "usd")),)),
+        "lines.0.amount_minor was 1, expected 125075",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_forged_approval_sends_nothing_even_where_the_journal_tells_of_it(scene, what):
+    """Whoever writes to the database and rebuilds the journal still has no approver's key."""
+    make, why = FORGED[what]
+    forged = make(scene)
+    scene.desk.store.record_approval(forged, scene.request)
+    scene.tamper("DELETE FROM approvals WHERE team = 'finance' AND approval_id <> :mine", mine=forged.approval_id)
+    error = refusal(scene.send)
+
+    assert (ApprovalError, []) == (type(error), scene.posts)
+    assert why in error.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"revoked": True}, "was revoked"),
+        ({"valid_before": timedelta()}, "expired at"),
+        ({"valid_after": timedelta(seconds=1)}, "is valid from"),
+        ({"namespaces": (SEAL,)}, "is for seal@manual-payout"),
+        ({"key": None}, "does not stand in allowed_signers"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_key_that_was_taken_away_after_the_approval_sends_nothing(scene, changed, why):
+    """What was a good key when it signed has to be one when money moves."""
+    registry, now, key = scene.desk.registry, scene.desk.now(), _key(scene, "amara").public_key
+    new = {name: now + value if isinstance(value, timedelta) else value for name, value in changed.items()}
+    new = {"key": STRANGER.public_key} if "key" in new else new
+    revoked = frozenset([key] if new.pop("revoked", False) else [])
+    entries = tuple(replace(entry, **new) if entry.key == key else entry for entry in registry.signers.entries)
+    registry.signers = AllowedSigners(entries, revoked, registry.signers.source)
+    error = refusal(scene.send)
+
+    assert (ApprovalError, []) == (type(error), scene.posts)
+    assert f"The approval by Amara Diallo does not stand. The key {key} {why}" in error.message
 
 
 def test_two_approvals_of_one_team_send_nothing(scene):
@@ -293,9 +389,12 @@ def test_approver_who_left_sends_nothing(scene, change):
     now, people = scene.desk.now(), scene.desk.registry.people
     changed = {"expired": {"valid_until": now}, "moved": {"teams": ("support",)}}.get(change, {})
     kept = [p for p in people if p.handle != "amara" or change != "gone"]
+    signers = scene.desk.registry.signers
+    lines = tuple(entry for entry in signers.entries if entry.principal in {p.email for p in kept})
     scene.desk.registry = Registry(
-        tuple(replace(p, **changed) if p.handle == "amara" else p for p in kept), "approvers.toml"
-    )
+        tuple(replace(p, **changed) if p.handle == "amara" else p for p in kept), "approvers.toml",
+        AllowedSigners(lines, signers.revoked, signers.source),
+    )  # fmt: skip
     error = refusal(scene.send)
 
     assert (ApprovalError, []) == (type(error), scene.posts)

@@ -108,7 +108,7 @@ def test_a_status_that_the_notebook_does_not_show_is_found(folder):
     ("change", "said"),
     [
         ({"team": "finance"}, "is not by both teams"),
-        ({"request_digest": "0" * 64}, "is for another request"),
+        ({"request": {"mode": "sandbox"}}, "is for another request"),
         ({"expires_at": "2026-03-02T03:10:00.000000Z"}, "did not stand"),
         ({"approver_id": "0b6c1f0e-7a52-4d0f-9c3e-2e8a51f7d901"}, "is by its requester"),
     ],
@@ -118,7 +118,7 @@ def test_an_approval_that_does_not_allow_the_sending_is_found(folder, change, sa
 
     def forge(journal):
         event = next(event for event in journal["events"] if event["kind"] == "approved")
-        event["data"]["statement"] |= change
+        event["data"]["statement"]["predicate"] |= change
 
     edit(folder / "journal.json", forge)
 

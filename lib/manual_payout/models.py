@@ -9,6 +9,7 @@ of the journal. Amounts are minor units; instants are aware and in UTC.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -262,7 +263,11 @@ class Approval:
     One person's yes to one exact request, on behalf of one team.
 
     Attributes:
-        signature: OpenSSH signature over the canonical statement, or empty where signing is not set up.
+        statement_digest: SHA-256 of what was signed, in hexadecimal.
+
+        signature: OpenSSH's, armored; empty for what was given before approvals were signed, and counts no more.
+
+        signed_text: Exactly what was signed: the canonical JSON of its statement.
     """
 
     approval_id: str
@@ -277,22 +282,12 @@ class Approval:
     expires_at: datetime
     statement_digest: str
     signature: str = ""
+    signed_text: str = ""
 
-    def statement(self) -> dict[str, Any]:
-        """What the approver said, in full."""
-        return {
-            "version": 1,
-            "approval_id": self.approval_id,
-            "request_id": self.request_id,
-            "request_digest": self.request_digest,
-            "approver_id": self.approver_id,
-            "team": self.team.value,
-            "mode": self.mode.value,
-            "platform_account": self.platform_account,
-            "nonce": self.nonce,
-            "approved_at": instant_text(self.approved_at),
-            "expires_at": instant_text(self.expires_at),
-        }
+    def told(self) -> dict[str, Any]:
+        """What the journal is told of it."""
+        statement = json.loads(self.signed_text) if self.signed_text else {}
+        return {"statement": statement, "digest": self.statement_digest, "signature": self.signature}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from manual_payout.parameters import Parameters, validate
 from manual_payout.requesting import file_request
 from manual_payout.runner import DRY_RUN, LIVE_RUN, Progress, StageResult, run_stages
 from manual_payout.settings import Settings, load_settings
+from manual_payout.signing import sandbox_key
 from manual_payout.warm.starting import PLOTTING, fork_server
 
 APPROVERS = ("priya", "amara")
@@ -165,6 +166,7 @@ def file_and_approve(desk: Desk, *, pause_s: float = 0.0) -> Request:
             amount=incident.AMOUNT,
             destination_last4=incident.DESTINATION_ACCOUNT[-4:],
             lifetime_s=lifetime_s,
+            key=sandbox_key(approver),
         )
     return request
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, OPEN_STATES, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0003"
+HEAD = "0004"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -116,6 +116,7 @@ approvals = sa.Table(
     _instant("expires_at"),
     _text("statement_digest"),
     _text("signature"),
+    _text("signed_text", server_default=""),
 )
 
 _states = ", ".join(f"'{state}'" for state in State if state is not State.APPROVED)

@@ -442,25 +442,35 @@ def _as_requested(payload: Mapping[str, Any], requests: Mapping[str, Any]) -> li
 
 def _approvals(folder: Folder) -> list[str]:
     """Judge the approvals that each intent names, as the journal tells of them."""
-    given = {event["data"]["statement"]["approval_id"]: event for event in folder.events("approved")}
+    given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
     filed = {event["data"]["digest"]: event["data"]["statement"] for event in folder.events("request_filed")}
     wrong: list[str] = []
     for event in folder.events("intent_recorded"):
         digest = json.loads(event["data"]["payload"])["metadata"]["request_digest"]
         named = [given[number] for number in event["data"]["approval_ids"]]
-        wrong += _stand(event, filed[digest]["requested_by"], digest, named)
+        wrong += _stand(event, filed[digest], digest, named)
     return wrong
 
 
-def _stand(intent: Mapping[str, Any], requester: str, digest: str, named: list[dict[str, Any]]) -> list[str]:
-    statements = [event["data"]["statement"] for event in named]
+def _said(event: Mapping[str, Any]) -> dict[str, Any]:
+    """What an approver signed, and which request it is about."""
+    statement = event["data"]["statement"]
+    predicate: dict[str, Any] = statement["predicate"]
+    (subject,) = statement["subject"]
+    return predicate | {"request_digest": subject["digest"]["sha256"], "mode": predicate["request"]["mode"]}
+
+
+def _stand(
+    intent: Mapping[str, Any], request: Mapping[str, Any], digest: str, named: list[dict[str, Any]]
+) -> list[str]:
+    statements = [_said(event) for event in named]
     people = {statement["approver_id"] for statement in statements}
     wrong = {
-        "is for another request": any(statement["request_digest"] != digest for statement in statements),
+        "is for another request": any((s["request_digest"], s["request"]) != (digest, request) for s in statements),
+        "is not signed": not all(event["data"]["signature"] for event in named),
         "is not by both teams": {statement["team"] for statement in statements} != {"payments_ops", "finance"},
-        "is not by two people": len(people) != 2
-        or any(e["actor"] != e["data"]["statement"]["approver_id"] for e in named),
-        "is by its requester": requester in people,
+        "is not by two people": len(people) != 2 or any(e["actor"] != _said(e)["approver_id"] for e in named),
+        "is by its requester": request["requested_by"] in people,
         "is by its operator": intent["actor"] in people,
         "did not stand": any(not s["approved_at"] <= intent["at"] < s["expires_at"] for s in statements),
         "came after it": any(event["seq"] > intent["seq"] for event in named),
@@ -523,7 +533,7 @@ def _mode(folder: Folder, expected: str) -> list[str]:
     said |= {
         f"request {e['data']['request_id'][:8]}": e["data"]["statement"]["mode"] for e in folder.events("request_filed")
     }
-    said |= {f"approval {e['data']['digest'][:8]}": e["data"]["statement"]["mode"] for e in folder.events("approved")}
+    said |= {f"approval {e['data']['digest'][:8]}": _said(e)["mode"] for e in folder.events("approved")}
     wrong = [f"{name} is {found}" for name, found in said.items() if found != mode]
     if mode not in MODES:
         wrong.append(f"the folder says {mode!r}")

@@ -17,6 +17,7 @@ from manual_payout.rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_an
 from manual_payout.reversal import ReversalAsked, file_reversal
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
 from manual_payout.settings import variables
+from manual_payout.signing import sandbox_key
 
 # The services that an operator's shell may hold credentials of.
 _SERVICES = ("STRIPE_", "SLACK_", "SMTP_", "PAGERDUTY_", "JIRA_", "AWS_", "VAULT_")
@@ -71,7 +72,7 @@ class Story:
             approve(
                 desk.store, desk.registry, request, approver=approver, amount="100.00",
                 destination_last4=incident.DESTINATION_ACCOUNT[-4:],
-                lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+                lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
             )  # fmt: skip
         desk.clock.wait(PAUSE_S)
         self.reversal_request_id = request.request_id

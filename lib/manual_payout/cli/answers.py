@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manual_payout.errors import ManualPayoutError
+from manual_payout.errors import ManualPayoutError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.models import Stage
@@ -39,6 +41,21 @@ def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
 def show_json(value: Any, *, err: bool = False) -> None:
     """Show *value* as JSON, on standard output unless *err*."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), err=err)
+
+
+def ask_passphrase(path: Path) -> str:
+    """
+    Ask for the passphrase of a key.
+
+    Raises:
+        UsageError: There is no terminal to ask at.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"There is no terminal to ask for the passphrase of {path}.",
+            "Load it with `ssh-add`, and name its .pub file.",
+        )
+    return str(typer.prompt(f"Passphrase of {path}", default="", hide_input=True, show_default=False, err=True))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manual_payout.cli.answers import show_json
+from manual_payout.cli.answers import ask_passphrase, show_json
 from manual_payout.cli.options import (
     Amount,
     DestinationAccount,
@@ -17,6 +17,7 @@ from manual_payout.cli.options import (
     Incident,
     IncidentId,
     Json,
+    Key,
     LedgerPayoutId,
     Notes,
     Reason,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from manual_payout.models import Request
     from manual_payout.parameters import Parameters
     from manual_payout.people import Person
+    from manual_payout.signatures import SigningKey
 
 
 def request(
@@ -103,16 +105,17 @@ def approve(
     destination_last4: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Of the destination; asked for when not given.")
     ] = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """See the facts afresh, type amount and destination, and approve this exact request.
+    """See the facts afresh, type amount and destination, and sign a yes to this exact request.
 
     Two people approve, one of Payments Ops and one of Finance; neither filed it, neither runs it. An approval stands for
     a limited time and for one request only. It does not move money.
 
     \b
     Examples:
-      manual-payout approve INC-123 --as priya
+      manual-payout approve INC-123 --as priya --key ~/.ssh/manual_payout
       manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
     """
     from manual_payout.approving import facts_for_approver
@@ -122,7 +125,7 @@ def approve(
     found = _open_request(desk, incident, ledger_payout_id)
     ask_for_approval(
         desk, found, person, lambda: facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id),
-        amount=amount, destination_last4=destination_last4, as_json=as_json,
+        amount=amount, destination_last4=destination_last4, key_file=key, as_json=as_json,
     )  # fmt: skip
 
 
@@ -134,9 +137,10 @@ def ask_for_approval(
     *,
     amount: str | None,
     destination_last4: str | None,
+    key_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Show the facts, ask for amount and destination where they were not given, and record the yes."""
+    """Show the facts, ask for amount and destination where they were not given, sign and record the yes."""
     from manual_payout.approvals import approve as record_approval
 
     if amount is None or destination_last4 is None:
@@ -149,15 +153,29 @@ def ask_for_approval(
         )
     if destination_last4 is None:
         destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
+    key = _signing_key(desk, person, key_file)
     given = record_approval(
         desk.store, desk.registry, found, approver=person.person_id, amount=amount, destination_last4=destination_last4,
-        lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+        lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=key,
     )  # fmt: skip
     if as_json:
-        show_json({"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value})
+        told = {"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value}
+        show_json(told | {"key": key.fingerprint, "signed_text": given.signed_text, "signature": given.signature})
         return
     typer.echo(f"Approved by {person.name} for {given.team.value} until {given.expires_at:%Y-%m-%d %H:%M} UTC.")
+    typer.echo(f"Signed with    {key.fingerprint} ({key.source})")
     typer.echo(f"Request digest {given.request_digest}")
+
+
+def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
+    from manual_payout.signatures import APPROVAL
+    from manual_payout.signing import find_signing_key
+
+    named = file or desk.settings.signing_key
+    return find_signing_key(
+        desk.registry, person, APPROVAL, desk.now(), mode=desk.settings.mode,
+        file=named.expanduser() if named is not None else None, ask_passphrase=ask_passphrase,
+    )  # fmt: skip
 
 
 def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:

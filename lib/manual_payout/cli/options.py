@@ -26,5 +26,8 @@ ReserveAfter = Annotated[str | None, typer.Option(metavar="AMOUNT", help="What s
 Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Such as scheduler_outage or psp_rejection.")]
 DestinationAccount = Annotated[str | None, typer.Option(metavar="ACCT", help="Connected account, such as acct_123.")]
 Notes = Annotated[str | None, typer.Option(metavar="TEXT", help="One line for the record; no secrets.")]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Sign with it; else MANUAL_PAYOUT_SIGNING_KEY, or the ssh-agent.")
+]
 Incident = Annotated[str, typer.Argument(help="The incident, such as INC-123.")]
 Operator = Annotated[str, typer.Option(metavar="WHO", help="Who runs this; else MANUAL_PAYOUT_OPERATOR.")]

@@ -8,7 +8,7 @@ import typer
 
 from manual_payout.cli.answers import progress, show_json, show_results
 from manual_payout.cli.filing import ask_for_approval
-from manual_payout.cli.options import EXIT_CODES, Incident, Json, LedgerPayoutId, Notes, Operator
+from manual_payout.cli.options import EXIT_CODES, Incident, Json, Key, LedgerPayoutId, Notes, Operator
 from manual_payout.cli.standing import show_reconciliation
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, PolicyRefusedError, UsageError
@@ -93,9 +93,10 @@ def approve(
     destination_last4: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Of the account; asked for when not given.")
     ] = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """See the transfer as Stripe shows it, type amount and account, and approve taking this much back.
+    """See the transfer as Stripe shows it, type amount and account, and sign a yes to taking this much back.
 
     Two people approve, one of Payments Ops and one of Finance; neither filed it, neither runs it. It does not move money.
 
@@ -109,7 +110,7 @@ def approve(
     found = _one_request(desk, incident, request_id)
     ask_for_approval(
         desk, found, person, lambda: reversal_facts_for_approver(desk, found), amount=amount,
-        destination_last4=destination_last4, as_json=as_json,
+        destination_last4=destination_last4, key_file=key, as_json=as_json,
     )  # fmt: skip
 
 

@@ -13,12 +13,13 @@ from manual_payout.display import Banner, Table, Text, check_table, facts_table,
 from manual_payout.errors import ManualPayoutError
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.intent import build_payload, confirm_code, idempotency_key
-from manual_payout.models import Record, Request, ReversalRecord, Stage, State, Team
+from manual_payout.models import Record, Request, ReversalRecord, Stage, State
 from manual_payout.money import Money
 from manual_payout.parameters import ReversalParameters, validate_reversal
 from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal as verify_afresh
 from manual_payout.settings import load_settings
+from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Bound, parameters_in, place, question
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
@@ -134,25 +135,12 @@ def reversal_request(run: ReversalRun) -> Table:
 def reversal_approvals(run: ReversalRun) -> Table:
     """Show who approved it."""
     given = run.desk.store.approvals_of(run.request.request_id)
-    content = [approval.statement() | {"digest": approval.statement_digest} for approval in given]
-    run.folder.keep("reversal-approvals.json", json_text(content))
-    teams = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
-    rows = tuple(
-        (
-            teams[approval.team],
-            run.desk.registry.name_of(approval.approver_id),
-            f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
-            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
-            approval.request_digest[:12] + "…",
-        )
-        for approval in given
-    )
+    keep_approvals(run.folder, "reversal-approvals.json", given)
     people = len({approval.approver_id for approval in given})
-    return Table(
-        f"{people} {'person has' if people == 1 else 'people have'} approved this reversal; it needs two, of two teams.",
-        ("team", "approver", "approved", "valid until", "request digest"),
-        rows,
+    caption = (
+        f"{people} {'person has' if people == 1 else 'people have'} approved this reversal; it needs two, of two teams."
     )
+    return approvals_table(caption, given, run.desk.registry)
 
 
 @question

@@ -8,7 +8,8 @@ import io
 from manual_payout.display import Table, check_table, facts_table, verdict
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Stage, Team
+from manual_payout.models import Stage
+from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
 
@@ -44,22 +45,9 @@ def approvals(run: Run) -> Table:
     """Show who approved it."""
     found = run.find_request()
     given = run.desk.store.approvals_of(found.request_id) if found else []
-    run.folder.keep("approvals.json", json_text([a.statement() | {"digest": a.statement_digest} for a in given]))
-    teams = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
-    rows = tuple(
-        (
-            teams[approval.team],
-            run.desk.registry.name_of(approval.approver_id),
-            f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
-            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
-            approval.request_digest[:12] + "…",
-        )
-        for approval in given
-    )
+    keep_approvals(run.folder, "approvals.json", given)
     people = len({approval.approver_id for approval in given})
-    return Table(
-        f"{people} of 2 people have approved.", ("team", "approved by", "at", "stands until", "of request digest"), rows
-    )
+    return approvals_table(f"{people} of 2 people have approved.", given, run.desk.registry)
 
 
 @question

@@ -12,7 +12,7 @@ from manual_payout.errors import ApprovalError, ClaimError, EvidenceError, Param
 from manual_payout.models import LIVE_STATES, OPEN_STATES, Approval, Kind, Request, State, stream_of
 from manual_payout.schema import approvals, manual_payouts, manual_reversals, request_lines, requests
 from manual_payout.store.base import Base
-from manual_payout.store.rows import approval_of, request_of
+from manual_payout.store.rows import approval_of, approval_values, request_of
 
 
 class RequestsAndApprovals(Base):
@@ -111,19 +111,12 @@ class RequestsAndApprovals(Base):
             ApprovalError: The same person approved it a moment ago.
         """
         streams = [stream_of(request.incident_id, line.ledger_payout_id) for line in request.lines]
-        values = approval.statement() | {"approved_at": approval.approved_at, "expires_at": approval.expires_at}
-        del values["version"]
         try:
             with self._write() as connection:
                 at = self._hold(connection, *streams)
-                connection.execute(
-                    approvals.insert().values(
-                        **values, statement_digest=approval.statement_digest, signature=approval.signature
-                    )
-                )
+                connection.execute(approvals.insert().values(approval_values(approval)))
                 for stream in streams:
-                    data = {"statement": approval.statement(), "digest": approval.statement_digest}
-                    self._append(connection, at, stream, "approved", approval.approver_id, data)
+                    self._append(connection, at, stream, "approved", approval.approver_id, approval.told())
         except IntegrityError:
             raise ApprovalError(
                 "This approval was given a moment ago.", "Run `manual-payout status`; one person counts once."

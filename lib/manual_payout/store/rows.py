@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -84,16 +86,23 @@ def approval_of(row: sa.Row[Any]) -> Approval:
     Read one approval.
 
     Raises:
-        EvidenceError: It names a team or mode that no approval was ever given for.
+        EvidenceError: It names a team or mode that no approval was ever given for, or what was signed is no JSON.
     """
     values = row_values(row)
     try:
+        if values["signed_text"]:
+            json.loads(values["signed_text"])
         return Approval(team=Team(values.pop("team")), mode=Mode(values.pop("mode")), **values)
     except ValueError:
         raise EvidenceError(
             f"Approval {row.approval_id} was altered after it was given.",
             "Stop, keep the database as it is and call Security.",
         ) from None
+
+
+def approval_values(approval: Approval) -> dict[str, Any]:
+    """Return the columns of an approval."""
+    return asdict(approval) | {"team": approval.team.value, "mode": approval.mode.value}
 
 
 def payout_of(row: sa.Row[Any]) -> PayoutRecord:

@@ -50,7 +50,7 @@ IMPORTS = (
     "manual_payout.steps",
 )
 # Imported while nobody waits.
-LATER_IMPORTS = ("psutil",)
+LATER_IMPORTS = ("psutil", "asyncssh.sshsig")
 
 # As ipykernel sets it before anything can import matplotlib, which reads it only then.
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"

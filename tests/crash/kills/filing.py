@@ -11,6 +11,7 @@ from manual_payout.errors import ApprovalError, RefusedError
 from manual_payout.models import stream_of
 from manual_payout.parameters import Parameters
 from manual_payout.requesting import file_request
+from manual_payout.signing import sandbox_key
 
 OPERATORS = ("tomas", "noor")
 APPROVERS = ("priya", "amara")
@@ -42,7 +43,7 @@ def _approve(desk: Desk, request: Any, approver: str) -> None:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=request.line.amount.text,
             destination_last4=request.line.destination_account[-4:],
-            lifetime_s=desk.settings.policy.request.approval_lifetime_s,
+            lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
         )  # fmt: skip
     except ApprovalError as error:
         if "already" not in error.message:

@@ -167,8 +167,8 @@ class MemoryStore:
             )
         self.approvals.setdefault(approval.request_id, []).append(approval)
         for line in request.lines:
-            data = {"statement": approval.statement(), "digest": approval.statement_digest}
-            self._append(stream_of(request.incident_id, line.ledger_payout_id), "approved", approval.approver_id, data)
+            stream = stream_of(request.incident_id, line.ledger_payout_id)
+            self._append(stream, "approved", approval.approver_id, approval.told())
         self.hooks.step("record_approval:after")
 
     def approvals_of(self, request_id: str) -> list[Approval]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from manual_payout import approvals, sandbox, transfer
-from manual_payout.approvals import approve
+from manual_payout import sandbox, transfer
+from manual_payout.approvals import approve, standing
 from manual_payout.canonical import digest_of
 from manual_payout.clock import FixedClock
 from manual_payout.demo import incident
@@ -32,6 +32,7 @@ from manual_payout.parameters import Parameters
 from manual_payout.people import Registry, load_registry
 from manual_payout.requesting import file_request
 from manual_payout.settings import Settings, load_settings
+from manual_payout.signing import sandbox_key
 from manual_payout.transfer import delivery
 
 from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
@@ -105,13 +106,13 @@ def play(seed: int, options: Options = Options(), *, trace: bool = False) -> Res
     # A run's name needs to be unique, not unguessable.
     secrets, delivery.secrets = delivery.secrets, SimpleNamespace(token_hex=lambda _: f"{next(tokens):06x}")
     digest, Request.digest = Request.digest, property(_digest)
-    check, approvals._check_statement = approvals._check_statement, _check_statement
+    check, standing.check_statement = standing.check_statement, _check_statement
     try:
         night.play()
     except Violation as violation:
         night.result.violation = str(violation)
     finally:
-        delivery.secrets, Request.digest, approvals._check_statement = secrets, digest, check
+        delivery.secrets, Request.digest, standing.check_statement = secrets, digest, check
     return night.finished()
 
 
@@ -501,7 +502,7 @@ def _digest(request: Request) -> str:
 
 
 # What an approval says is checked once for an equal pair, for the same reason; a refusal is never remembered.
-_check_statement = lru_cache(maxsize=256)(approvals._check_statement)
+_check_statement = lru_cache(maxsize=256)(standing.check_statement)
 
 
 @lru_cache(maxsize=256)
@@ -584,7 +585,7 @@ def _approve(
             approve(
                 store, registry, request, approver=approver, amount=request.line.amount.text,
                 destination_last4=request.line.destination_account[-4:],
-                lifetime_s=settings.policy.request.approval_lifetime_s,
+                lifetime_s=settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
             )  # fmt: skip
         except ManualPayoutError:
             # Approved already, or no longer in force: both are ordinary, and the send says so.

@@ -1,0 +1,131 @@
+"""One approver's yes: after a look at the facts, typed, signed, and recorded."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from manual_payout.approvals.standing import check_signed
+from manual_payout.approvals.statement import check_statement, statement_of
+from manual_payout.canonical import canonical_json, digest_bytes, digest_of
+from manual_payout.errors import ApprovalError, ParameterError
+from manual_payout.models import Approval, Mode, Request, Team
+from manual_payout.people import Person, Registry
+from manual_payout.signatures import APPROVAL, SigningKey
+from manual_payout.store import Store
+
+
+def approve(
+    store: Store,
+    registry: Registry,
+    request: Request,
+    *,
+    approver: str,
+    amount: str,
+    destination_last4: str,
+    lifetime_s: int,
+    key: SigningKey,
+) -> Approval:
+    """
+    Sign and record one approver's yes.
+
+    Args:
+        approver: Id, handle or email of a registered approver.
+
+        amount: As the approver typed it, in major units.
+
+        destination_last4: The last four characters of the destination as the approver typed them.
+
+        lifetime_s: For how long the approval stands.
+
+        key: The approver's own.
+
+    Raises:
+        ParameterError: What was typed is not what the request says.
+
+        ApprovalError: This person may not approve this request, has already, or it is no longer in force; or the key is
+            not theirs, or not valid now.
+
+        SignatureError: The key did not sign.
+    """
+    now = store.clock.now()
+    person = registry.get_allowed(approver, "approve", now, field="as")
+    team = _check_person(request, person)
+    _check_open(store, request, now)
+    _check_typed(request, amount, destination_last4)
+    given = store.approvals_of(request.request_id)
+    standing = [a for a in given if a.approver_id == person.person_id and a.expires_at > now and a.signature]
+    if standing:
+        raise ApprovalError(
+            f"{person.name} approved this request at {standing[-1].approved_at:%H:%M} UTC already.",
+            "Ask the other team; one person counts once.",
+        )
+    approval = _signed(request, _build(request, person, team, now, lifetime_s, number=len(given)), key)
+    # What will be asked inside the send is asked here first.
+    check_statement(request, approval)
+    check_signed(approval, person, registry, now)
+    store.record_approval(approval, request)
+    return approval
+
+
+def _check_person(request: Request, person: Person) -> Team:
+    team = person.approving_team()
+    if team is None:
+        raise ApprovalError(f"{person.name} is in neither Payments Ops nor Finance.", "Ask somebody who is.")
+    if person.person_id == request.requested_by:
+        raise ApprovalError(
+            f"{person.name} filed this request and cannot approve it.", "Ask somebody else of the team."
+        )
+    return team
+
+
+def _check_open(store: Store, request: Request, now: datetime) -> None:
+    if store.is_withdrawn(request):
+        raise ApprovalError(f"Request {request.request_id} was withdrawn.", "Approve the one that replaced it.")
+    if now >= request.expires_at:
+        raise ApprovalError(
+            f"Request {request.request_id} expired at {request.expires_at:%Y-%m-%d %H:%M} UTC.", "Have it filed again."
+        )
+
+
+def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
+    line = request.line
+    if amount.strip() != line.amount.text:
+        raise ParameterError(
+            "amount",
+            amount,
+            "exactly the amount you were shown",
+            "Look again at amount and currency; if it is wrong, do not approve.",
+        )
+    if destination_last4.strip() != line.destination_account[-4:]:
+        raise ParameterError(
+            "destination-last4", destination_last4, "the last four characters of the destination you were shown",
+            "Look again at the destination; if it is wrong, do not approve.",
+        )  # fmt: skip
+
+
+def _build(request: Request, person: Person, team: Team, now: datetime, lifetime_s: int, *, number: int) -> Approval:
+    # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
+    sandbox = digest_of({"request": request.digest, "approver": person.person_id, "number": number})[:32]
+    nonce = sandbox if request.mode is Mode.SANDBOX else secrets.token_hex(16)
+    return Approval(
+        approval_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"approval {request.digest} {nonce}")),
+        request_id=request.request_id,
+        request_digest=request.digest,
+        approver_id=person.person_id,
+        team=team,
+        mode=request.mode,
+        platform_account=request.platform_account,
+        nonce=nonce,
+        approved_at=now,
+        expires_at=min(now + timedelta(seconds=lifetime_s), request.expires_at),
+        statement_digest="",
+    )
+
+
+def _signed(request: Request, approval: Approval, key: SigningKey) -> Approval:
+    text = canonical_json(statement_of(request, approval))
+    data = text.encode()
+    return replace(approval, statement_digest=digest_bytes(data), signed_text=text, signature=key.sign(APPROVAL, data))

@@ -1,0 +1,155 @@
+"""Which approvals stand: asked before a run, and again inside the send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from manual_payout.approvals.statement import check_statement
+from manual_payout.errors import ApprovalError, SignatureError
+from manual_payout.models import Approval, Request, Team, stream_of
+from manual_payout.people import Person, Registry
+from manual_payout.signatures import APPROVAL, PublicKey, check_signature, signer_of
+from manual_payout.store import Store
+
+_ASK = "Ask {team} to run `manual-payout approve {incident} --as …`."
+_NAMES = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The two approvals that stand, and who gave them."""
+
+    payments_ops: Approval
+    finance: Approval
+    payments_ops_person: Person
+    finance_person: Person
+
+    @property
+    def stand_until(self) -> datetime:
+        """When the first of the two expires."""
+        return min(self.payments_ops.expires_at, self.finance.expires_at)
+
+    @property
+    def approval_ids(self) -> tuple[str, str]:
+        """Of Payments Ops and of Finance."""
+        return self.payments_ops.approval_id, self.finance.approval_id
+
+    def __str__(self) -> str:
+        return f"{self.payments_ops_person.name} (Payments Ops), {self.finance_person.name} (Finance)"
+
+
+def given_approvals(store: Store, request: Request) -> list[Approval]:
+    """
+    Return the approvals of *request* that the journal tells of, oldest first.
+
+    Raises:
+        ApprovalError: One stands in the table that was never given: the journal has no event of it.
+
+        EvidenceError: The journal is broken.
+    """
+    told = [
+        (event.actor, event.data["digest"], event.data.get("signature", ""))
+        for event in store.events_of(stream_of(request.incident_id, request.lines[0].ledger_payout_id))
+        if event.kind == "approved"
+    ]
+    given = store.approvals_of(request.request_id)
+    for approval in given:
+        if (approval.approver_id, approval.statement_digest, approval.signature) not in told:
+            raise ApprovalError(
+                f"Approval {approval.approval_id} was altered, or was never given through `manual-payout approve`.",
+                "Stop, keep the database as it is and call Security.",
+            )
+    return given
+
+
+def check_approvals(
+    request: Request,
+    approvals: Iterable[Approval],
+    registry: Registry,
+    *,
+    operator_id: str,
+    at: datetime,
+) -> Approved:
+    """
+    Find the two approvals that allow *request* to be sent by *operator_id* at *at*.
+
+    Raises:
+        ApprovalError: One is missing, unsigned, expired, altered, over another request, with a key that may not sign, or
+            by somebody who may not.
+    """
+    approvals = list(approvals)
+    for approval in approvals:
+        if approval.signature:
+            check_statement(request, approval)
+    found = {team: _newest_of(request, approvals, team, at) for team in Team}
+    people = {team: _check_approver(request, approval, registry, operator_id, at) for team, approval in found.items()}
+    payments_ops, finance = (people[team] for team in (Team.PAYMENTS_OPS, Team.FINANCE))
+    if payments_ops.person_id == finance.person_id:
+        raise ApprovalError(f"Both approvals are by {finance.name}.", "A second person has to approve.")
+    keys = {check_signed(found[team], people[team], registry, at) for team in Team}
+    if len(keys) != len(Team):
+        raise ApprovalError(
+            f"The approvals by {payments_ops.name} and {finance.name} are signed with one key.",
+            "One key is one person: have the second approve with a key of their own.",
+        )
+    return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance)
+
+
+def check_signed(approval: Approval, person: Person, registry: Registry, at: datetime) -> PublicKey:
+    """
+    Check that *person* signed *approval*, with a key that was theirs when it was given and still is at *at*.
+
+    What the approval says is compared with its request by `check_statement`.
+
+    Returns:
+        The key.
+
+    Raises:
+        ApprovalError: The signature does not fit, or its key is unknown, another person's, revoked, for another purpose,
+            expired or not valid yet.
+    """
+    try:
+        key = signer_of(approval.signature)
+        for instant in (approval.approved_at, at):
+            registry.signers.judge(key, person.email, APPROVAL, instant)
+        check_signature(approval.signed_text.encode(), approval.signature, key, APPROVAL)
+    except SignatureError as error:
+        raise ApprovalError(f"The approval by {person.name} does not stand. {error.message}", error.remedy) from error
+    return key
+
+
+def _newest_of(request: Request, approvals: list[Approval], team: Team, at: datetime) -> Approval:
+    # What was approved later than the instant in question says nothing about it.
+    of_team = [approval for approval in approvals if approval.team is team and approval.approved_at <= at]
+    signed = [approval for approval in of_team if approval.signature]
+    ask = _ASK.format(team=_NAMES[team], incident=request.incident_id)
+    if not signed:
+        # Given before approvals were signed, or put there by somebody else: neither counts.
+        raise ApprovalError(f"{'No approval' if not of_team else 'No signed approval'} by {_NAMES[team]}.", ask)
+    newest = max(signed, key=lambda approval: approval.approved_at)
+    if at >= newest.expires_at:
+        raise ApprovalError(f"The approval by {_NAMES[team]} expired at {newest.expires_at:%Y-%m-%d %H:%M} UTC.", ask)
+    return newest
+
+
+def _check_approver(request: Request, approval: Approval, registry: Registry, operator_id: str, at: datetime) -> Person:
+    person = registry.find(approval.approver_id)
+    if (
+        person is None
+        or "approve" not in person.may
+        or not person.valid_at(at)
+        or person.approving_team() is not approval.team
+    ):
+        name = person.name if person else approval.approver_id
+        raise ApprovalError(
+            f"{name} may not approve for {approval.team} now.", "Ask somebody whom the registry allows to."
+        )
+    if person.person_id == request.requested_by:
+        raise ApprovalError(f"{person.name} filed this request and approved it.", "Ask somebody else of the team.")
+    if person.person_id == operator_id:
+        raise ApprovalError(
+            f"{person.name} approved this request and cannot also run it.", "Another operator has to run it."
+        )
+    return person

@@ -1,0 +1,58 @@
+"""The approvals of a request as files that stock OpenSSH can check: exactly what was signed, and the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from manual_payout.display import Table
+from manual_payout.errors import SignatureError
+from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.models import Approval, Team
+from manual_payout.people import Registry
+from manual_payout.signatures import signer_of
+
+_TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
+
+
+def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None:
+    """
+    Save *given* as one list under *name*, and each with its signature as ``approval-<team>-<id>.json`` and ``.json.sig``.
+
+    Raises:
+        EvidenceError: They cannot be written.
+    """
+    folder.keep(name, json_text([_content(approval) for approval in given]))
+    for approval in given:
+        if approval.signature:
+            file = f"approval-{approval.team.value}-{approval.approval_id[:8]}.json"
+            folder.keep(file, approval.signed_text)
+            folder.keep(f"{file}.sig", approval.signature)
+
+
+def approvals_table(caption: str, given: Sequence[Approval], registry: Registry) -> Table:
+    """Show who gave them, until when they stand, and with which key they are signed."""
+    rows = tuple(
+        (
+            _TEAMS[approval.team],
+            registry.name_of(approval.approver_id),
+            f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
+            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
+            approval.request_digest[:12] + "…",
+            _key(approval),
+        )
+        for approval in given
+    )
+    return Table(caption, ("team", "approved by", "at", "stands until", "of request digest", "signed with"), rows)
+
+
+def _content(approval: Approval) -> dict[str, object]:
+    return approval.told() | {"approval_id": approval.approval_id, "key": _key(approval)}
+
+
+def _key(approval: Approval) -> str:
+    if not approval.signature:
+        return "not signed"
+    try:
+        return str(signer_of(approval.signature))
+    except SignatureError as error:
+        return error.message
