@@ -6,22 +6,29 @@ import re
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from desks import LAST4, STREAM
+from manual_payout import demo
 from manual_payout.approvals import approve, check_approvals, given_approvals, statement_of
+from manual_payout.approving import facts_for_approver
 from manual_payout.canonical import canonical_json, digest_bytes
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, ParameterError
+from manual_payout.evidence.folder import Folder
 from manual_payout.models import Approval, Kind, Line, Mode, Reason, Request, Team
 from manual_payout.money import Money
 from manual_payout.people import Person, Registry
 from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigners, key_from_seed
 from manual_payout.signing import sandbox_key
+from manual_payout.steps.papers import keep_approvals
+from openssh import openssh, required
 
+DEMO, DOCS = Path(demo.__file__).parent, Path(__file__).parents[1] / "docs"
 AT = datetime.fromisoformat(incident.NOW)
 LIFETIME = timedelta(hours=4)
 LINE = Line("line-1", 1, "studio-1", "Harbor", "ledger-1", Money(125_075, "usd"), Money(31_000, "usd"), "acct_123")
@@ -470,3 +477,53 @@ def test_yes_that_was_given_unsigned_can_be_given_again(filed):
     again = say_yes(filed, "priya")
 
     assert again.signature
+
+
+def test_yes_by_a_key_that_was_revoked_since_can_be_given_again(scene):
+    """The revoked one counts no more and hinders nobody; the fresh key stands, with a line of its own."""
+    registry, priya = scene.desk.registry, scene.desk.registry.find("priya")
+    fresh = AllowedSigner(priya.email, (APPROVAL,), STRANGER.public_key)
+    before = registry.signers
+    registry.signers = AllowedSigners((*before.entries, fresh), frozenset([sandbox_key("priya").public_key]), "f")
+    made = say_yes(scene, "priya", key=STRANGER)
+    given = given_approvals(scene.desk.store, scene.request)
+    found = check_approvals(scene.request, given, registry, operator_id=scene.operator.person_id, at=scene.desk.now())
+
+    assert made == found.payments_ops
+
+
+# ---------------------------------------------------------------------------------------------- by hand
+
+
+@required("ssh-keygen")
+def test_command_of_the_documentation_checks_an_approval_with_stock_openssh(scene, tmp_path):
+    """As it stands in docs/approvals.md, on the files that the verification keeps; and not after one byte was changed."""
+    given = scene.desk.store.approvals_of(scene.request.request_id)
+    folder = Folder(tmp_path / "folder", scene.desk.redactor)
+    keep_approvals(folder, "approvals.json", given)
+    (file,) = folder.path.glob("approval-payments_ops-*.json")
+    shown = re.search(r"\$ (ssh-keygen -Y verify (?:.*\\\n)+.*)", (DOCS / "approvals.md").read_text())[1]
+    command = re.sub(r"\\\n\s*", "", re.sub(r"approval-payments_ops-[0-9a-f]{8}\.json", file.name, shown))
+    command = re.sub(r"verify-time=\S+", f"verify-time={given[0].approved_at:%Y%m%d%H%M%SZ}", command)
+    for name in ("allowed_signers", "revoked_keys"):
+        (folder.path / name).write_text((DEMO / name).read_text())
+    good = openssh("sh", "-c", command, cwd=folder.path)
+    file.write_text(file.read_text().replace("125075", "925075"))
+    bad = openssh("sh", "-c", command, cwd=folder.path)
+
+    assert (0, 255) == (good.returncode, bad.returncode), good.stderr
+    assert good.stdout.startswith(b'Good "approval@manual-payout" signature for priya.raman@marketplace.example with')
+
+
+# ---------------------------------------------------------------------------------------------- what is shown
+
+
+def test_approver_sees_earlier_manual_payouts_and_how_fresh_the_destination_is(scene):
+    """What would make somebody look twice: the last ones by amount and date, and an account that was changed today."""
+    shown = dict(facts_for_approver(scene.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    scene.send()
+    later = dict(facts_for_approver(scene.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    name = "earlier manual payouts to this studio"
+
+    assert ("0", "1: 1,250.75 USD on 2026-03-02, paid") == (shown[name], later[name])
+    assert re.fullmatch(r"never|\d{4}-\d\d-\d\d, (today|\d+ days ago)", shown["destination last changed"])

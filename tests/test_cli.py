@@ -19,6 +19,7 @@ from papermill.iorw import read_yaml_file
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.demo import incident
 from manual_payout.parameters import STAGE_PARAMETERS, validate
+from manual_payout.signatures import APPROVAL, AllowedSigner, check_signature, new_key_file, public_key, signer_line
 
 PROGRAM = [sys.executable, "-c", "from manual_payout.cli import main; main()"]
 FOLDER = Path(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
@@ -249,6 +250,56 @@ def test_an_approval_that_is_not_a_yes_to_this_request_is_refused(filed, who, am
     assert code == answer.code, answer.err
     assert said in answer.err
     assert before == filed.state()
+
+
+@pytest.fixture(name="keyed")
+def _keyed(shell, tmp_path_factory):
+    """A filed request, and approvers whose keys are their own: Priya's has a passphrase, Amara's has none."""
+    folder = shell.keys = tmp_path_factory.mktemp("keys")
+    lines = []
+    for who, email, passphrase in (
+        ("priya", "priya.raman@marketplace.example", "a passphrase"),
+        ("amara", "amara.diallo@marketplace.example", ""),
+    ):
+        key = new_key_file(folder / who, passphrase, email)
+        lines.append(signer_line(AllowedSigner(email, (APPROVAL,), key)))
+    (folder / "allowed_signers").write_text("\n".join(lines))
+    (folder / "revoked_keys").touch()
+    shell.environment |= {"MANUAL_PAYOUT_ALLOWED_SIGNERS": str(folder / "allowed_signers")}
+    shell.request()
+    return shell
+
+
+def test_approver_signs_with_a_key_of_their_own(keyed):
+    """Named as a flag or a setting; somebody else's, a locked one without a terminal, or none at all is refused."""
+    amaras, priyas = str(keyed.keys / "amara"), str(keyed.keys / "priya")
+    none, others, locked, missing = (
+        approve(keyed, "priya"),
+        approve(keyed, "priya", incident.AMOUNT, "_123", "--key", amaras),
+        approve(keyed, "priya", incident.AMOUNT, "_123", "--key", priyas),
+        approve(keyed, "priya", incident.AMOUNT, "_123", "--key", "nowhere"),
+    )
+
+    assert (3, True) == (none.code, "No key was named, and the agent holds none that Priya Raman may" in none.err)
+    assert (3, True) == (others.code, "is amara.diallo@marketplace.example's, not priya.raman@" in others.err)
+    assert (2, True) == (locked.code, "no terminal to ask for the passphrase" in locked.err)
+    assert (2, True) == (missing.code, "The key nowhere cannot be used: it cannot be read" in missing.err)
+    assert "requested, 0 of 2 approved" in keyed("status").out
+    keyed.environment |= {"MANUAL_PAYOUT_SIGNING_KEY": amaras}
+    given = json.loads(approve(keyed, "amara", incident.AMOUNT, "_123", "--json").out)
+    check_signature(
+        given["signed_text"].encode(), given["signature"],
+        public_key((keyed.keys / "amara.pub").read_text()), APPROVAL,
+    )  # fmt: skip
+    with _at_a_terminal(keyed, "approve", "INC-123", "--as", "priya", "--key", priyas) as terminal:
+        for question, answer in (
+            ("type the amount in USD: ", "1250.75"), ("the destination: ", "_123"), ("Passphrase of .*: ", "a passphrase"),
+        ):  # fmt: skip
+            terminal.expect(question)
+            terminal.sendline(answer)
+        terminal.expect("Signed with    SHA256:")
+        terminal.expect(pexpect.EOF)
+    assert "requested, 2 of 2 approved" in keyed("status").out
 
 
 def test_nobody_approves_their_own_request(shell, tmp_path_factory):

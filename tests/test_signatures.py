@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -31,6 +28,7 @@ from manual_payout.signatures import (
     signer_line,
     signer_of,
 )
+from openssh import openssh, required
 
 AT = datetime(2026, 3, 2, 3, tzinfo=UTC)
 KEY, OTHER = key_from_seed(b"k" * 32, "a test"), key_from_seed(b"o" * 32, "a test")
@@ -43,36 +41,11 @@ def never(path):
     raise AssertionError(path)
 
 
-def required(program):
-    """Skip where OpenSSH is missing, unless this run promised to have it."""
-    needed = os.environ.get("MANUAL_PAYOUT_TESTS_REQUIRE", "").split(",")
-    return pytest.mark.skipif(
-        shutil.which(program) is None and program not in needed, reason=f"{program} is not on this machine"
-    )
-
-
-def openssh(*command, stdin=b"", **process):
-    return subprocess.run(list(map(str, command)), input=stdin, capture_output=True, check=False, **process)
-
-
 @pytest.fixture(scope="module", name="made")
 def _made(tmp_path_factory):
     """A key file with a passphrase, as `keys new` makes it."""
     path = tmp_path_factory.mktemp("keys") / "key"
     return path, new_key_file(path, "a passphrase", WHO)
-
-
-@pytest.fixture(name="agent")
-def _agent(tmp_path, monkeypatch):
-    """A real ssh-agent of this test's own, without keys."""
-    socket = tmp_path / "a"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
-    while not socket.exists():
-        assert process.poll() is None
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-    yield process
-    process.terminate()
-    process.wait()
 
 
 # ---------------------------------------------------------------------------------------------------- signatures

@@ -29,9 +29,11 @@ from manual_payout.signatures import (
     key_from_seed,
     new_key_file,
     parse_signers,
+    public_key,
     signer_line,
 )
 from manual_payout.signing import find_signing_key, refuse_sandbox_keys, sandbox_key
+from openssh import openssh, required
 
 DEMO = Path(demo.__file__).parent
 REGISTRY = load_registry(DEMO / "approvers.toml")
@@ -158,6 +160,23 @@ def test_the_key_that_was_named_has_to_be_theirs(tmp_path):
         find(with_signers(entry), file=tmp_path / "key")
 
     assert public == find(with_signers(mine), file=tmp_path / "key", mode=Mode.LIVE).public_key
+
+
+@required("ssh-agent")
+def test_agent_is_asked_for_a_key_that_is_theirs(agent, tmp_path):
+    """Of all that it holds, the one that the reviewed file gives to this person."""
+    for name in ("other", "mine"):
+        new_key_file(tmp_path / name, "", "x")
+        openssh("ssh-add", tmp_path / name)
+    mine = public_key((tmp_path / "mine.pub").read_text())
+    registry = with_signers(AllowedSigner(PRIYA.email, (APPROVAL,), mine))
+    key = find(registry, mode=Mode.LIVE)
+    check_signature(b"x", key.sign(APPROVAL, b"x"), mine, APPROVAL)
+    with pytest.raises(SignatureError, match="does not stand in"):
+        find(registry, mode=Mode.LIVE, file=tmp_path / "other.pub")
+    openssh("ssh-add", "-d", tmp_path / "mine")
+    with pytest.raises(SignatureError, match="the agent holds none that Priya Raman"):
+        find(registry, mode=Mode.LIVE)
 
 
 def test_nobody_else_has_a_sandbox_key():

@@ -4,13 +4,18 @@ What an approver is shown before typing a yes: facts fetched afresh, effects rat
 
 from __future__ import annotations
 
+from datetime import datetime
 from statistics import median
 
 from manual_payout.desk import Desk
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.ledger import PayoutDue
+from manual_payout.models import PayoutRecord
 from manual_payout.money import Money
+
+# Of the earlier payouts; the number of all is always said.
+_SHOWN = 3
 
 
 def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> Table:
@@ -37,10 +42,10 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "minimum reserve": balance.reserve_minimum.grouped if balance else "unknown",
         "destination requested": line.destination_account,
         "destination on file": due.destination_account,
-        "destination last changed": f"{due.destination_changed_at:%Y-%m-%d}" if due.destination_changed_at else "never",
+        "destination last changed": _since(due.destination_changed_at, desk.now()),
         "ledger status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
         "how unusual": _unusual(desk, due, line.amount),
-        "earlier manual payouts to this studio": str(len(earlier)),
+        "earlier manual payouts to this studio": _listed(earlier),
         "reason and notes": f"{request.reason.value}: {request.notes}",
         "requested by": desk.registry.name_of(request.requested_by),
         "mode and account": f"{request.mode}, {request.platform_account}",
@@ -51,6 +56,18 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
 
 def _effect(before: Money, amount: Money) -> str:
     return f"{before.grouped} → {(before - amount).grouped}"
+
+
+def _since(changed_at: datetime | None, now: datetime) -> str:
+    if changed_at is None:
+        return "never"
+    days = (now - changed_at).days
+    return f"{changed_at:%Y-%m-%d}, {'today' if days < 1 else f'{days} days ago'}"
+
+
+def _listed(earlier: list[PayoutRecord]) -> str:
+    shown = [f"{one.amount.grouped} on {one.created_at:%Y-%m-%d}, {one.state}" for one in earlier[:_SHOWN]]
+    return f"{len(earlier)}{': ' if shown else ''}{'; '.join(shown)}{'; …' if len(earlier) > _SHOWN else ''}"
 
 
 def _unusual(desk: Desk, due: PayoutDue, amount: Money) -> str:

@@ -56,12 +56,7 @@ def approve(
     _check_open(store, request, now)
     _check_typed(request, amount, destination_last4)
     given = store.approvals_of(request.request_id)
-    standing = [a for a in given if a.approver_id == person.person_id and a.expires_at > now and a.signature]
-    if standing:
-        raise ApprovalError(
-            f"{person.name} approved this request at {standing[-1].approved_at:%H:%M} UTC already.",
-            "Ask the other team; one person counts once.",
-        )
+    _check_first(request, [one for one in given if one.approver_id == person.person_id], person, registry, now)
     approval = _signed(request, _build(request, person, team, now, lifetime_s, number=len(given)), key)
     # What will be asked inside the send is asked here first.
     check_statement(request, approval)
@@ -79,6 +74,22 @@ def _check_person(request: Request, person: Person) -> Team:
             f"{person.name} filed this request and cannot approve it.", "Ask somebody else of the team."
         )
     return team
+
+
+def _check_first(request: Request, own: list[Approval], person: Person, registry: Registry, now: datetime) -> None:
+    """Refuse a second yes of *person* while one of their *own* stands; what proves nothing any more hinders nobody."""
+    for approval in own:
+        try:
+            check_statement(request, approval)
+            check_signed(approval, person, registry, now)
+        except ApprovalError:
+            # Unsigned, or by a key that has been revoked since: they sign again.
+            continue
+        if approval.expires_at > now:
+            raise ApprovalError(
+                f"{person.name} approved this request at {approval.approved_at:%H:%M} UTC already.",
+                "Ask the other team; one person counts once.",
+            )
 
 
 def _check_open(store: Store, request: Request, now: datetime) -> None:
