@@ -207,6 +207,16 @@ def test_retry_header_does_not_make_the_sdk_repeat(proxy):
     assert 1 == len(proxy.seen)
 
 
+@pytest.mark.parametrize("status", [429, 409, 500, 503])
+def test_pause_that_is_asked_for_arrives(proxy, status):
+    """Whatever the judgement is, it says how long Stripe, or what stands before it, asks to be left alone."""
+    body = json.dumps({"error": {"type": "api_error", "message": "later"}})
+    asked = {"Retry-After": "7"}
+
+    assert 7 == send(through(proxy, (status, asked, body))).retry_after_s
+    assert None is send(through(proxy, (status, {}, body))).retry_after_s
+
+
 def test_notice_in_an_answer_does_not_hide_the_transfer(proxy):
     """The SDK turns Stripe-Notice into a warning; where warnings are errors the yes still arrives."""
     body = json.dumps({"id": "tr_1", "object": "transfer", "amount": 1})

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
-    "verifier", "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "clock",
+    "verifier", "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "clock", "pauses",
     "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",

@@ -683,6 +683,36 @@ def test_refusal_after_a_lost_answer_proves_nothing(scene):
     assert (State.UNKNOWN, 0, "claimed") == standing(scene)
 
 
+@pytest.mark.parametrize(("asked", "waited_s"), [("", (2.5, 7.5)), ("9", (18.0, 18.0)), ("0", (2.5, 7.5))])
+def test_retry_after_is_waited_out_and_the_wait_is_told(scene, asked, waited_s):
+    """Never sooner than Stripe asks, nor than our own back-off with its jitter; whoever waited is told how long."""
+    scene.stripe.fault("rate_limit", times=2, retry_after=asked)
+    began = scene.desk.now()
+    record = scene.send()
+    least, most = waited_s
+    waited = (scene.desk.now() - began).total_seconds()
+
+    assert least <= waited <= most
+    assert f"Stripe accepted the transfer, after 3 tries and {waited:.0f} s of waiting" == record.outcome_reason
+    assert {record.idempotency_key} == {post.idempotency_key for post in scene.posts}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_longer_pause_than_a_run_waits_is_left_to_the_operator(scene, lost):
+    """Nobody is asked again before the time, nor is the right to send held for so long: the run ends and says it."""
+    if lost:
+        scene.stripe.fault("drop_before")
+    scene.stripe.fault("rate_limit", retry_after="300")
+    began = scene.desk.now()
+    error = refusal(scene.send)
+
+    assert (UnknownOutcomeError if lost else StripeRefusedError) is type(error)
+    assert (2 if lost else 1) == len(scene.posts)
+    assert error.remedy.startswith("Wait 300 s, as Stripe asks. ")
+    assert ("reconcile" if lost else "run the same command again") in error.remedy
+    assert (scene.desk.now() - began).total_seconds() < 2
+
+
 def test_slow_answer_is_a_lost_answer(scene):
     """A timeout is a lost answer; the transfer that came of it is found, not made again."""
     desk = scene.new_desk(timeout_s=0.3)

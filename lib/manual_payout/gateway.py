@@ -20,6 +20,7 @@ from manual_payout.errors import EvidenceError, SettingsError, StripeRefusedErro
 from manual_payout.lean import without
 from manual_payout.models import Mode
 from manual_payout.money import Money
+from manual_payout.pauses import asked_s
 
 # The SDK imports every HTTP library that it finds; `Gateway` uses requests.
 with without("httpx"):
@@ -92,21 +93,25 @@ class Refused:
 
     Attributes:
         same_key: Whether the same key may be used again: the refusal came before Stripe stored anything under it.
+
+        retry_after_s: For how long it asks to be left alone, or None.
     """
 
     code: str
     message: str
     request_id: str
     same_key: bool
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Whether money has moved cannot be told from this answer."""
+    """Whether money has moved cannot be told from this answer; *retry_after_s* is as in `Refused`."""
 
     code: str
     message: str
     request_id: str
+    retry_after_s: float | None = None
 
 
 Answer = Accepted | Refused | Unknown
@@ -311,16 +316,16 @@ def judge(error: BaseException) -> Refused | Unknown:
     # `code` is filled in on only half of the SDK's exceptions; the error body has it.
     code = plain(str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or ""))
     message = plain(mask_keys(str(error.user_message or ""))) or type(error).__name__
-    request_id = plain(error.request_id or "")
+    request_id, pause_s = plain(error.request_id or ""), asked_s(error.headers)
     if isinstance(error, stripe.IdempotencyError):
-        return Unknown(code or "idempotency_error", message, request_id)
+        return Unknown(code or "idempotency_error", message, request_id, pause_s)
     if isinstance(error, stripe.RateLimitError):
-        return Refused(code or "rate_limit", message, request_id, same_key=True)
+        return Refused(code or "rate_limit", message, request_id, same_key=True, retry_after_s=pause_s)
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         return Refused(code or "not_permitted", message, request_id, same_key=True)
     if isinstance(error, stripe.InvalidRequestError | stripe.CardError) and 400 <= (error.http_status or 0) < 500:
         return Refused(code or "invalid_request_error", message, request_id, same_key=False)
-    return Unknown(code or type(error).__name__, message, request_id)
+    return Unknown(code or type(error).__name__, message, request_id, pause_s)
 
 
 def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError | SettingsError:

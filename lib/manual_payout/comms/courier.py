@@ -91,17 +91,6 @@ def never_reached(error: BaseException) -> bool:
     return False
 
 
-def retry_after(headers: object) -> float | None:
-    """Read how many seconds a ``Retry-After`` header asks for; None where it says nothing that is a number."""
-    items = headers.items() if hasattr(headers, "items") else ()
-    text = next((str(value) for name, value in items if str(name).lower() == "retry-after"), "")
-    try:
-        seconds = int(text)
-    except ValueError:
-        return None
-    return max(seconds, 0)
-
-
 def whole_seconds(timeout_s: float) -> int:
     """Return a timeout as the clients want it: whole seconds, at least one."""
     return max(1, round(timeout_s))

@@ -25,10 +25,10 @@ from manual_payout.comms.courier import (
     Refused,
     brief,
     never_reached,
-    retry_after,
     whole_seconds,
 )
 from manual_payout.models import Message
+from manual_payout.pauses import asked_s
 
 
 class _OneAttempt(EventsApiV2Client):
@@ -77,7 +77,7 @@ class Pager:
 def _verdict(response: httpx2.Response) -> Outcome:
     status = response.status_code
     if status == 429:
-        return Delayed("PagerDuty asks for a pause (429).", retry_after_s=retry_after(response.headers) or 0.0)
+        return Delayed("PagerDuty asks for a pause (429).", retry_after_s=asked_s(response.headers) or 0.0)
     if status == 400:
         return Refused(f"PagerDuty refuses the event: {brief(response.text)}.")
     return Delayed(f"PagerDuty answered {status}.", in_doubt=status >= 500 or status < 300)

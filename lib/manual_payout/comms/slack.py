@@ -30,10 +30,10 @@ from manual_payout.comms.courier import (
     Unknowable,
     brief,
     never_reached,
-    retry_after,
     whole_seconds,
 )
 from manual_payout.models import Message
+from manual_payout.pauses import asked_s
 
 _EVENT = "manual_payout_message"
 
@@ -213,7 +213,7 @@ def _word_of(error: SlackApiError) -> str:
 
 def _verdict(status: int, word: str, headers: object) -> Outcome:
     if status == 429 or word in {"ratelimited", "rate_limited"}:
-        return Delayed("Slack asks for a pause (429).", retry_after_s=retry_after(headers) or 0.0)
+        return Delayed("Slack asks for a pause (429).", retry_after_s=asked_s(headers) or 0.0)
     if word in _REFUSED:
         return Refused(f"Slack refuses the message: {word}.")
     doubtful = status >= 500 or word in _IN_DOUBT or not word

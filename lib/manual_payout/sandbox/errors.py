@@ -91,18 +91,18 @@ def balance_insufficient() -> RefusalError:
     )
 
 
-def rate_limited(reason: str) -> RefusalError:
+def rate_limited(reason: str, *, retry_after: str = "") -> RefusalError:
     """Build the 429 of the rate limiter, which answers before the idempotency layer (*Rate limits*)."""
     return RefusalError(
         "Request rate limit exceeded. Learn more about rate limits https://stripe.com/docs/rate-limits.",
         status=429,
         code="rate_limit",
         saved=False,
-        headers={"Stripe-Rate-Limited-Reason": reason},
+        headers={"Stripe-Rate-Limited-Reason": reason} | _pause(retry_after),
     )
 
 
-def lock_timeout() -> RefusalError:
+def lock_timeout(*, retry_after: str = "") -> RefusalError:
     """Build the 429 of a locked object, which Stripe marks as worth a retry (*Rate limits*, object lock timeouts)."""
     return RefusalError(
         "This object cannot be accessed right now because another API request or Stripe process is currently "
@@ -111,8 +111,12 @@ def lock_timeout() -> RefusalError:
         status=429,
         code="lock_timeout",
         saved=False,
-        headers={"Stripe-Should-Retry": "true"},
+        headers={"Stripe-Should-Retry": "true"} | _pause(retry_after),
     )
+
+
+def _pause(retry_after: str) -> dict[str, str]:
+    return {"Retry-After": retry_after} if retry_after else {}
 
 
 def key_in_use(key: str) -> RefusalError:

@@ -59,6 +59,9 @@ class Fault:
         param: For ``refuse``: the parameter blamed.
 
         reason: For ``rate_limit``: the header Stripe-Rate-Limited-Reason.
+
+        retry_after: For ``rate_limit`` and ``lock_timeout``: the header Retry-After, which Stripe does not document but
+            anything in front of it may send; empty where it sends none.
     """
 
     kind: Kind
@@ -73,6 +76,7 @@ class Fault:
     message: str = "The requested transfer cannot be created. Contact us at https://support.stripe.com/contact."
     param: str = ""
     reason: str = "global-rate"
+    retry_after: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -83,9 +87,9 @@ class Fault:
     def early(self, idempotency_key: str) -> RefusalError | None:
         """Return the refusal that comes before execution, or None if this fault strikes later."""
         if self.kind == "rate_limit":
-            return rate_limited(self.reason)
+            return rate_limited(self.reason, retry_after=self.retry_after)
         if self.kind == "lock_timeout":
-            return lock_timeout()
+            return lock_timeout(retry_after=self.retry_after)
         if self.kind == "conflict":
             return key_in_use(idempotency_key)
         return None

@@ -104,7 +104,7 @@ def _live(run: Run) -> Banner:
     return Banner(
         f"Sent: {record.stripe_transfer_id}",
         f"{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
-        f"attempt {record.attempt_no}. Stripe's response is saved as stripe-response.json.",
+        f"attempt {record.attempt_no}. {record.outcome_reason}; its response is saved as stripe-response.json.",
         good=True,
     )
 

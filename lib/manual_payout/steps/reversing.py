@@ -233,8 +233,8 @@ def _live(run: ReversalRun) -> Banner:
     return Banner(
         f"Reversed: {record.stripe_reversal_id}",
         f"{record.amount.grouped} of {record.stripe_transfer_id} came back from {record.destination_account} at "
-        f"{record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, attempt {record.attempt_no}. Stripe's response is saved as "
-        "reversal-response.json.",
+        f"{record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, attempt {record.attempt_no}. {record.outcome_reason}; its response "
+        "is saved as reversal-response.json.",
         good=True,
     )
 

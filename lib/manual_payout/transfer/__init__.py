@@ -8,10 +8,11 @@ which the next run continues; no database transaction spans a call to Stripe.
 
 from __future__ import annotations
 
-from manual_payout.transfer.delivery import KEY_WINDOW, TRIES_MAX, unknown_outcome
+from manual_payout.transfer.delivery import KEY_WINDOW, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
 from manual_payout.transfer.reconciling import Reconciliation, decide_not_moved, reconcile
 from manual_payout.transfer.sending import reverse, send
+from manual_payout.transfer.tries import TRIES_MAX
 
 __all__ = [
     "KEY_WINDOW",

@@ -9,9 +9,8 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from manual_payout.desk import Desk
 from manual_payout.errors import (
@@ -39,14 +38,9 @@ from manual_payout.transfer.movement import (
     reconcile_command,
     subject,
 )
+from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
 
 T = TypeVar("T")
-
-# HTTP attempts with one key in one run. Three bridge a dropped connection; more would outlast the lease.
-TRIES_MAX = 3
-
-# Pauses between them, in seconds; Stripe recommends exponential back-off (*Rate limits*, *Advanced error handling*).
-PAUSES_S = (1.0, 4.0)
 
 # Stripe may forget a key once it is 24 hours old, and would then run the request anew (*Idempotent requests*). One hour
 # is kept for clocks that disagree and for a request on its way.
@@ -72,20 +66,6 @@ _REVERSAL_REMEDIES = _REMEDIES | {
 }
 
 
-@dataclass(slots=True)
-class _Sending(Generic[R]):
-    """
-    One run's sending of one attempt.
-
-    Attributes:
-        in_doubt: Whether a request of this attempt may have taken effect without our knowing. Once an answer was lost, a
-            later refusal says nothing about the earlier request: it can have paid.
-    """
-
-    record: R
-    in_doubt: bool
-
-
 def deliver(desk: Desk, record: R) -> R:
     """
     Send the attempt of *record*, to which this run holds the right, until its outcome is known or known to be unknown.
@@ -100,7 +80,7 @@ def deliver(desk: Desk, record: R) -> R:
 
         UnknownOutcomeError: A transfer or a reversal may exist, whatever the reason.
     """
-    sending: _Sending[R] = _Sending(record, in_doubt=record.sent)
+    sending: Sending[R] = Sending(record, in_doubt=record.sent)
     try:
         return _send_until_known(desk, sending)
     except UnknownOutcomeError:
@@ -172,6 +152,7 @@ def settle(
     text: str | None = None,
     request_id: str = "",
     doubt: str = "",
+    took: str = "",
 ) -> R:
     """
     Record what Stripe has made: paid or reversed, or needing a person where it is not what was meant.
@@ -181,6 +162,8 @@ def settle(
 
         doubt: A reason beyond itself why a person has to look.
 
+        took: What it took to get there, for the record.
+
     Raises:
         UnknownOutcomeError: It is not what was meant, or the record could not be taken; it is named.
     """
@@ -189,7 +172,7 @@ def settle(
         settled = desk.store.record_outcome(
             record,
             State.NEEDS_HUMAN if differs else end_state(record, made),
-            f"{made['id']}: {differs}" if differs else _outcome(record, made),
+            f"{made['id']}: {differs}" if differs else f"{_outcome(record, made)}{took}",
             actor=record.operator_id,
             made=made,
             made_text=text or json.dumps(made, indent=2, sort_keys=True),
@@ -221,11 +204,11 @@ def record_refused(desk: Desk, record: R, answer: Refused) -> R:
     )
 
 
-def unknown_outcome(record: Record) -> UnknownOutcomeError:
-    """Say that the outcome of *record* is unknown and what leads on."""
+def unknown_outcome(record: Record, *, first: str = "") -> UnknownOutcomeError:
+    """Say that the outcome of *record* is unknown and what leads on; *first* is a sentence on what comes before that."""
     return UnknownOutcomeError(
         f"The outcome of attempt {record.attempt_no} for {subject(record)} is unknown: {record.outcome_reason}.",
-        f"Run `{reconcile_command(record)}`; never send again before.",
+        f"{first}Run `{reconcile_command(record)}`; never send again before.",
     )
 
 
@@ -235,8 +218,8 @@ def window_closed(desk: Desk, record: Record) -> bool:
 
 
 def lease_s(desk: Desk) -> float:
-    """Return how long a lease lasts: an HTTP attempt, the listing before it and the pause after it, doubled."""
-    return 2 * (2 * desk.settings.policy.stripe.timeout_s + max(PAUSES_S))
+    """Return how long a lease lasts: an HTTP attempt, the listing before it and the longest pause after it, doubled."""
+    return 2 * (2 * desk.settings.policy.stripe.timeout_s + PAUSE_MAX_S)
 
 
 def owner_name(operator: Person) -> str:
@@ -244,53 +227,57 @@ def owner_name(operator: Person) -> str:
     return f"{operator.handle}@{socket.gethostname()}:{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _send_until_known(desk: Desk, sending: _Sending[R]) -> R:
+def _send_until_known(desk: Desk, sending: Sending[R]) -> R:
     answer: Refused | Unknown = Unknown("interrupted", "an earlier run ended during the call", "")
-    for pause_s in (*PAUSES_S[: TRIES_MAX - 1], 0.0):
+    for _ in range(TRIES_MAX):
         found = _look_up_or_end(desk, sending)
         if found is not None:
-            return settle(desk, sending.record, found)
+            return settle(desk, sending.record, found, took=sending.told)
         if window_closed(desk, sending.record):
             break
         _require_as_approved(desk, sending)
         sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
         earlier, sending.in_doubt = sending.in_doubt, True
         reply = post(desk, sending.record)
+        sending.tries += 1
         if isinstance(reply, Accepted):
-            return settle(desk, sending.record, reply.made, text=reply.text, request_id=reply.request_id)
+            return settle(
+                desk, sending.record, reply.made, text=reply.text, request_id=reply.request_id, took=sending.told
+            )
         answer = reply
         sending.in_doubt = earlier or isinstance(reply, Unknown)
-        if not sending.in_doubt and not _worth_repeating(reply):
+        pause_s = sending.pause_s(reply)
+        if pause_s is None or (not sending.in_doubt and not _worth_repeating(reply)):
             break
-        if pause_s:
-            desk.clock.wait(pause_s)
+        desk.clock.wait(pause_s)
+        sending.waited_s += pause_s
     if isinstance(answer, Refused) and not sending.in_doubt:
         record_refused(desk, sending.record, answer)
-        raise _refused(sending.record, answer)
+        raise _refused(sending.record, answer, sending.told)
     return _give_up(desk, sending, answer)
 
 
-def _give_up(desk: Desk, sending: _Sending[R], answer: Refused | Unknown) -> R:
+def _give_up(desk: Desk, sending: Sending[R], answer: Refused | Unknown) -> R:
     found = _look_up_or_end(desk, sending)
     if found is not None:
-        return settle(desk, sending.record, found)
+        return settle(desk, sending.record, found, took=sending.told)
     late = window_closed(desk, sending.record)
     record = desk.store.record_outcome(
         sending.record,
         State.NEEDS_HUMAN if late else State.UNKNOWN,
-        f"{answer.message.rstrip('.')} ({answer.code})",
+        f"{answer.message.rstrip('.')} ({answer.code}){sending.told}",
         actor=sending.record.operator_id,
         code=answer.code,
         request_id=answer.request_id,
     )
-    raise unknown_outcome(record)
+    raise unknown_outcome(record, first=asked_for(answer))
 
 
-def _look_up_or_end(desk: Desk, sending: _Sending[R]) -> dict[str, Any] | None:
+def _look_up_or_end(desk: Desk, sending: Sending[R]) -> dict[str, Any] | None:
     return _ask_or_end(desk, sending, lambda: look_up(desk, sending.record))
 
 
-def _require_as_approved(desk: Desk, sending: _Sending[R]) -> None:
+def _require_as_approved(desk: Desk, sending: Sending[R]) -> None:
     """End the sending of a reversal where something else came back after its verification."""
     changed = _ask_or_end(desk, sending, lambda: changed_since(desk, sending.record))
     if not changed:
@@ -304,7 +291,7 @@ def _require_as_approved(desk: Desk, sending: _Sending[R]) -> None:
     raise unknown_outcome(record)
 
 
-def _ask_or_end(desk: Desk, sending: _Sending[R], ask: Callable[[], T]) -> T:
+def _ask_or_end(desk: Desk, sending: Sending[R], ask: Callable[[], T]) -> T:
     try:
         return ask()
     except DatabaseError:
@@ -345,11 +332,15 @@ def _note_late_answer(desk: Desk, record: Record, made: dict[str, Any]) -> None:
     )
 
 
-def _refused(record: Record, answer: Refused) -> StripeRefusedError:
+def _refused(record: Record, answer: Refused, took: str) -> StripeRefusedError:
+    asked = asked_for(answer)
     remedies = _REVERSAL_REMEDIES if isinstance(record, ReversalRecord) else _REMEDIES
+    remedy = remedies.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key.")
+    if asked:
+        remedy = f"{asked}Then run the same command again." if _worth_repeating(answer) else f"{asked}{remedy}"
     return StripeRefusedError(
-        f"Stripe refused attempt {record.attempt_no}: {answer.message.rstrip('.')} ({answer.code}).",
-        remedies.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key."),
+        f"Stripe refused attempt {record.attempt_no}: {answer.message.rstrip('.')} ({answer.code}){took}.",
+        remedy,
         code=answer.code,
         request_id=answer.request_id,
     )

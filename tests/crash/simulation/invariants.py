@@ -21,7 +21,7 @@ from manual_payout.models import (
     Team,
     stream_of,
 )
-from manual_payout.transfer.delivery import TRIES_MAX
+from manual_payout.transfer.tries import TRIES_MAX
 
 from .memory_ledger import MemoryLedger
 from .memory_store import MemoryStore
@@ -32,7 +32,7 @@ from .world import Violation, World
 WINDOW = timedelta(hours=23)
 
 # A sender judges the approvals before each right to send, and holds that right for one lease per try.
-LEASE = timedelta(seconds=128)
+LEASE = timedelta(seconds=160)
 GRACE = TRIES_MAX * LEASE
 
 OPEN = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
