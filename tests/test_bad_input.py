@@ -204,6 +204,17 @@ SETTINGS = [
     ({"LEDGER_DATABASE_URL": "postgresql://payer:topsecretpw@127.0.0.1:1/ledger"}, 5, "ledger"),
     ({"MANUAL_PAYOUT_POLICY": "/nonexistent/policy.toml"}, 2, "cannot be read: No such file"),
     ({"MANUAL_PAYOUT_APPROVERS": "/nonexistent/people.toml"}, 2, "cannot be read: No such file"),
+    ({"MANUAL_PAYOUT_ALLOWED_SIGNERS": "/nonexistent/allowed_signers"}, 2, "cannot be read: No such file"),
+    ({"MANUAL_PAYOUT_ALLOWED_SIGNERS": "docs/examples/allowed_signers"}, 2, "is nobody's email in approvers.toml"),
+    (
+        {
+            "MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml",
+            "MANUAL_PAYOUT_APPROVERS": "lib/manual_payout/demo/approvers.toml",
+            "STRIPE_API_BASE": None,
+        },
+        2,
+        "has a key of the sandbox, which anybody can make, in live mode",
+    ),
     ({"MANUAL_PAYOUT_OPERATOR": None}, 2, "--operator: found 'nothing'"),
     ({"MANUAL_PAYOUT_OPERATOR": "nobody"}, 2, "expected a registered person who may operate"),
     ({"MANUAL_PAYOUT_OPERATOR": "priya"}, 3, "Priya Raman may not operate"),

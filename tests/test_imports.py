@@ -9,7 +9,18 @@ import sys
 import pytest
 
 # What costs a tenth of a second or more, and belongs to notebooks and to Stripe.
-HEAVY = ("papermill", "pandas", "numpy", "stripe", "nbformat", "nbconvert", "jupyter_client", "scrapbook", "IPython")
+HEAVY = (
+    "papermill",
+    "pandas",
+    "numpy",
+    "stripe",
+    "nbformat",
+    "nbconvert",
+    "jupyter_client",
+    "scrapbook",
+    "IPython",
+    "asyncssh",
+)
 
 COMMAND = """\
 import json, sys

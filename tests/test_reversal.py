@@ -241,6 +241,16 @@ def test_approved_reversal_takes_the_whole_back_once(any_mistake):
     assert PAID == json.loads(record.reversal)["amount"]
 
 
+def test_both_signed_which_transfer_and_how_much_of_it(third):
+    """An approval of a reversal says what is taken from where, and how much had come back before."""
+    given = third.scene.desk.store.approvals_of(third.request.request_id)
+    lines = [json.loads(one.signed_text)["predicate"]["request"]["lines"][0] for one in given]
+    names = ("stripe_transfer_id", "amount_minor", "reversed_before_minor", "destination_account")
+    expected = (third.scene.transfers[0].id, THIRD_MINOR, 0, incident.DESTINATION_ACCOUNT)
+
+    assert [expected] * 2 == [tuple(line[name] for name in names) for line in lines]
+
+
 def test_part_of_it_comes_back(third):
     """A third is a third: the payout is partly reversed, keeps its row and its claim."""
     third.reverse()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manual_payout.canonical import digest_bytes
 from manual_payout.errors import SettingsError, SignatureError
 from manual_payout.signatures import (
     APPROVAL,
@@ -363,6 +364,8 @@ def test_both_files_are_read_and_have_to_be_there(tmp_path):
     revoked.write_text(f"# lost on a train\n{OTHER.public_key.text} greta\n")
     found = load_signers(signers, revoked)
 
+    assert {name: digest_bytes((tmp_path / name).read_bytes()) for name in found.digests} == found.digests
+    assert ["allowed_signers", "revoked_keys"] == list(found.digests)
     assert (WHO, {OTHER.public_key}) == (found.find(KEY.public_key).principal, found.revoked)
     revoked.write_text("SHA256:abc\n")
     with pytest.raises(SettingsError, match="revoked_keys, line 1: it is no public key"):

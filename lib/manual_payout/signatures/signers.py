@@ -8,10 +8,13 @@ one key; what it grants can then be reviewed by reading it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
+from manual_payout.canonical import digest_bytes
 from manual_payout.errors import SettingsError, SignatureError
 from manual_payout.signatures.keys import PublicKey, public_key
 
@@ -53,14 +56,23 @@ class AllowedSigners:
 
         source: Where the entries came from, for messages.
 
+        digests: SHA-256 of the files they were read from, in hexadecimal, by name.
+
     Raises:
         SettingsError: A key stands in two entries.
     """
 
-    def __init__(self, entries: tuple[AllowedSigner, ...], revoked: frozenset[PublicKey], source: str) -> None:
+    def __init__(
+        self,
+        entries: tuple[AllowedSigner, ...],
+        revoked: frozenset[PublicKey],
+        source: str,
+        digests: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.entries = entries
         self.revoked = revoked
         self.source = source
+        self.digests = digests
         self._by_key: dict[PublicKey, AllowedSigner] = {}
         for entry in entries:
             other = self._by_key.setdefault(entry.key, entry)
@@ -117,14 +129,19 @@ def load_signers(signers_file: Path, revoked_file: Path) -> AllowedSigners:
     Raises:
         SettingsError: One cannot be read, a line of it says something else than it should, or a key stands twice.
     """
-    entries = parse_signers(_read(signers_file), str(signers_file))
+    allowed_text, revoked_text = _read(signers_file), _read(revoked_file)
+    entries = parse_signers(allowed_text, str(signers_file))
     revoked = []
-    for number, line in _lines(_read(revoked_file)):
+    for number, line in _lines(revoked_text):
         try:
             revoked.append(public_key(line))
         except ValueError as error:
             raise _wrong(str(revoked_file), number, str(error)) from None
-    return AllowedSigners(entries, frozenset(revoked), signers_file.name)
+    digests = {
+        "allowed_signers": digest_bytes(allowed_text.encode()),
+        "revoked_keys": digest_bytes(revoked_text.encode()),
+    }
+    return AllowedSigners(entries, frozenset(revoked), signers_file.name, digests)
 
 
 def parse_signers(text: str, source: str) -> tuple[AllowedSigner, ...]:
@@ -194,7 +211,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
