@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_synced_does_not_cost_the_run_its_file(tmp_path,
     """The file is in place and this run's, so that its next save succeeds."""
     output = output_file(tmp_path)
     failing = mock.Mock(side_effect=OSError(5, "I/O error"))
-    monkeypatch.setattr("manual_payout.engine.saving._sync_folder", failing)
+    monkeypatch.setattr("manual_payout.engine.saving.sync_folder", failing)
     with pytest.raises(EvidenceError, match="could not be saved: I/O error"):
         output.save(build())
     monkeypatch.undo()

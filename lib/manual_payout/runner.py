@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from manual_payout import errors
 from manual_payout.desk import Desk
+from manual_payout.durable import make_folder
 from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
@@ -169,7 +170,7 @@ def _run_stage(
 ) -> StageResult:
     template = desk.settings.runbooks_dir / f"{stage}.ipynb"
     output = folder.next_notebook(stage)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     values = parameters.as_dict() | (dict(extra) if stage is Stage.CLOSE else {})
     execution = execute(
         template,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
+from manual_payout.durable import sync_folder
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor, redact_notebook
 
@@ -49,7 +50,7 @@ class OutputFile:
                 self._mine = identity
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except FileExistsError as error:
             raise self._occupied() from error
         except OSError as error:
@@ -105,11 +106,3 @@ def _write_durably(path: Path, content: bytes) -> tuple[int, int]:
     finally:
         os.close(descriptor)
     return found.st_dev, found.st_ino
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

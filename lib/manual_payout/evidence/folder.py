@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from manual_payout.durable import make_folder, sync_folder
 from manual_payout.errors import EvidenceError
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
@@ -113,7 +114,7 @@ def _write(path: Path, data: bytes, *, exclusive: bool) -> bool:
     """Write the whole file or nothing; return False where *exclusive* and somebody else was first."""
     temporary = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -135,7 +136,13 @@ def _write(path: Path, data: bytes, *, exclusive: bool) -> bool:
 def _place(temporary: Path, path: Path, *, exclusive: bool) -> bool:
     if not exclusive:
         temporary.replace(path)
-        return True
+    elif not _take_name(temporary, path):
+        return False
+    sync_folder(path.parent)
+    return True
+
+
+def _take_name(temporary: Path, path: Path) -> bool:
     try:
         # Unlike a renaming, a link never takes the place of a file that is there.
         path.hardlink_to(temporary)
