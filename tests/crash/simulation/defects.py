@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from manual_payout import gateway, models
+from manual_payout.approvals import standing
 from manual_payout.errors import ClaimError
 from manual_payout.gateway import Answer, Refused, Unknown
 from manual_payout.reversal import checks
@@ -234,6 +235,12 @@ def approvals_not_rechecked(stack: ExitStack) -> Options:
     return Options()
 
 
+def signatures_not_checked(stack: ExitStack) -> Options:
+    """An approval is believed because row, digest and journal agree, whoever wrote them."""
+    _replaced(stack, "check_signature", lambda *_: None, standing)
+    return Options()
+
+
 def digest_misses_a_field(stack: ExitStack) -> Options:
     """The digest that approvals bind to does not cover the destination."""
     whole = models.Line.statement
@@ -339,7 +346,7 @@ DEFECTS: dict[str, Defect] = OF_REVERSALS | {
         random_key, window_longer_than_stripes, resend_after_the_window, new_key_after_unknown, hidden_retry,
         unknown_is_refused, doubt_forgotten, doubt_not_inherited, outcome_before_the_call, mark_after_the_call,
         released_before_recorded, claim_skipped, claim_by_select_then_update, no_unique_row, no_fence, lease_ignored,
-        lookup_skipped, approvals_not_rechecked, digest_misses_a_field, decided_inside_the_window,
+        lookup_skipped, approvals_not_rechecked, signatures_not_checked, digest_misses_a_field, decided_inside_the_window,
     )
 }  # fmt: skip
 

@@ -18,8 +18,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from manual_payout import sandbox, transfer
-from manual_payout.approvals import approve, standing
-from manual_payout.canonical import digest_of
+from manual_payout.approvals import approve, standing, statement_of
+from manual_payout.canonical import canonical_json, digest_bytes, digest_of
 from manual_payout.clock import FixedClock
 from manual_payout.demo import incident
 from manual_payout.demo.ledger import demo_ledger
@@ -27,7 +27,7 @@ from manual_payout.desk import Desk
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
 from manual_payout.ledger import PayoutDue, StudioBalance
-from manual_payout.models import PayoutRecord, Reason, Request, State, stream_of
+from manual_payout.models import Approval, PayoutRecord, Reason, Request, State, stream_of
 from manual_payout.parameters import Parameters
 from manual_payout.people import Registry, load_registry
 from manual_payout.requesting import file_request
@@ -430,8 +430,27 @@ class Night:
         self.destination = EVIL_ACCOUNT
         self.ledger.due = replace(self.ledger.due, destination_account=EVIL_ACCOUNT)
         for request_id, (request, digest, _) in list(self.store.requests.items()):
-            line = replace(request.line, destination_account=EVIL_ACCOUNT)
-            self.store.requests[request_id] = (replace(request, lines=(line,)), digest, False)
+            altered = replace(request, lines=(replace(request.line, destination_account=EVIL_ACCOUNT),))
+            self.store.requests[request_id] = (altered, digest, False)
+        if self.rng.random() < 0.5:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        """The careful one makes digests, approvals and journal fit as well; only nobody's key is at hand."""
+        self.result.hits["approvals rebuilt"] += 1
+        # Whoever approved again would sign what was altered, having been shown it.
+        self.renews = False
+        told: dict[tuple[str, str], dict[str, Any]] = {}
+        for request_id, (request, _, _) in list(self.store.requests.items()):
+            self.store.requests[request_id] = (request, request.digest, False)
+            given = [_rebuilt(one, request) for one in self.store.approvals.get(request_id, ())]
+            self.store.approvals[request_id] = given
+            told |= {("approved", one.signature): one.told() for one in given}
+        for stream, chain in self.store.events.items():
+            self.store.events[stream] = [
+                replace(event, data=told.get((event.kind, event.data.get("signature", "")), event.data))
+                for event in chain
+            ]
 
     def filed(self, request: Request) -> None:
         self.watch.filed[request.request_id] = filed_values(request)
@@ -493,6 +512,13 @@ def _beginning(rng: random.Random, stage: Stage) -> datetime:
         return START
     ends = min(approval.expires_at for given in stage.store.approvals.values() for approval in given)
     return ends - timedelta(seconds=rng.uniform(1, 400))
+
+
+def _rebuilt(approval: Approval, request: Request) -> Approval:
+    """Make *approval* say that it is of *request*, under the signature that it has."""
+    moved = replace(approval, request_digest=request.digest)
+    text = canonical_json(statement_of(request, moved))
+    return replace(moved, signed_text=text, statement_digest=digest_bytes(text.encode()))
 
 
 @lru_cache(maxsize=256)
