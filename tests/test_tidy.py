@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 ROOMS = [
     "verifier", "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "durable", "clock",
     "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
-    "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
+    "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
     "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",

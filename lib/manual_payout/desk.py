@@ -21,6 +21,7 @@ from manual_payout.people import Registry, load_registry
 from manual_payout.redaction import Redactor
 from manual_payout.settings import STRIPE_API, Settings
 from manual_payout.signing import refuse_sandbox_keys
+from manual_payout.spool import Spool
 from manual_payout.store import Store
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class Desk:
             *self.settings.messenger_secrets(),
         ]
         return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
+
+    @cached_property
+    def spool(self) -> Spool:
+        """What this machine has noted while the database was away."""
+        return Spool(self.settings.outputs_dir / "spool")
 
     def now(self) -> datetime:
         """The instant that judges."""
