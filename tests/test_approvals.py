@@ -508,10 +508,13 @@ def test_command_of_the_documentation_checks_an_approval_with_stock_openssh(scen
     for name in ("allowed_signers", "revoked_keys"):
         (folder.path / name).write_text((DEMO / name).read_text())
     good = openssh("sh", "-c", command, cwd=folder.path)
+    (folder.path / "revoked_keys").write_text(f"{sandbox_key('priya').public_key.text} lost\n")
+    revoked = openssh("sh", "-c", command, cwd=folder.path)
+    (folder.path / "revoked_keys").write_text("")
     file.write_text(file.read_text().replace("125075", "925075"))
     bad = openssh("sh", "-c", command, cwd=folder.path)
 
-    assert (0, 255) == (good.returncode, bad.returncode), good.stderr
+    assert (0, 255, 255) == (good.returncode, bad.returncode, revoked.returncode), good.stderr
     assert good.stdout.startswith(b'Good "approval@manual-payout" signature for priya.raman@marketplace.example with')
 
 
