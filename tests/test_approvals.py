@@ -265,6 +265,13 @@ def test_signature_that_proves_nothing_is_refused_with_the_reason(finance, regis
     assert caught.value.remedy
 
 
+def test_approvals_stand_no_longer_than_their_keys():
+    """What is judged now may be relied on until the first key ends, even where both approvals last longer."""
+    registry = Registry(PEOPLE, "approvers.toml", signers(amara={"valid_before": LATER}))
+
+    assert LATER == judge(PRIYA, AMARA, registry=registry).stand_until
+
+
 def test_key_that_was_replaced_does_not_hinder_its_successor():
     """The old line has ended, the new one stands."""
     entries = signers(amara={"valid_before": AT}).entries
