@@ -1,9 +1,10 @@
 """
 ``python -m tests.tamper --mutations 2000``: change one thing in a sealed folder, and see whether the right check says so.
 
-A mutation is made as it is, or *covered up*: the manifest is then written anew over the changed folder, which anybody
-can do while it is not signed. What is covered up must still be found by the checks of content, or, where a file means
-nothing to them, by the anchor alone.
+A mutation is made as it is, or *covered up*: the manifest is then written anew over the changed folder and signed, with a
+key that nobody knows, that of somebody who may not operate, or, one time in three, the operator's own. Of the first two
+the seal must be found wrong whatever was changed; the last must still be found by the checks of content, or, where a
+file means nothing to them, by the anchor alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from manual_payout.canonical import digest_of
+from manual_payout.canonical import digest_bytes, digest_of
 from manual_payout.evidence import manifest
-from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.evidence.manifest import Sealer
+from manual_payout.people import load_registry
 from manual_payout.redaction import Redactor
 from manual_payout.rehearsal import rehearse
-from manual_payout.verifier import check_contents, check_files, read_folder, templates_in
+from manual_payout.settings import DEMO_APPROVERS
+from manual_payout.signatures import SEAL, SigningKey, key_from_seed
+from manual_payout.signing import judge_of, sandbox_key
+from manual_payout.verifier import Registry, check_contents, check_files, check_signatures, read_folder, templates_in
 
+PEOPLE = load_registry(DEMO_APPROVERS)
+OWN = (manifest.NAME, manifest.SIGNATURE)
 REVIEWED = templates_in(Path(__file__).parents[1] / "runbooks")
 
 
@@ -33,19 +41,44 @@ def verify(folder: Path, anchor: str = "") -> list[str]:
     found = read_folder(folder)
     if isinstance(found, str):
         return ["manifest"]
-    return [f.name for f in check_files(found) + check_contents(found, REVIEWED, "", anchor) if f.wrong]
+    signed = check_signatures(found, Registry(DEMO_APPROVERS), judge_of(PEOPLE.signers))
+    return [f.name for f in check_files(found) + signed + check_contents(found, REVIEWED, "", anchor) if f.wrong]
 
 
-def cover_up(folder: Path) -> None:
-    """Write the manifest anew, with the head of whatever journal is there now."""
-    facts = json.loads((folder / manifest.NAME).read_text())["facts"]
+def sealer(handle: str, key: SigningKey | None = None) -> Sealer:
+    """Somebody of the demo who seals, with a key of theirs or with *key*."""
+    person, key = PEOPLE.find(handle), key or sandbox_key(handle)
+    return Sealer(person.person_id, person.email, key.fingerprint, lambda data: key.sign(SEAL, data))
+
+
+def stranger() -> Sealer:
+    """The operator's name with a key that nobody knows."""
+    return sealer("tomas", key_from_seed(b"a key that stands nowhere.......", "a stranger"))
+
+
+def approver() -> Sealer:
+    """Somebody with a good key, who may not operate."""
+    return sealer("priya")
+
+
+def operator() -> Sealer:
+    """The operator, who alone can sign what they have changed."""
+    return sealer("tomas")
+
+
+def cover_up(folder: Path, signer: Sealer | None = None) -> None:
+    """Write the manifest anew, with the head of whatever journal is there now, signed by the operator unless told."""
+    facts = json.loads((folder / manifest.NAME).read_text())["predicate"]["facts"]
     events = json.loads((folder / "journal.json").read_bytes())["events"]
     facts |= {"journal_head": events[-1]["digest"], "journal_length": len(events)}
-    manifest.seal(Folder(folder, Redactor()), facts)
+    shutil.rmtree(folder / "seals", ignore_errors=True)
+    for name in (manifest.NAME, manifest.SIGNATURE):
+        (folder / name).unlink()
+    manifest.seal(Folder(folder, Redactor()), facts, signer or operator())
 
 
 def _pick(folder: Path, rng: random.Random, pattern: str = "*") -> Path:
-    return rng.choice([path for path in sorted(folder.glob(pattern)) if path.name != manifest.NAME])
+    return rng.choice([path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in OWN])
 
 
 def _edit(path: Path, change) -> None:
@@ -81,7 +114,7 @@ def add(folder, rng):
 
 def swap(folder, rng):
     """Exchange the content of two files."""
-    one, other = rng.sample([path for path in sorted(folder.iterdir()) if path.name != manifest.NAME], 2)
+    one, other = rng.sample([path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in OWN], 2)
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
@@ -89,7 +122,27 @@ def swap(folder, rng):
 
 def edit_manifest(folder, rng):
     """Change one value of the manifest and nothing else."""
-    _edit(folder / manifest.NAME, lambda m: m["facts"].update({rng.choice(sorted(m["facts"])): "changed"}))
+    path = folder / manifest.NAME
+    content = json.loads(path.read_bytes())
+    facts = content["predicate"]["facts"]
+    facts[rng.choice(sorted(facts.keys() - {"sealed_at"}))] = "changed"
+    path.write_text(json_text(content))
+
+
+def unsign(folder, rng):
+    """Take the signature away."""
+    (folder / manifest.SIGNATURE).unlink()
+
+
+def edit_signature(folder, rng):
+    """Put the signature of an earlier seal, or of nothing, in its place."""
+    others = [*sorted((folder / "seals").glob("*.sig"))]
+    (folder / manifest.SIGNATURE).write_text(rng.choice([path.read_text() for path in others] + ["", "signed, me"]))
+
+
+def forget_a_seal(folder, rng):
+    """Take an earlier seal away, and seal anew as the operator would."""
+    rng.choice(sorted((folder / "seals").glob("*.json"))).unlink()
 
 
 def edit_output(folder, rng):
@@ -164,7 +217,7 @@ CHANGED = {"files_as_sealed"}
 # Which check must be among those that fail, for each kind of change as it is.
 PLAIN = {
     flip: CHANGED, truncate: CHANGED, delete: {"nothing_missing"}, add: {"nothing_extra"}, swap: CHANGED,
-    edit_manifest: {"manifest"}, edit_output: CHANGED, edit_code: CHANGED, edit_amount: CHANGED, edit_event: CHANGED,
+    edit_manifest: {"seal"}, unsign: {"seal"}, edit_signature: {"seal"}, forget_a_seal: {"seals", "nothing_missing"}, edit_output: CHANGED, edit_code: CHANGED, edit_amount: CHANGED, edit_event: CHANGED,
     reorder: CHANGED, cut_tail: CHANGED, rechain: CHANGED,
 }  # fmt: skip
 # And where the manifest was written anew over it; the anchor, kept elsewhere, must fail as well.
@@ -184,15 +237,18 @@ def mutate(original: Path, scratch: Path, seed: int) -> tuple[str, set[str], lis
     kind = list(table)[seed // 2 % len(table)]
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(original, scratch)
-    anchor = json.loads((original / manifest.NAME).read_text())["digest"] if covered else ""
+    anchor = digest_bytes((original / manifest.NAME).read_bytes()) if covered else ""
     kind(scratch, rng)
+    forger = rng.choice([stranger, approver, operator])
     if covered:
         try:
-            cover_up(scratch)
+            cover_up(scratch, forger())
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             # What was hit cannot be covered up: the plain checks apply to it.
             return f"{kind.__name__}, not coverable", set(), verify(scratch, anchor)
-    return f"{kind.__name__}{', covered up' if covered else ''}", table[kind], verify(scratch, anchor)
+        expected = table[kind] if forger is operator else table[kind] | {"seal"}
+        return f"{kind.__name__}, sealed by {forger.__name__}", expected, verify(scratch, anchor)
+    return kind.__name__, table[kind], verify(scratch, anchor)
 
 
 def campaign(original: Path, mutations: int, *, first: int = 0) -> tuple[Counter[str], list[str]]:

@@ -162,11 +162,16 @@ def test_notebooks_are_numbered_and_listed_in_order(folder):
     assert [1, 99, 100, 2] == [number for _, number, _ in folder.notebooks()]
 
 
+def manifest_files(folder):
+    """The names that the manifest lists."""
+    return [subject["name"] for subject in json.loads((folder / "manifest.json").read_text())["subject"]]
+
+
 def test_a_folder_as_it_was_sealed_is_accepted(sealed):
     """The manifest lists every file, in folders too, and fits."""
 
     assert [] == failing(sealed)
-    assert ["a.txt", "b.json", "sub/c.txt"] == sorted(json.loads((sealed / "manifest.json").read_text())["files"])
+    assert ["a.txt", "b.json", "sub/c.txt"] == sorted(manifest_files(sealed))
 
 
 @pytest.mark.parametrize(
@@ -182,11 +187,13 @@ def test_a_folder_as_it_was_sealed_is_accepted(sealed):
         (lambda p: _swap(p / "a.txt", p / "b.json"), ["files_as_sealed"], "a.txt, b.json"),
         (lambda p: _link(p / "a.txt"), ["files_as_sealed"], "a.txt"),
         (lambda p: (p / "dangling").symlink_to("nowhere"), ["nothing_extra"], "dangling"),
-        (lambda p: _edit(p, lambda m: m["facts"].update(mode="live")), ["manifest"], "manifest.json"),
-        (lambda p: _edit(p, lambda m: m["files"].pop("a.txt")), ["manifest", "nothing_extra"], "a.txt"),
+        (lambda p: _edit(p, lambda m: m["subject"].pop(0)), ["nothing_extra"], "a.txt"),
         (lambda p: _edit(p, lambda m: m.update(extra=1.5)), ["manifest"], "manifest.json"),
-        (lambda p: _edit(p, lambda m: m["files"].update({"a.txt": None})), ["manifest", "files_as_sealed"], "a.txt"),
-        (lambda p: _edit(p, lambda m: m["files"].update({"../x": "0"})), ["manifest", "nothing_missing"], "../x"),
+        (lambda p: _edit(p, lambda m: m.update(predicateType="urn:other")), ["manifest"], "manifest.json"),
+        (lambda p: _edit(p, lambda m: m["subject"].append(m["subject"][0])), ["manifest"], "manifest.json"),
+        (lambda p: _write_twice(p, '  "_type": "urn:other",'), ["manifest"], "manifest.json"),
+        (lambda p: _edit(p, lambda m: m["subject"][0].update(digest={})), ["files_as_sealed"], "a.txt"),
+        (lambda p: _edit(p, lambda m: m["subject"].append({"name": "../x", "digest": {}})), ["nothing_missing"], "../x"),
     ],
 )  # fmt: skip
 def test_every_change_is_found_and_named(sealed, change, expected, named):
@@ -213,7 +220,13 @@ def _link(path):
 def _edit(path, change):
     content = json.loads((path / "manifest.json").read_text())
     change(content)
-    (path / "manifest.json").write_text(json.dumps(content))
+    (path / "manifest.json").write_text(json_text(content))
+
+
+def _write_twice(path, line):
+    """One key two times: programs read the last one, people the first."""
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text.replace("{\n", "{\n" + line + "\n", 1))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -268,7 +281,7 @@ def test_sealing_writes_journal_and_head_and_can_be_repeated(quiet_shell):
     desk.store.record_event("INC-7/payout", "verified", "tomas", {"verdict": "GO"})
     first = seal_folder(desk, folder, "INC-7", "payout").read_bytes()
     again = seal_folder(desk, folder, "INC-7", "payout").read_bytes()
-    facts, journal = json.loads(first)["facts"], json.loads((folder.path / "journal.json").read_text())
+    facts, journal = json.loads(first)["predicate"]["facts"], json.loads((folder.path / "journal.json").read_text())
 
     assert first == again
     assert ("sandbox", 1, journal["events"][-1]["digest"]) == (

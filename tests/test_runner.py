@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import scrapbook
 
 from manual_payout import settings as settings_module
 from manual_payout import transfer
-from manual_payout.errors import RefusedError
+from manual_payout.errors import RefusedError, SignatureError
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage, stream_of
+from manual_payout.people import Registry
 from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
@@ -32,6 +34,17 @@ def _refused(tmp_path_factory):
         results = run_stages(desk, LIVE_RUN, demo_parameters(dry_run=False, confirm="ABCD-2345"))
         posts = [request for request in sandbox.requests if request.method == "POST"]
         yield damaged.parent, results, posts
+
+
+def test_an_operator_without_a_key_is_refused_before_anything_runs(tmp_path):
+    """Not at the end, when the money has moved and nobody can sign for it."""
+    with stage_set(tmp_path) as (desk, sandbox):
+        keyless = dataclasses.replace(desk, registry=Registry(desk.registry.people, "approvers.toml"))
+        with pytest.raises(SignatureError, match="has no key of tomas"):
+            run_stages(keyless, LIVE_RUN, demo_parameters(dry_run=False, confirm="ABCD-2345"))
+
+    assert [] == sandbox.requests
+    assert not (desk.settings.outputs_dir / "INC-123").exists()
 
 
 def test_chain_stops_at_the_first_refusal_with_reason_and_remedy(refused):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
@@ -14,13 +13,16 @@ import pytest
 from tests import tamper
 
 from manual_payout import verifier
+from manual_payout.canonical import digest_bytes
 from manual_payout.engine.statuses import read_status
-from manual_payout.evidence.results import the_result
+from manual_payout.evidence.folder import json_text
 from manual_payout.reviewed import reviewed_digests
-from manual_payout.steps.closing import _result_row
+from manual_payout.settings import DEMO_APPROVERS
+from manual_payout.signatures import AllowedSigners
+from manual_payout.signing import judge_of, sandbox_key
 from manual_payout.templates import load_template
 
-SCRAP = "application/scrapbook.scrap.json+json"
+UNSIGNED = "nobody has signed this seal; have the operator run `manual-payout seal`"
 RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 
 
@@ -39,7 +41,9 @@ def _folder(original, tmp_path):
 def findings(folder, *, mode="", anchor=""):
     """What is wrong, by the name of each check."""
     sealed = verifier.read_folder(folder)
-    found = verifier.check_files(sealed) + verifier.check_contents(sealed, tamper.REVIEWED, mode, anchor)
+    people, judge = verifier.Registry(DEMO_APPROVERS), judge_of(tamper.PEOPLE.signers)
+    found = verifier.check_files(sealed) + verifier.check_signatures(sealed, people, judge)
+    found += verifier.check_contents(sealed, tamper.REVIEWED, mode, anchor)
     return {finding.name: finding.wrong for finding in found if finding.wrong}
 
 
@@ -51,13 +55,23 @@ def edit(path, change):
     tamper.cover_up(path.parent)
 
 
+def edit_manifest(folder, change):
+    """Change what the manifest says of the run, and sign it as the operator could."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_bytes())
+    change(content["predicate"]["facts"])
+    path.write_text(json_text(content))
+    (folder / "manifest.json.sig").write_text(tamper.operator().sign(path.read_bytes()))
+
+
 def test_a_rehearsals_folder_passes_every_check(original):
     """No false alarm, in its own mode and with its own anchors."""
-    manifest = json.loads((original / "manifest.json").read_text())
+    sealed = (original / "manifest.json").read_bytes()
+    head = json.loads(sealed)["predicate"]["facts"]["journal_head"]
 
     assert {} == findings(original)
-    assert {} == findings(original, mode="sandbox", anchor=manifest["digest"])
-    assert {} == findings(original, anchor=manifest["facts"]["journal_head"][:16])
+    assert {} == findings(original, mode="sandbox", anchor=digest_bytes(sealed))
+    assert {} == findings(original, anchor=head[:16])
 
 
 def test_sixty_random_mutations_are_each_found_by_the_right_check(original):
@@ -72,18 +86,76 @@ def test_sixty_random_mutations_are_each_found_by_the_right_check(original):
 def test_sandbox_evidence_never_verifies_as_another_mode(original, folder, mode):
     """Neither when another is expected, nor when the manifest is made to say so."""
     expected = findings(original, mode=mode)
-    edit(folder / "manifest.json", lambda m: m["facts"].update(mode=mode))
+    edit_manifest(folder, lambda facts: facts.update(mode=mode))
 
     assert {"mode": (f"this is sandbox evidence, expected {mode}",)} == expected
     assert "mode" in findings(folder, mode=mode)
 
 
 def test_the_verdict_on_sandbox_evidence_says_so_first(original):
-    """Nobody takes a rehearsal for a payout, and nobody takes a manifest for a signature."""
+    """Nobody takes a rehearsal for a payout; what to keep elsewhere stands at the end."""
     said = verifier.verdict_line(verifier.read_folder(original), [])
+    head = digest_bytes((original / "manifest.json").read_bytes())
 
     assert said.startswith("SANDBOX EVIDENCE, NO REAL MONEY. ")
-    assert said.endswith("nothing here is signed.")
+    assert said.endswith(f"SHA-256 of manifest.json: {head}.")
+
+
+@pytest.mark.parametrize(
+    ("signer", "said"),
+    [
+        (tamper.stranger, "the signature of tomas.lindqvist@marketplace.example is not good"),
+        (tamper.approver, "priya.raman@marketplace.example could not operate then"),
+    ],
+)
+def test_a_seal_by_somebody_who_may_not_is_found(folder, signer, said):
+    """Whoever may write to the folder writes a manifest that fits; a name that may operate takes its key, too."""
+    tamper.cover_up(folder, signer())
+
+    assert {"seal"} == set(findings(folder))
+    assert said in findings(folder)["seal"][0]
+
+
+def test_a_seal_that_nobody_signed_is_said_to_be_none(folder):
+    """With what to do; the files may be as they were."""
+    (folder / "manifest.json.sig").unlink()
+
+    assert {"seal": (f"manifest.json.sig is missing: {UNSIGNED}",)} == findings(folder)
+
+
+@pytest.mark.parametrize("handle", ["tomas", "amara"])
+def test_a_key_that_was_revoked_since_vouches_for_nothing(original, handle):
+    """Neither for the seal nor for an approval that the sending needed."""
+    revoked = AllowedSigners(
+        tamper.PEOPLE.signers.entries, frozenset({sandbox_key(handle).public_key}), "allowed_signers"
+    )
+    sealed, people = verifier.read_folder(original), verifier.Registry(DEMO_APPROVERS)
+    found = verifier.check_signatures(sealed, people, judge_of(revoked))
+    wrong = {finding.name: finding.wrong[0] for finding in found if finding.wrong}
+
+    assert ({"seal", "seals"} if handle == "tomas" else {"signatures"}) == set(wrong)
+    assert all("was revoked" in text for text in wrong.values())
+
+
+def test_an_approval_whose_signature_is_of_another_is_found(folder):
+    """Also where the operator has written the journal's chain anew and sealed it."""
+
+    def exchange(journal):
+        one, other = [event["data"] for event in journal["events"] if event["kind"] == "approved"]
+        one["signature"], other["signature"] = other["signature"], one["signature"]
+
+    edit(folder / "journal.json", exchange)
+
+    assert 2 == len(findings(folder)["signatures"])
+
+
+def test_earlier_seals_are_kept_and_each_builds_on_the_one_before(original):
+    """Dry run, live run, the close notebook's own and the run's: four seals, of which three lie under ``seals``."""
+    kept = sorted((original / "seals").glob("*.json"))
+    previous = [json.loads(path.read_bytes())["predicate"]["previous"] for path in [*kept, original / "manifest.json"]]
+
+    assert ["", *(digest_bytes(path.read_bytes()) for path in kept)] == previous
+    assert 3 == len(kept)
 
 
 def test_an_error_under_a_cell_called_completed_is_found(folder):
@@ -98,30 +170,9 @@ def test_an_error_under_a_cell_called_completed_is_found(folder):
     assert ("1-verify-01.ipynb: a cell is called completed and shows ClaimError",) == findings(folder)["templates"]
 
 
-def test_a_result_that_is_glued_twice_is_found(folder):
-    """Of two results scrapbook shows the last, so that whoever adds one has the last word."""
-
-    def approve(book):
-        outputs = [o for c in book["cells"] for o in c.get("outputs", []) if SCRAP in o.get("data", {})]
-        second = copy.deepcopy(outputs[0])
-        second["data"][SCRAP]["data"]["verdict"] = "GO"
-        next(c for c in book["cells"] if outputs[0] in c.get("outputs", []))["outputs"].append(second)
-
-    path = folder / "1-verify-01.ipynb"
-    before = the_result(json.loads(path.read_bytes())["cells"])
-    edit(path, approve)
-
-    assert "1-verify-01.ipynb: 'result' is glued 2 times" in findings(folder)["templates"]
-    assert ("GO", {}) == (before["verdict"], the_result(json.loads(path.read_bytes())["cells"]))
-    assert ["1-verify-01.ipynb", "two results"] == _result_row(path)[:2]
-
-
 def test_a_status_that_the_notebook_does_not_show_is_found(folder):
     """The manifest cannot call a notebook what it is not."""
-    path = folder / "manifest.json"
-    content = json.loads(path.read_text())
-    content["facts"]["notebooks"]["2-execute-02.ipynb"]["status"] = "failed"
-    path.write_text(json.dumps(content))
+    edit_manifest(folder, lambda facts: facts["notebooks"]["2-execute-02.ipynb"].update(status="failed"))
 
     assert ("2-execute-02.ipynb: status is 'completed', sealed as 'failed'",) == findings(folder)["statuses"]
 
@@ -194,16 +245,27 @@ def test_it_reads_statuses_as_the_engine_does(folder):
 def test_one_file_and_python_are_enough(original, tmp_path):
     """Copied away from the software, with no package to import, it comes to the same answer and exit code."""
     alone = shutil.copy(verifier.__file__, tmp_path / "verifier.py")
-    command = [sys.executable, "-I", "-S", alone, original, "--templates", RUNBOOKS]
+    command = [sys.executable, "-I", "-S", alone, original, "--templates", RUNBOOKS, "--registry", DEMO_APPROVERS]
     good = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     live = subprocess.run([*command, "--mode", "live", "--json"], capture_output=True, text=True, check=False)
     none = subprocess.run([*command[:4], tmp_path, *command[5:]], capture_output=True, text=True, check=False)
 
     assert (0, "") == (good.returncode, good.stderr)
-    assert 11 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
+    assert 14 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
     assert (5, ["mode"]) == (live.returncode, [one["name"] for one in json.loads(live.stdout) if one["wrong"]])
     assert (5, "") == (none.returncode, none.stdout)
     assert "has no readable manifest.json: it is missing" in none.stderr
+
+
+def test_stock_openssh_says_who_sealed_a_folder(folder, tmp_path):
+    """The one file asks ssh-keygen, which takes the operator's signature and no other."""
+    alone = shutil.copy(verifier.__file__, tmp_path / "verifier.py")
+    tamper.cover_up(folder, tamper.stranger())
+    command = [sys.executable, "-I", "-S", alone, folder, "--templates", RUNBOOKS, "--registry", DEMO_APPROVERS]
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+
+    assert (5, ["seal"]) == (told.returncode, [one["name"] for one in json.loads(told.stdout) if one["wrong"]])
+    assert "Could not verify signature" in told.stdout
 
 
 def test_a_name_with_control_characters_cannot_forge_a_line(folder):

@@ -22,8 +22,8 @@ from manual_payout.durable import make_folder
 from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.results import the_result
-from manual_payout.evidence.sealing import seal_folder
+from manual_payout.evidence.manifest import Sealer
+from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.models import OPEN_STATES, Request, Stage
 from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.reviewed import reviewed_digest
@@ -34,6 +34,7 @@ from manual_payout.warm.starting import PLOTTING, ForkServer, fork_server
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 
+_SCRAP = "application/scrapbook.scrap.json+json"
 
 Progress = Callable[[Stage, str, int, int, str], None]
 
@@ -74,6 +75,7 @@ def run_stages(
     extra: Mapping[str, Any] | None = None,
     progress: Progress = lambda *_: None,
     kernels: ForkServer | None = None,
+    ask_passphrase: Callable[[Path], str] = ask_nobody,
 ) -> list[StageResult]:
     """
     Run *stages* in order until one does not end well; seal the folder whatever happened.
@@ -85,20 +87,25 @@ def run_stages(
 
         kernels: What forks the kernels, started early by the caller; without it one is started now.
 
+        ask_passphrase: Called at the beginning if the operator's key is protected.
+
     Returns:
         The result of each stage that ran.
 
     Raises:
         EvidenceError: A template was changed, or the folder cannot be written.
 
+        SignatureError: The operator has no key at hand to sign the folder with; nothing was run.
+
         StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved and the folder is sealed.
     """
     path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
     folder = Folder(path, desk.redactor)
+    sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
     # Inside the sealing, so that a run that is stopped by a signal is sealed too.
     with (
-        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id) as pages,
+        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer) as pages,
         orderly_signals(),
         _kernels(kernels, stages) as warm,
     ):
@@ -117,21 +124,48 @@ def run_reversal(
     *,
     progress: Progress = lambda *_: None,
     kernels: ForkServer | None = None,
+    ask_passphrase: Callable[[Path], str] = ask_nobody,
 ) -> StageResult:
     """
     Run the reversal notebook of one filed request; seal the folder whatever happened.
 
     Args:
-        progress, kernels: As of `run_stages`.
+        progress, kernels, ask_passphrase: As of `run_stages`.
 
     Raises:
-        EvidenceError, StoppedBySignal: As of `run_stages`.
+        EvidenceError, SignatureError, StoppedBySignal: As of `run_stages`.
     """
     ledger_payout_id = request.line.ledger_payout_id
     folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
-    sealed = _sealed(desk, folder, request.incident_id, ledger_payout_id)
+    sealer = find_sealer(desk, parameters.operator, ask_passphrase)
+    sealed = _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer)
     with sealed, orderly_signals(), _kernels(kernels, (Stage.REVERSAL,)) as warm:
         return _run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm)
+
+
+def seal_again(
+    desk: Desk,
+    incident_id: str,
+    ledger_payout_id: str,
+    operator: str,
+    *,
+    ask_passphrase: Callable[[Path], str] = ask_nobody,
+) -> Folder:
+    """
+    Seal a folder without running anything, such as one whose notebooks plain papermill ran.
+
+    Raises:
+        EvidenceError: There is no such folder, its journal is broken, or it cannot be written.
+
+        SignatureError: The operator has no key at hand.
+    """
+    folder = Folder(desk.settings.outputs_dir / incident_id / ledger_payout_id, desk.redactor)
+    if not folder.path.is_dir():
+        raise EvidenceError(
+            f"{folder.path} does not exist.", "Check the incident, the ledger payout and the outputs folder."
+        )
+    with _sealed(desk, folder, incident_id, ledger_payout_id, find_sealer(desk, operator, ask_passphrase)):
+        return folder
 
 
 def kernel_environment(settings: Settings) -> dict[str, str]:
@@ -220,7 +254,11 @@ def _may_have_moved(desk: Desk, parameters: Parameters | ReversalParameters) -> 
 
 
 def _result_of(notebook: Path) -> dict[str, Any]:
-    return the_result(json.loads(notebook.read_text("utf-8"))["cells"])
+    # What scrapbook reads, without the pandas that it imports to read it.
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in cells for output in cell.get("outputs", [])]
+    found = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
+    return dict(found[-1]) if found else {}
 
 
 def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractContextManager[ForkServer]:
@@ -230,14 +268,16 @@ def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractConte
 
 
 @contextmanager
-def _sealed(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str) -> Iterator[_Pages]:
+def _sealed(
+    desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, sealer: Sealer | None
+) -> Iterator[_Pages]:
     with _Pages() as pages:
         try:
             yield pages
         finally:
             if folder.path.is_dir():
                 pages.add(folder)
-                seal_folder(desk, folder, incident_id, ledger_payout_id)
+                seal_folder(desk, folder, incident_id, ledger_payout_id, sealer)
 
 
 class _Pages:

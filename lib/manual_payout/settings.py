@@ -25,6 +25,9 @@ from manual_payout.money import AMOUNT_MINOR_MAX, exponent
 from manual_payout.plain_text import find_invisible
 
 _PACKAGE = Path(__file__).resolve().parent
+
+# The people of the sandbox; anybody can make their keys.
+DEMO_APPROVERS = _PACKAGE / "demo" / "approvers.toml"
 STRIPE_API = "https://api.stripe.com"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -279,7 +282,7 @@ class Settings(Messengers):
         if self.approvers_file is not None:
             return self.approvers_file
         if self.mode is Mode.SANDBOX:
-            return _PACKAGE / "demo" / "approvers.toml"
+            return DEMO_APPROVERS
         raise SettingsError(
             f"MANUAL_PAYOUT_APPROVERS is not set in {self.mode} mode.",
             "Point it at the reviewed registry of people (see docs/configuration.md).",

@@ -17,10 +17,12 @@ from manual_payout.signatures import (
     AllowedSigners,
     PublicKey,
     SigningKey,
+    check_signature,
     key_from_file,
     key_from_seed,
     keys_of_agent,
     parse_signers,
+    signer_of,
 )
 
 _SANDBOX_SIGNERS = Path(__file__).parent / "demo" / "allowed_signers"
@@ -57,6 +59,24 @@ def find_signing_key(
         key = _sandbox_key_among(allowed, person, mode) or _held_among(allowed, registry, person, namespace)
     registry.signers.judge(key.public_key, person.email, namespace, at)
     return key
+
+
+def judge_of(signers: AllowedSigners) -> Callable[[bytes, str, str, str, str], str]:
+    """
+    Return what judges signatures by *signers*, for `verifier`: it says what is wrong with one, or nothing.
+
+    Its arguments: the signed bytes, the armored signature, the principal, the namespace, and the instant as ISO text.
+    """
+
+    def judge(data: bytes, armored: str, principal: str, namespace: str, at: str) -> str:
+        try:
+            entry = signers.judge(signer_of(armored), principal, namespace, datetime.fromisoformat(at))
+            check_signature(data, armored, entry.key, namespace)
+        except SignatureError as error:
+            return f"is not good: {error.message}"
+        return ""
+
+    return judge
 
 
 @cache

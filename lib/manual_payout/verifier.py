@@ -1,11 +1,12 @@
 """
-Re-check an evidence folder, offline. This one file needs only Python 3.11; copy it anywhere and run it alone:
+Re-check an evidence folder, offline. This one file needs only Python 3.11 and OpenSSH 9.1; copy it and run it alone:
 
-    python3 verifier.py FOLDER --templates runbooks [--anchor DIGEST] [--mode live] [--json]
+    python3 verifier.py FOLDER --templates runbooks --registry approvers.toml [--anchor DIGEST] [--mode live] [--json]
 
 It imports nothing of the software that made the folder, so that both would have to be wrong in the same way. It is
-longer than other files here because an auditor is given one file. What it cannot check: signatures, since this release
-makes none; whoever can rewrite the whole folder is found out only by a digest that was kept elsewhere (``--anchor``).
+longer than other files here because an auditor is given one file. Who may sign is read from the reviewed registry and
+from ``allowed_signers`` and ``revoked_keys`` beside it, never from the folder. What it cannot find: that a whole newer
+seal was taken away together with what it covered; a digest that was kept elsewhere does (``--anchor``).
 """
 
 from __future__ import annotations
@@ -15,13 +16,22 @@ import ast
 import hashlib
 import json
 import re
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+SEALS = "seals"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:manual-payout:evidence:v1"
+SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
 MODES = ("sandbox", "test", "live")
 _NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
 _SCRAP = "application/scrapbook.scrap.json+json"
@@ -31,6 +41,9 @@ _INJECTED = "injected-parameters"
 _ANCHOR_LENGTH_MIN = 12
 # What a file that somebody edited can make of reading it.
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError)
+
+# Judges a signature: (data, armored signature, principal, namespace, instant) to what is wrong, empty when it is good.
+Judge = Callable[[bytes, str, str, str, str], str]
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,6 @@ def read_executed(path: Path) -> Notebook:
     parameters = book["metadata"].get("papermill", {}).get("parameters", {})
     statuses = [_status(cell) for cell in kept if cell["type"] == "code" and cell["source"].strip()]
     scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in kept for output in cell["outputs"]]
-    names = [str(scrap["name"]) for scrap in scraps if "name" in scrap]
     results = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
     return Notebook(
         stage=match["stage"] if match else path.stem,
@@ -123,7 +135,7 @@ def read_executed(path: Path) -> Notebook:
         status=next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed"),
         parameters=dict(parameters),
         result=dict(results[-1]) if results else {},
-        blemishes=(*_injected(kept, parameters), *_flattery(kept), *_glued_twice(names)),
+        blemishes=(*_injected(kept, parameters), *_flattery(kept)),
     )
 
 
@@ -176,11 +188,6 @@ def _flattery(cells: list[dict[str, Any]]) -> list[str]:
     return [f"a cell is called completed and shows {_errors(cell)[0]}" for cell in flattered]
 
 
-def _glued_twice(names: Sequence[str]) -> list[str]:
-    """Find results that are there more than once: of those, the last one would count for whoever reads them."""
-    return [f"{name!r} is glued {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1]
-
-
 def _injected(cells: list[dict[str, Any]], recorded: Mapping[str, Any]) -> list[str]:
     """Find injected code that is not plain assignments of the parameters on record, right below their defaults."""
     found = [at for at, cell in enumerate(cells) if _INJECTED in cell["tags"]]
@@ -218,14 +225,17 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-        self.claimed = self.manifest.pop("digest")
-        self.files = dict(self.manifest["files"])
-        self.facts = dict(self.manifest["facts"])
+        self.sealed = (path / MANIFEST).read_bytes()
+        self.manifest = json.loads(self.sealed)
+        self.claimed = hashlib.sha256(self.sealed).hexdigest()
+        self.files = {subject["name"]: subject["digest"].get("sha256") for subject in self.manifest["subject"]}
+        self.predicate = dict(self.manifest["predicate"])
+        self.facts = dict(self.predicate["facts"])
+        own = {path / MANIFEST, path / SIGNATURE}
         self.present = {
             file.relative_to(path).as_posix(): _digest_of_file(file)
             for file in sorted(path.rglob("*"))
-            if (file.is_file() or file.is_symlink()) and file != path / MANIFEST and not _by_product(file, path)
+            if (file.is_file() or file.is_symlink()) and file not in own and not _by_product(file, path)
         }
 
     def notebooks(self) -> dict[str, Notebook]:
@@ -262,7 +272,7 @@ def _by_product(file: Path, root: Path) -> bool:
 def _digest_of_file(file: Path) -> str:
     if file.is_symlink():
         # What it points at is not in the folder.
-        return f"symbolic link to {file.readlink()}"
+        return hashlib.sha256(f"symbolic link to {file.readlink()}".encode()).hexdigest()
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
@@ -284,7 +294,7 @@ def check_files(folder: Folder) -> list[Finding]:
     missing = tuple(sorted(set(files) - set(present)))
     extra = tuple(sorted(set(present) - set(files)))
     return [
-        _asked("manifest", "Is the manifest whole?", lambda: _whole(folder), "Its own digest fits."),
+        _asked("manifest", "Is the manifest whole?", lambda: _whole(folder), "It is an in-toto statement."),
         Finding("files_as_sealed", "Is every file as it was sealed?", changed, f"{len(files)} files unchanged."),
         Finding("nothing_missing", "Is nothing missing?", missing, "No file missing."),
         Finding("nothing_extra", "Is nothing added?", extra, "No file added."),
@@ -327,17 +337,164 @@ def _asked(name: str, question: str, answer: Callable[[], list[str]], right: str
 
 
 def _whole(folder: Folder) -> list[str]:
-    try:
-        fits = digest_of(folder.manifest) == folder.claimed and not _has_float(folder.manifest)
-    except (TypeError, ValueError):
-        fits = False
-    return [] if fits else [MANIFEST]
+    """Take it in one form only, so that no second meaning hides in it, such as a key that is there twice."""
+    statement = folder.manifest
+    names = [subject["name"] for subject in statement["subject"]]
+    whole = (
+        (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
+        and len(set(names)) == len(names)
+        and not _has_float(statement)
+        and json_bytes(statement) == folder.sealed
+    )
+    return [] if whole else [MANIFEST]
+
+
+def json_bytes(value: Any) -> bytes:
+    """Write *value* as a manifest is written: sorted, indented, ending in a line break."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _has_float(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_has_float, value.values()))
     return any(map(_has_float, value)) if isinstance(value, list) else isinstance(value, float)
+
+
+# --- Signatures ------------------------------------------------------------------------------------------------------
+
+
+class Registry:
+    """
+    Who may do what, as reviewed: people by their id, from the TOML file that names them.
+
+    Raises:
+        ValueError, KeyError, TypeError, OSError: The file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.people = {person["id"]: person for person in tomllib.loads(path.read_text("utf-8"))["person"]}
+
+    def email_of(self, person_id: str, right: str, at: str, team: str = "") -> str:
+        """
+        Return the email of a person who held *right* (for *team*, where given) at the instant *at*.
+
+        Raises:
+            ValueError: There is no such person, or they did not.
+        """
+        person = self.people.get(person_id)
+        if person is None:
+            raise ValueError(f"{person_id} is nobody in the registry")
+        instant = _instant(at)
+        begun, ended = (
+            person["valid_from"] <= instant,
+            instant >= person.get("valid_until", datetime.max.replace(tzinfo=UTC)),
+        )
+        if not begun or ended or right not in person["may"] or (team and team not in person["teams"]):
+            raise ValueError(f"{person['email']} could not {right}{f' for {team}' if team else ''} then")
+        return str(person["email"])
+
+
+def check_signatures(folder: Folder, registry: Registry, judge: Judge) -> list[Finding]:
+    """
+    Check who signed the newest seal, the seals before it, and the approvals of everything that was sent.
+
+    Args:
+        judge: Checks one signature by the keys that were reviewed: `by_ssh_keygen`, or the software's own.
+    """
+    who = str(folder.predicate.get("sealed_by", {}).get("email", ""))
+    return [
+        _asked("seal", "Did somebody who may operate sign it?", lambda: _seal(folder, registry, judge), f"{who} did."),
+        _asked(
+            "seals", "Are the earlier seals those it builds on?", lambda: _seals(folder, registry, judge), "They are."
+        ),
+        _asked("signatures", "Did the approvers sign?", lambda: _signed(folder, registry, judge), "They did."),
+    ]
+
+
+def by_ssh_keygen(allowed_signers: Path, revoked_keys: Path) -> Judge:
+    """Judge signatures with stock OpenSSH, by the reviewed files."""
+
+    def judge(data: bytes, armored: str, principal: str, namespace: str, at: str) -> str:
+        with tempfile.NamedTemporaryFile("w", suffix=".sig") as signature:
+            signature.write(armored)
+            signature.flush()
+            command = ["ssh-keygen", "-Y", "verify", "-f", str(allowed_signers), "-r", str(revoked_keys)]
+            command += ["-I", principal, "-n", namespace, "-s", signature.name]
+            command += ["-O", f"verify-time={_instant(at):%Y%m%d%H%M%SZ}"]
+            try:
+                # A list of words and no shell; the principal comes from the registry, not from the folder.
+                ran = subprocess.run(command, input=data, capture_output=True, check=False)  # noqa: S603
+            except FileNotFoundError:
+                return "cannot be checked: ssh-keygen is not installed"
+        told = (ran.stderr or ran.stdout).decode(errors="replace").strip().splitlines()
+        return "" if ran.returncode == 0 else f"is not good: {told[0] if told else 'ssh-keygen says no more'}"
+
+    return judge
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return found.astimezone(UTC)
+
+
+def _seal(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    signature = folder.path / SIGNATURE
+    if not signature.is_file():
+        return [f"{SIGNATURE} is missing: nobody has signed this seal; have the operator run `manual-payout seal`"]
+    return _sealed_by(folder.sealed, signature.read_text("utf-8"), MANIFEST, registry, judge)
+
+
+def _sealed_by(sealed: bytes, signature: str, name: str, registry: Registry, judge: Judge) -> list[str]:
+    predicate = json.loads(sealed)["predicate"]
+    by, at = predicate["sealed_by"]["person_id"], predicate["facts"]["sealed_at"]
+    try:
+        email = registry.email_of(by, "operate", at)
+    except ValueError as error:
+        return [f"{name}: {error}"]
+    if wrong := judge(sealed, signature, email, SEAL_NAMESPACE, at):
+        return [f"{name}: the signature of {email} {wrong}"]
+    return []
+
+
+def _seals(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    """Follow the chain back: each seal names the digest of the one before it. One that was cut short has no signature."""
+    names = sorted((name for name in folder.present if re.fullmatch(rf"{SEALS}/\d{{3,}}\.json", name)), reverse=True)
+    expected, wrong = folder.predicate["previous"], []
+    for number, name in zip(range(len(names), 0, -1), names, strict=True):
+        if name != f"{SEALS}/{number:03}.json" or folder.present[name] != expected:
+            return [f"{name} is not the seal that the next one builds on"]
+        sealed = (folder.path / name).read_bytes()
+        expected = json.loads(sealed)["predicate"]["previous"]
+        if f"{name}.sig" in folder.present:
+            wrong += _sealed_by(sealed, (folder.path / f"{name}.sig").read_text("utf-8"), name, registry, judge)
+    return wrong + ([f"the first seal builds on {expected[:16]}, which is not here"] if expected else [])
+
+
+def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    wrong = []
+    for event in _used_approvals(folder):
+        statement = event["data"]["statement"]
+        predicate = statement["predicate"]
+        at = predicate["approved_at"]
+        try:
+            email = registry.email_of(predicate["approver_id"], "approve", at, predicate["team"])
+        except ValueError as error:
+            wrong.append(f"event {event['seq']}: {error}")
+            continue
+        if said := judge(canonical(statement), event["data"]["signature"], email, APPROVAL_NAMESPACE, at):
+            wrong.append(f"event {event['seq']}: the signature of {email} {said}")
+    return wrong
+
+
+def _used_approvals(folder: Folder) -> Iterator[dict[str, Any]]:
+    given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
+    named = {number for event in folder.events("intent_recorded") for number in event["data"]["approval_ids"]}
+    return (given[number] for number in sorted(named))
+
+
+# --- Contents --------------------------------------------------------------------------------------------------------
 
 
 def _templates(folder: Folder, reviewed: Mapping[str, str]) -> list[str]:
@@ -564,7 +721,7 @@ def verdict_line(folder: Folder, findings: list[Finding]) -> str:
     said = f"NOT as it was sealed: {', '.join(failing)}." if failing else f"All {len(findings)} checks passed."
     mode = str(folder.facts.get("mode"))
     world = "" if mode == "live" else f"{_printable(mode).upper()} EVIDENCE, NO REAL MONEY. "
-    return f"{world}{said} Manifest {_printable(str(folder.claimed))}; nothing here is signed."
+    return f"{world}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
 
 
 def templates_in(path: Path) -> dict[str, str]:
@@ -578,6 +735,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Re-check an evidence folder, offline.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--templates", type=Path, required=True, help="the folder of the reviewed notebooks")
+    parser.add_argument(
+        "--registry", type=Path, required=True, help="the reviewed people; allowed_signers, revoked_keys beside it"
+    )
     parser.add_argument("--anchor", default="", help="a digest kept elsewhere: of the manifest or of an event")
     parser.add_argument("--mode", choices=MODES, default="", help="refuse evidence of another mode")
     parser.add_argument("--json", action="store_true", help="answer as JSON")
@@ -590,7 +750,13 @@ def main() -> int:
         reviewed = templates_in(given.templates)
     except _DAMAGE as error:
         parser.error(f"--templates {given.templates} cannot be read ({type(error).__name__})")
-    findings = check_files(folder) + check_contents(folder, reviewed, given.mode, given.anchor)
+    try:
+        registry = Registry(given.registry)
+    except _DAMAGE as error:
+        parser.error(f"--registry {given.registry} cannot be read ({type(error).__name__})")
+    judge = by_ssh_keygen(*(given.registry.with_name(name) for name in ("allowed_signers", "revoked_keys")))
+    findings = check_files(folder) + check_signatures(folder, registry, judge)
+    findings += check_contents(folder, reviewed, given.mode, given.anchor)
     lines = [finding.line() for finding in findings] + [verdict_line(folder, findings)]
     if given.json:
         lines = [json.dumps([finding.as_dict() for finding in findings])]

@@ -19,6 +19,7 @@ from manual_payout.cli.options import EXIT_CODES
 from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
 from manual_payout.cli.reversing import reversal
 from manual_payout.cli.running import run
+from manual_payout.cli.sealing import seal
 from manual_payout.cli.standing import reconcile, status, verify
 from manual_payout.errors import ManualPayoutError
 
@@ -52,6 +53,7 @@ for _command, _short in (
     (reconcile, "Settle an unknown outcome by asking Stripe."),
     (status, "Say where things stand; reads only."),
     (deliver, "Send the messages that wait in the outbox."),
+    (seal, "Sign an evidence folder as it is now."),
     (verify, "Re-check an evidence folder, offline."),
     (rehearse, "Run the demo incident from request to sealed folder."),
     (sandbox, "Run a local Stripe in the foreground."),

@@ -93,18 +93,28 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
     Raises:
         ManualPayoutError: The last stage did not end well; with its message, remedy and exit code.
     """
+    from manual_payout.canonical import digest_bytes
+    from manual_payout.verifier import MANIFEST
+
     last = results[-1]
+    manifest = Path(folder) / MANIFEST
+    head = digest_bytes(manifest.read_bytes()) if manifest.is_file() else ""
     code = last.result.get("findings", {}).get("confirm_code", "")
     if as_json:
         stages = [
             {"stage": r.stage.value, "exit_code": r.exit_code, "verdict": r.verdict, "notebook": r.notebook.name}
             for r in results
         ]
-        show_json({"folder": folder, "stages": stages, "confirm": code, "message": last.message, "remedy": last.remedy})
+        show_json(
+            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": code}
+            | {"message": last.message, "remedy": last.remedy}
+        )
     else:
         for result in results:
             typer.echo(f"{result.stage.value:<10} {result.verdict}")
         typer.echo(f"Evidence: {folder}")
+        if head:
+            typer.echo(f"SHA-256 of its manifest, for the ticket: {head}")
     if last.exit_code:
         error = ManualPayoutError(last.message, last.remedy)
         error.exit_code = last.exit_code

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manual_payout.cli.answers import progress, show_json, show_results
+from manual_payout.cli.answers import ask_passphrase, progress, show_json, show_results
 from manual_payout.cli.filing import ask_for_approval
 from manual_payout.cli.options import EXIT_CODES, Incident, Json, Key, LedgerPayoutId, Notes, Operator
 from manual_payout.cli.standing import show_reconciliation
@@ -193,7 +193,7 @@ def _run(
     what, key = "live" if confirm else "dry run", desk.gateway.identity
     typer.echo(f"{found.incident_id}: reversal, {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
     with progress(as_json=as_json) as shown:
-        result = run_reversal(desk, found, parameters, progress=shown, kernels=kernels)
+        result = run_reversal(desk, found, parameters, progress=shown, kernels=kernels, ask_passphrase=ask_passphrase)
     show_results(
         [result],
         folder=str(desk.settings.outputs_dir / found.incident_id / found.line.ledger_payout_id),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import progress, show_results
+from manual_payout.cli.answers import ask_passphrase, progress, show_results
 from manual_payout.cli.options import (
     Amount,
     DestinationAccount,
@@ -130,7 +130,9 @@ def _run(
     typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
     stages = (only,) if only is not None else (LIVE_RUN if live else DRY_RUN)
     with progress(as_json=as_json) as shown:
-        results = run_stages(desk, stages, parameters, extra=closing, progress=shown, kernels=kernels)
+        results = run_stages(
+            desk, stages, parameters, extra=closing, progress=shown, kernels=kernels, ask_passphrase=ask_passphrase
+        )
     show_results(
         results,
         folder=str(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from manual_payout.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
     from manual_payout.people import Person
     from manual_payout.store.shapes import R
+    from manual_payout.verifier import Judge
+    from manual_payout.verifier import Registry as Reviewed
 
 _COLUMNS = ("incident", "studio", "amount", "state", "settlement", "messages", "transfer", "since", "by")
 
@@ -119,12 +121,21 @@ def verify(
     mode: Annotated[
         str, typer.Option(metavar="MODE", help="Refuse evidence of another mode: live, test, sandbox.")
     ] = "",
+    registry: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The reviewed people, keys beside it; else the settings'.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Re-check an evidence folder, offline.
 
-    Files against the manifest, code against the reviewed notebooks, and journal, notebooks, request and Stripe's answer
-    against each other.
+    Signatures by the reviewed keys, files against the manifest, code against the reviewed notebooks, and journal,
+    notebooks, request and Stripe's answer against each other.
 
     \b
     Examples:
@@ -133,7 +144,15 @@ def verify(
     """
     from manual_payout.errors import EvidenceError
     from manual_payout.reviewed import reviewed_digests
-    from manual_payout.verifier import MANIFEST, MODES, check_contents, check_files, read_folder, verdict_line
+    from manual_payout.verifier import (
+        MANIFEST,
+        MODES,
+        check_contents,
+        check_files,
+        check_signatures,
+        read_folder,
+        verdict_line,
+    )
 
     if mode and mode not in MODES:
         raise ParameterError("mode", mode, f"one of {', '.join(MODES)}")
@@ -142,7 +161,9 @@ def verify(
         raise EvidenceError(
             f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
         )
-    findings = check_files(sealed) + check_contents(sealed, reviewed_digests(), mode, anchor)
+    people, judge = _who_signs(registry, sandbox=sealed.facts.get("mode") == "sandbox")
+    findings = check_files(sealed) + check_signatures(sealed, people, judge)
+    findings += check_contents(sealed, reviewed_digests(), mode, anchor)
     if as_json:
         show_json([found.as_dict() for found in findings])
     else:
@@ -152,6 +173,19 @@ def verify(
             f"{folder} does not pass: {', '.join(failing)}.",
             "Get the folder again from the ticket; if it fails there too, keep it as it is and call Security.",
         )
+
+
+def _who_signs(file: Path | None, *, sandbox: bool) -> tuple[Reviewed, Judge]:
+    """Read people and keys; for the sandbox those of the demo, which anybody can use, as the verdict says."""
+    from manual_payout.people import load_registry
+    from manual_payout.settings import DEMO_APPROVERS, load_settings
+    from manual_payout.signing import judge_of
+    from manual_payout.verifier import Registry
+
+    settings = load_settings() if file is None and not sandbox else None
+    path = settings.approvers_path() if settings else file or DEMO_APPROVERS
+    reviewed = load_registry(path, settings.allowed_signers_path() if settings else None)
+    return Registry(path), judge_of(reviewed.signers)
 
 
 def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> PayoutRecord:
@@ -221,7 +255,7 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 
 
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
-    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id) if approval.signature})
+    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id)})
     return (
         found.incident_id,
         found.line.studio_name,

@@ -1,43 +1,136 @@
 """
-The manifest: the SHA-256 of every file of a folder, and how each of its notebooks ended. `verifier` checks it.
+The manifest: an in-toto statement of the SHA-256 of every file of a folder, and of how each of its notebooks ended.
+
+It is signed with the operator's key, in a file beside it. The manifests that it builds on are kept under ``seals``, and
+each names the digest of the one before it. `verifier` checks all of it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from manual_payout.canonical import digest_bytes, digest_of
+from manual_payout.canonical import digest_bytes
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.verifier import notebook_facts
+from manual_payout.verifier import MANIFEST as NAME
+from manual_payout.verifier import PREDICATE_TYPE, SEALS, SIGNATURE, STATEMENT_TYPE, notebook_facts
 
-NAME = "manifest.json"
-_PACKAGES = ("manual-payout", "papermill", "stripe", "sqlalchemy", "pandas", "scrapbook", "nbformat")
+_PACKAGES = (
+    "manual-payout", "papermill", "stripe", "sqlalchemy", "pandas", "scrapbook", "nbformat", "asyncssh",
+)  # fmt: skip
+_GIT_S = 5.0
 
 
-def seal(folder: Folder, facts: dict[str, Any]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Sealer:
     """
-    Write the manifest of everything in the folder now.
+    Who signs a manifest.
+
+    Attributes:
+        sign: Returns the armored signature over the bytes of the manifest.
+    """
+
+    person_id: str
+    email: str
+    fingerprint: str
+    sign: Callable[[bytes], str]
+
+    def facts(self) -> dict[str, str]:
+        """What the manifest says of them."""
+        return {"person_id": self.person_id, "email": self.email, "key": self.fingerprint}
+
+
+def seal(folder: Folder, facts: dict[str, Any], sealer: Sealer | None = None) -> Path:
+    """
+    Write the manifest of everything in the folder now, after keeping the one before it.
 
     Args:
         facts: What the folder is about: incident, mode, journal head; JSON without floats. How each notebook ended is
             read from the notebooks.
+
+        sealer: Without one the manifest is not signed, and `verifier` says so until the folder is sealed again.
     """
     notebooks = {path.name: notebook_facts(path) for _, _, path in folder.notebooks()}
-    files = {
-        path.relative_to(folder.path).as_posix(): _digest(path) for path in folder.files() if path != folder.path / NAME
-    }
-    content = {
-        "version": 1,
+    predicate = {
         "facts": facts | {"notebooks": notebooks},
-        "files": files,
-        "python": platform.python_version(),
+        "git_commit": _git_commit(Path(__file__).parent),
         "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "sealed_by": sealer.facts() if sealer else {},
     }
-    return folder.replace(NAME, json_text(content | {"digest": digest_of(content)}))
+    if _says_already(folder, predicate):
+        return folder.path / NAME
+    predicate["previous"] = _keep_previous(folder)
+    # In this order, so that a crash between the two leaves a manifest without a signature, never under a wrong one.
+    (folder.path / SIGNATURE).unlink(missing_ok=True)
+    written = folder.replace(NAME, json_text(_statement(folder, predicate)))
+    if sealer:
+        folder.replace(SIGNATURE, sealer.sign(written.read_bytes()))
+    return written
+
+
+def _statement(folder: Folder, predicate: dict[str, Any]) -> dict[str, Any]:
+    own = {folder.path / NAME, folder.path / SIGNATURE}
+    files = ((path.relative_to(folder.path).as_posix(), path) for path in folder.files() if path not in own)
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": _digest(path)}} for name, path in files],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    }
+
+
+def _says_already(folder: Folder, predicate: dict[str, Any]) -> bool:
+    """Whether the folder is sealed as it is, at this very instant, so that another seal would say nothing new."""
+    path = folder.path / NAME
+    if not path.is_file() or (folder.path / SIGNATURE).is_file() != bool(predicate["sealed_by"]):
+        return False
+    try:
+        previous = json.loads(path.read_bytes())["predicate"]["previous"]
+    except (ValueError, KeyError, TypeError):
+        # Damaged: it is kept as it is among the earlier seals, and found there.
+        return False
+    return json_text(_statement(folder, predicate | {"previous": previous})).encode() == path.read_bytes()
+
+
+def head_digest(folder: Folder) -> str:
+    """Return the SHA-256 of the manifest, which is to be kept where nobody can change it; empty without one."""
+    path = folder.path / NAME
+    return digest_bytes(path.read_bytes()) if path.is_file() else ""
+
+
+def _keep_previous(folder: Folder) -> str:
+    """Move nothing and lose nothing: copy manifest and signature under the next number, unless a crash left them so."""
+    if not (folder.path / NAME).is_file():
+        return ""
+    data = (folder.path / NAME).read_bytes()
+    kept = sorted((folder.path / SEALS).glob("[0-9]*.json"))
+    if not kept or kept[-1].read_bytes() != data:
+        kept.append(folder.replace_bytes(f"{SEALS}/{len(kept) + 1:03}.json", data))
+    signature = folder.path / SIGNATURE
+    if signature.is_file():
+        folder.replace_bytes(f"{SEALS}/{kept[-1].name}.sig", signature.read_bytes())
+    return digest_bytes(data)
 
 
 def _digest(file: Path) -> str:
-    return f"symbolic link to {file.readlink()}" if file.is_symlink() else digest_bytes(file.read_bytes())
+    # What a link points at is not in the folder.
+    data = f"symbolic link to {file.readlink()}".encode() if file.is_symlink() else file.read_bytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git_commit(path: Path) -> str:
+    """Name the commit that runs, ``-dirty`` where files differ from it; empty outside of a checkout."""
+    command = ["git", "-C", str(path), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_GIT_S)  # noqa: S603  # no shell, and no word of it comes from outside
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return told.stdout.strip() if told.returncode == 0 else ""

@@ -1,21 +1,62 @@
 """
-Seal a folder: write out its journal and a manifest of every file, refused and failed runs included.
+Seal a folder: write out its journal and a signed manifest of every file, refused and failed runs included.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from manual_payout.canonical import instant_text
 from manual_payout.desk import Desk
+from manual_payout.errors import UsageError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.models import stream_of
 
 
-def seal_folder(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str) -> Path:
+def ask_nobody(file: Path) -> str:
     """
-    Write ``journal.json`` and ``manifest.json``.
+    Refuse to ask for a passphrase.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(f"{file} needs a passphrase, and there is nobody to ask.", "Load it with `ssh-add`.")
+
+
+def find_sealer(
+    desk: Desk, operator: str, ask_passphrase: Callable[[Path], str] = ask_nobody
+) -> manifest.Sealer | None:
+    """
+    Return how *operator*, an id, handle or email, signs seals; None for somebody who may not operate, whose run will be refused.
+
+    Called before a run begins: who finds out afterwards that the key is at home has evidence that nobody signed.
+
+    Raises:
+        SignatureError: They have no key that may sign seals now, or it is not at hand.
+
+        SettingsError, UsageError: The key that was named cannot be used.
+    """
+    from manual_payout.signatures import SEAL
+    from manual_payout.signing import find_signing_key
+
+    person = desk.registry.find(operator)
+    if person is None or "operate" not in person.may or not person.valid_at(desk.now()):
+        return None
+    file = desk.settings.signing_key
+    key = find_signing_key(
+        desk.registry, person, SEAL, desk.now(), mode=desk.settings.mode,
+        file=file.expanduser() if file is not None else None, ask_passphrase=ask_passphrase,
+    )  # fmt: skip
+    return manifest.Sealer(person.person_id, person.email, key.fingerprint, lambda data: key.sign(SEAL, data))
+
+
+def seal_folder(
+    desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, sealer: manifest.Sealer | None = None
+) -> Path:
+    """
+    Write ``journal.json`` and ``manifest.json``, signed where there is a *sealer*.
 
     Returns:
         The manifest.
@@ -46,4 +87,4 @@ def seal_folder(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: 
         "journal_length": len(chain),
         "sealed_at": instant_text(desk.now()),
     }
-    return manifest.seal(folder, facts)
+    return manifest.seal(folder, facts, sealer)
