@@ -265,6 +265,13 @@ def test_signature_that_proves_nothing_is_refused_with_the_reason(finance, regis
     assert caught.value.remedy
 
 
+def test_approvals_stand_no_longer_than_their_keys():
+    """What is judged now may be relied on until the first key ends, even where both approvals last longer."""
+    registry = Registry(PEOPLE, "approvers.toml", signers(amara={"valid_before": LATER}))
+
+    assert LATER == judge(PRIYA, AMARA, registry=registry).stand_until
+
+
 def test_key_that_was_replaced_does_not_hinder_its_successor():
     """The old line has ended, the new one stands."""
     entries = signers(amara={"valid_before": AT}).entries
@@ -508,10 +515,13 @@ def test_command_of_the_documentation_checks_an_approval_with_stock_openssh(scen
     for name in ("allowed_signers", "revoked_keys"):
         (folder.path / name).write_text((DEMO / name).read_text())
     good = openssh("sh", "-c", command, cwd=folder.path)
+    (folder.path / "revoked_keys").write_text(f"{sandbox_key('priya').public_key.text} lost\n")
+    revoked = openssh("sh", "-c", command, cwd=folder.path)
+    (folder.path / "revoked_keys").write_text("")
     file.write_text(file.read_text().replace("125075", "925075"))
     bad = openssh("sh", "-c", command, cwd=folder.path)
 
-    assert (0, 255) == (good.returncode, bad.returncode), good.stderr
+    assert (0, 255, 255) == (good.returncode, bad.returncode, revoked.returncode), good.stderr
     assert good.stdout.startswith(b'Good "approval@manual-payout" signature for priya.raman@marketplace.example with')
 
 

@@ -314,6 +314,28 @@ def test_approver_signs_with_a_key_of_their_own(keyed):
     assert "requested, 2 of 2 approved" in keyed("status").out
 
 
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ('mode = "test"\nplatform_account = "acct_1SandboxPlatform00"', "for sandbox mode, this run is in test mode"),
+        ('platform_account = "acct_other"', "for account acct_1SandboxPlatform00, the policy file names acct_other"),
+    ],
+)
+def test_what_was_asked_for_elsewhere_is_not_signed_here(keyed, policy, said):
+    """An approver with the settings of another mode or account is told before typing anything."""
+    file = keyed.keys / "policy.toml"
+    file.write_text(f"[stripe]\n{policy}\n")
+    keyed.environment |= {"MANUAL_PAYOUT_POLICY": str(file)}
+    if "test" in policy:
+        keyed.environment |= {
+            "STRIPE_API_BASE": None,
+            "MANUAL_PAYOUT_APPROVERS": "lib/manual_payout/demo/approvers.toml",
+        }
+    answer = approve(keyed, "amara", incident.AMOUNT, "_123", "--key", str(keyed.keys / "amara"))
+
+    assert (3, True) == (answer.code, said in answer.err), answer.err
+
+
 def test_nobody_approves_their_own_request(shell, tmp_path_factory):
     """Somebody who may both request and approve still needs another person."""
     people = tmp_path_factory.mktemp("people") / "approvers.toml"

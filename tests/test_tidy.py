@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 ROOMS = [
     "verifier", "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "durable", "clock",
     "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
-    "journal", "store", "approvals", "ledger", "policy", "intent", "gateway",
+    "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
     "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",
@@ -30,6 +30,7 @@ ONLY_IN = {
         {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},
         "databases are reached through store.py and ledger.py",
     ),
+    r"scrapbook": ({"steps", "evidence", "verifier"}, "money never reads a scrap; state is the database's"),
     r"\bfloat\(": ({"settings", "sandbox"}, "money is never a float; see money.py"),
     r"^\s*print\(": (set(), "the command line shows things, in cli"),
     r"except Exception:\s*(pass)?$|except:\s*$": (set(), "say which error, and what becomes of it"),

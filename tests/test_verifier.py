@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -16,12 +17,15 @@ from manual_payout import verifier
 from manual_payout.canonical import digest_bytes
 from manual_payout.engine.statuses import read_status
 from manual_payout.evidence.folder import json_text
+from manual_payout.evidence.results import the_result
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import AllowedSigners
 from manual_payout.signing import judge_of, sandbox_key
+from manual_payout.steps.closing import _result_row
 from manual_payout.templates import load_template
 
+SCRAP = "application/scrapbook.scrap.json+json"
 UNSIGNED = "nobody has signed this seal; have the operator run `manual-payout seal`"
 RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 
@@ -168,6 +172,24 @@ def test_an_error_under_a_cell_called_completed_is_found(folder):
     edit(folder / "1-verify-01.ipynb", flatter)
 
     assert ("1-verify-01.ipynb: a cell is called completed and shows ClaimError",) == findings(folder)["templates"]
+
+
+def test_a_result_that_is_glued_twice_is_found(folder):
+    """Of two results scrapbook shows the last, so that whoever adds one has the last word."""
+
+    def approve(book):
+        outputs = [o for c in book["cells"] for o in c.get("outputs", []) if SCRAP in o.get("data", {})]
+        second = copy.deepcopy(outputs[0])
+        second["data"][SCRAP]["data"]["verdict"] = "GO"
+        next(c for c in book["cells"] if outputs[0] in c.get("outputs", []))["outputs"].append(second)
+
+    path = folder / "1-verify-01.ipynb"
+    before = the_result(json.loads(path.read_bytes())["cells"])
+    edit(path, approve)
+
+    assert "1-verify-01.ipynb: 'result' is glued 2 times" in findings(folder)["templates"]
+    assert ("GO", {}) == (before["verdict"], the_result(json.loads(path.read_bytes())["cells"]))
+    assert ["1-verify-01.ipynb", "two results"] == _result_row(path)[:2]
 
 
 def test_a_status_that_the_notebook_does_not_show_is_found(folder):

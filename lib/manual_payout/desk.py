@@ -14,13 +14,14 @@ from sqlalchemy.engine import make_url
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
-from manual_payout.errors import SettingsError
+from manual_payout.errors import ApprovalError, SettingsError
 from manual_payout.ledger import Ledger, LedgerMapping
-from manual_payout.models import Mode
+from manual_payout.models import Mode, Request
 from manual_payout.people import Registry, load_registry
 from manual_payout.redaction import Redactor
 from manual_payout.settings import STRIPE_API, Settings
 from manual_payout.signing import refuse_sandbox_keys
+from manual_payout.spool import Spool
 from manual_payout.store import Store
 
 if TYPE_CHECKING:
@@ -84,9 +85,33 @@ class Desk:
         ]
         return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
 
+    @cached_property
+    def spool(self) -> Spool:
+        """What this machine has noted while the database was away."""
+        return Spool(self.settings.outputs_dir / "spool")
+
     def now(self) -> datetime:
         """The instant that judges."""
         return self.clock.now()
+
+    def require_same_world(self, request: Request) -> None:
+        """
+        Check that *request* was filed for the mode and the platform account of this desk.
+
+        Raises:
+            ApprovalError: It was not; the sentence names both.
+        """
+        if request.mode is not self.settings.mode:
+            raise ApprovalError(
+                f"The request is for {request.mode} mode, this run is in {self.settings.mode} mode.",
+                "Use the settings of that mode.",
+            )
+        if request.platform_account != self.settings.policy.stripe.platform_account:
+            raise ApprovalError(
+                f"The request is for account {request.platform_account}, the policy file names "
+                f"{self.settings.policy.stripe.platform_account or 'none'}.",
+                "Use the policy file of that account, or file a new request.",
+            )
 
     def _gateway(self, key: str, name: str, remedy: str) -> Gateway:
         # It brings Stripe's SDK with it, which whoever only looks at our own tables does without.

@@ -23,6 +23,7 @@ from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import Sealer
+from manual_payout.evidence.results import the_result
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.models import OPEN_STATES, Request, Stage
 from manual_payout.parameters import Parameters, ReversalParameters
@@ -34,7 +35,6 @@ from manual_payout.warm.starting import PLOTTING, ForkServer, fork_server
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 
-_SCRAP = "application/scrapbook.scrap.json+json"
 
 Progress = Callable[[Stage, str, int, int, str], None]
 
@@ -254,11 +254,7 @@ def _may_have_moved(desk: Desk, parameters: Parameters | ReversalParameters) -> 
 
 
 def _result_of(notebook: Path) -> dict[str, Any]:
-    # What scrapbook reads, without the pandas that it imports to read it.
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in cells for output in cell.get("outputs", [])]
-    found = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
-    return dict(found[-1]) if found else {}
+    return the_result(json.loads(notebook.read_text("utf-8"))["cells"])
 
 
 def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractContextManager[ForkServer]:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +128,7 @@ def read_executed(path: Path) -> Notebook:
     parameters = book["metadata"].get("papermill", {}).get("parameters", {})
     statuses = [_status(cell) for cell in kept if cell["type"] == "code" and cell["source"].strip()]
     scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in kept for output in cell["outputs"]]
+    names = [str(scrap["name"]) for scrap in scraps if "name" in scrap]
     results = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
     return Notebook(
         stage=match["stage"] if match else path.stem,
@@ -135,7 +136,7 @@ def read_executed(path: Path) -> Notebook:
         status=next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed"),
         parameters=dict(parameters),
         result=dict(results[-1]) if results else {},
-        blemishes=(*_injected(kept, parameters), *_flattery(kept)),
+        blemishes=(*_injected(kept, parameters), *_flattery(kept), *_glued_twice(names)),
     )
 
 
@@ -186,6 +187,11 @@ def _flattery(cells: list[dict[str, Any]]) -> list[str]:
     """Find cells that are called completed although they show an error."""
     flattered = (c for c in cells if c["type"] == "code" and _errors(c) and c["papermill"].get("status") == "completed")
     return [f"a cell is called completed and shows {_errors(cell)[0]}" for cell in flattered]
+
+
+def _glued_twice(names: Sequence[str]) -> list[str]:
+    """Find results that are there more than once: of those, the last one would count for whoever reads them."""
+    return [f"{name!r} is glued {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1]
 
 
 def _injected(cells: list[dict[str, Any]], recorded: Mapping[str, Any]) -> list[str]:

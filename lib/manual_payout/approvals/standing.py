@@ -19,17 +19,18 @@ _NAMES = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """The two approvals that stand, and who gave them."""
+    """
+    The two approvals that stand, and who gave them.
+
+    Attributes:
+        stand_until: When the first of the two, or of the keys they are signed with, expires.
+    """
 
     payments_ops: Approval
     finance: Approval
     payments_ops_person: Person
     finance_person: Person
-
-    @property
-    def stand_until(self) -> datetime:
-        """When the first of the two expires."""
-        return min(self.payments_ops.expires_at, self.finance.expires_at)
+    stand_until: datetime
 
     @property
     def approval_ids(self) -> tuple[str, str]:
@@ -94,7 +95,10 @@ def check_approvals(
             f"The approvals by {payments_ops.name} and {finance.name} are signed with one key.",
             "One key is one person: have the second approve with a key of their own.",
         )
-    return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance)
+    lines = (registry.signers.find(key) for key in keys)
+    ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
+    until = min(ends + [approval.expires_at for approval in found.values()])
+    return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
 
 
 def check_signed(approval: Approval, person: Person, registry: Registry, at: datetime) -> PublicKey:

@@ -143,6 +143,8 @@ def ask_for_approval(
     """Show the facts, ask for amount and destination where they were not given, sign and record the yes."""
     from manual_payout.approvals import approve as record_approval
 
+    # What is signed under other settings counts nowhere; it is said before anybody types.
+    desk.require_same_world(found)
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.

@@ -255,7 +255,7 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 
 
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
-    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id)})
+    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id) if approval.signature})
     return (
         found.incident_id,
         found.line.studio_name,

@@ -10,6 +10,7 @@ from manual_payout.display import Banner, Table
 from manual_payout.errors import NotFinishedError
 from manual_payout.evidence import sealing
 from manual_payout.evidence.folder import executed_notebooks
+from manual_payout.evidence.results import the_result
 from manual_payout.models import Message, MessageState, Mode, PayoutRecord
 from manual_payout.parameters import check_text
 from manual_payout.steps.run import Run, question
@@ -128,10 +129,13 @@ def _result_row(path: Path) -> list[str]:
     import scrapbook
 
     try:
-        result = scrapbook.read_notebook(str(path)).scraps["result"].data
+        read = scrapbook.read_notebook(str(path))
+        result = read.scraps["result"].data
     except (KeyError, ValueError, OSError) as error:
         # A damaged notebook must not hide the others; its name and the kind of damage are shown.
         return [path.name, f"no result ({type(error).__name__})", "", "", "", ""]
+    if result != the_result(read.node.cells):
+        return [path.name, "two results", "", "", "", ""]
     return [
         path.name,
         result["verdict"],

@@ -136,7 +136,7 @@ def reversal_approvals(run: ReversalRun) -> Table:
     """Show who approved it."""
     given = run.desk.store.approvals_of(run.request.request_id)
     keep_approvals(run.folder, "reversal-approvals.json", given)
-    people = len({approval.approver_id for approval in given})
+    people = len({approval.approver_id for approval in given if approval.signature})
     caption = (
         f"{people} {'person has' if people == 1 else 'people have'} approved this reversal; it needs two, of two teams."
     )

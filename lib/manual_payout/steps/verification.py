@@ -46,7 +46,7 @@ def approvals(run: Run) -> Table:
     found = run.find_request()
     given = run.desk.store.approvals_of(found.request_id) if found else []
     keep_approvals(run.folder, "approvals.json", given)
-    people = len({approval.approver_id for approval in given})
+    people = len({approval.approver_id for approval in given if approval.signature})
     return approvals_table(f"{people} of 2 people have approved.", given, run.desk.registry)
 
 

@@ -180,16 +180,29 @@ def settle(
             request_id=request_id,
         )
     except Exception as error:  # the money has moved: whatever went wrong here, its name must reach a person
-        why = error.message if isinstance(error, ManualPayoutError) else type(error).__name__
-        if isinstance(error, ClaimError):
-            _note_late_answer(desk, record, made)
-        raise UnknownOutcomeError(
-            f"Stripe has the {noun(record)} {made['id']}, but our database did not take the record: {why}",
-            f"Note {made['id']} in the ticket, mend the database, then run `{reconcile_command(record)}`.",
-        ) from error
+        raise _not_taken(desk, record, made, error) from error
+    desk.spool.close(record)
     if differs:
         raise unknown_outcome(settled)
     return settled
+
+
+def _not_taken(desk: Desk, record: Record, made: dict[str, Any], error: Exception) -> UnknownOutcomeError:
+    """Name what was made, on screen and, where the database is away, on this machine's disk."""
+    why = error.message if isinstance(error, ManualPayoutError) else type(error).__name__
+    noted = ""
+    if isinstance(error, ClaimError):
+        _note_late_answer(desk, record, made)
+    else:
+        try:
+            noted = f" It is noted in {desk.spool.note(record, made['id'])}."
+        except OSError as failure:
+            noted = f" Nor could it be noted on this machine: {failure.strerror}."
+    return UnknownOutcomeError(
+        f"Stripe has the {noun(record)} {made['id']}, under the key {record.idempotency_key}, but our database did not take "
+        f"the record: {why.rstrip('.')}.{noted}",
+        f"Note {made['id']} in the ticket, mend the database, then run `{reconcile_command(record)}`.",
+    )
 
 
 def record_refused(desk: Desk, record: R, answer: Refused) -> R:

@@ -62,7 +62,7 @@ def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Requ
         raise PolicyRefusedError("This is a dry run; a dry run sends nothing.", "Run live with the confirm code.")
     # Looked up again: whoever calls may have made this person up, or hold one whose time is over.
     desk.registry.get_allowed(operator.person_id, "operate", now, field="operator")
-    _require_same_world(desk, request)
+    desk.require_same_world(request)
     if now >= request.expires_at or desk.store.is_withdrawn(request):
         raise ApprovalError(
             f"Request {request.request_id} is expired or withdrawn.", "File it again and have it approved."
@@ -127,7 +127,7 @@ def require_same_account(desk: Desk, request: Request) -> None:
 
         StripeRefusedError, SettingsError: Stripe cannot be asked.
     """
-    _require_same_world(desk, request)
+    desk.require_same_world(request)
     found, rules = desk.gateway.account_id(), desk.settings.policy.stripe
     if found is None and rules.account_check == "if_visible":
         return
@@ -136,21 +136,6 @@ def require_same_account(desk: Desk, request: Request) -> None:
             f"The key belongs to {found or 'an account that it does not show'}; the request was approved for "
             f"{request.platform_account}.",
             "Use the key of the approved account; another account's listing proves nothing.",
-        )
-
-
-def _require_same_world(desk: Desk, request: Request) -> None:
-    settings = desk.settings
-    if request.mode is not settings.mode:
-        raise ApprovalError(
-            f"The request is for {request.mode} mode, this run is in {settings.mode} mode.",
-            "Use the settings of that mode.",
-        )
-    if request.platform_account != settings.policy.stripe.platform_account:
-        raise ApprovalError(
-            f"The request is for account {request.platform_account}, the policy file names "
-            f"{settings.policy.stripe.platform_account or 'none'}.",
-            "Use the policy file of that account, or file a new request.",
         )
 
 

@@ -32,8 +32,9 @@ def listed(desk: Desk, record: PayoutRecord | ReversalRecord) -> tuple[list[dict
         return [one for one in desk.gateway.reversals_of(record.stripe_transfer_id) if is_own(one, record.line_id)], []
     transfers = desk.gateway.transfers_in_group(record.transfer_group)
     known = record.stripe_transfer_id
-    if known is not None and known not in {transfer["id"] for transfer in transfers}:
-        transfers.append(desk.gateway.get_transfer(known))
+    # What this machine noted while the database was away is asked for by name, and judged like any other.
+    for name in {known, desk.spool.find(record)} - {None, *(transfer["id"] for transfer in transfers)}:
+        transfers.append(desk.gateway.get_transfer(str(name)))
     own = [t for t in transfers if t["id"] == known or is_own(t, record.payout_id)]
     foreign = [t for t in transfers if t not in own and not t["reversed"]]
     return own, foreign

@@ -37,6 +37,7 @@ from manual_payout.transfer import delivery
 
 from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
 from .memory_ledger import MemoryLedger
+from .memory_spool import MemorySpool
 from .memory_store import Guards, Hooks, MemoryStore
 from .regret import Regret, regretted
 from .stripe_books import POST_FAULTS, READ_FAULTS, Books, BooksGateway
@@ -132,6 +133,7 @@ class Night:
         self.books = Books(world.now, AMPLE)
         self.desk = Desk(stage.settings, world, self.store, self.ledger, stage.registry)
         self.desk.__dict__["gateway"] = options.gateway(self.books, world)
+        self.desk.__dict__["spool"] = MemorySpool()
         self.watch = Watch(world, self.store, self.ledger, self.books)
         self.destination, self.notes = incident.DESTINATION_ACCOUNT, incident.NOTES
         self.commands = 0
