@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest import mock
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from manual_payout import database
-from manual_payout.cli import main
 from manual_payout.clock import FixedClock
-from manual_payout.demo import incident
 from manual_payout.store import Store
 
 # The scenes of the money core; tests import its names too.
@@ -92,74 +87,12 @@ def _raw(engine):
     return run
 
 
-FLAGS = {
-    "--incident-id": incident.INCIDENT_ID,
-    "--studio-id": incident.STUDIO_ID,
-    "--studio-name": incident.STUDIO_NAME,
-    "--ledger-payout-id": incident.LEDGER_PAYOUT_ID,
-    "--amount": incident.AMOUNT,
-    "--reserve-after": incident.RESERVE_AFTER,
-    "--reason": incident.REASON,
-    "--destination-account": incident.DESTINATION_ACCOUNT,
-    "--notes": incident.NOTES,
-}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        """Both streams, as a person sees them."""
-        return self.out + self.err
-
-
-@dataclass
-class Shell:
-    """The real command line in this process, on a real sandbox and a real database, with its own environment."""
-
-    root: Path
-    stripe: object
-    desk: object
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, *arguments: str, **environment: str | None) -> Answer:
-        """Run ``manual-payout`` with *arguments*; a variable that is None is unset."""
-        variables = {name: value for name, value in (self.environment | environment).items() if value is not None}
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with (
-            mock.patch.dict(os.environ, variables, clear=True),
-            mock.patch.object(sys, "argv", ["manual-payout", *map(str, arguments)]),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code
-        return Answer(code, out.getvalue(), err.getvalue())
-
-    def request(self, **changed: str) -> Answer:
-        """File the demo's request, with some flags *changed*."""
-        flags = FLAGS | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-        return self("request", "--as", "maya", *itertools.chain(*flags.items()))
-
-    def state(self) -> dict[str, object]:
-        """Everything that is stored: each file's bytes, the database's among them, and each transfer at Stripe."""
-        files = {str(path): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
-        return files | {"transfers": len(self.stripe.books.transfers)}
-
-
 @contextlib.contextmanager
 def _open_shell(root: Path):
     # They bring papermill and a server with them, which most tests do without.
     from manual_payout.rehearsal import stage_set
     from manual_payout.runner import kernel_environment
+    from shells import Shell
 
     with stage_set(root) as (desk, stripe):
         # Nothing of the developer's own environment, and a terminal wide enough for every line.

@@ -15,7 +15,6 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from conftest import Shell
 from manual_payout import demo
 from manual_payout.errors import SettingsError, SignatureError
 from manual_payout.models import Mode
@@ -34,6 +33,7 @@ from manual_payout.signatures import (
 )
 from manual_payout.signing import find_signing_key, refuse_sandbox_keys, sandbox_key
 from openssh import openssh, required
+from shells import Shell
 
 DEMO = Path(demo.__file__).parent
 REGISTRY = load_registry(DEMO / "approvers.toml")
