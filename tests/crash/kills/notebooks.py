@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from manual_payout.desk import Desk, open_desk
 from manual_payout.engine import read_status
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
-from manual_payout.models import State, stream_of
+from manual_payout.models import Stage, State, stream_of
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import LIVE_RUN, kernel_environment
 from manual_payout.verifier import check_contents, check_files, read_folder
@@ -142,6 +142,10 @@ class Scene:
         """The processes that any command of this scene has started and that run on, whoever they belong to by now."""
         return [pid for pid in _processes() if self._mark in _environment(pid)]
 
+    def made(self, stage: Stage) -> int:
+        """How many notebooks of a stage there are."""
+        return len(list(self.folder.glob(f"{stage}-*.ipynb")))
+
     def _command(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", "from manual_payout.cli import main; main()", *arguments]
         # In a file: a pipe would stay open for as long as a kernel that has outlived its command.
@@ -162,7 +166,7 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
             crowded = bool(scene.running())
             before = set(scene.folder.glob("*.ipynb"))
             process = scene.run()
-            kill = _kill(process, scene, rng) if left else ""
+            kill = _kill(process, scene, rng, sure=kills is not None) if left else ""
             if kill:
                 left -= 1
                 night.kills.append(kill)
@@ -201,19 +205,22 @@ def nights(
         shutil.rmtree(folder)
 
 
-def _kill(process: subprocess.Popen[bytes], scene: Scene, rng: random.Random) -> str:
-    """Wait for a random moment, strike, and say what was struck; nothing where the run was faster."""
-    if rng.random() < 0.5:
-        moment, wait_s = "at a random moment", rng.uniform(0, RUN_S)
+def _kill(process: subprocess.Popen[bytes], scene: Scene, rng: random.Random, *, sure: bool) -> str:
+    """
+    Wait for a random moment, strike, and say what was struck; nothing where the run was faster.
+
+    Args:
+        sure: Strike around the money, and before the last notebook is done however fast the machine is.
+    """
+    if not sure and rng.random() < 0.5:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0, RUN_S))
+        moment = "at a random moment"
     else:
-        moment, wait_s = "around the money", rng.uniform(0, EXECUTE_S)
-        before = len(list(scene.folder.glob("2-execute-*.ipynb")))
-        deadline = time.monotonic() + PATIENCE_S
-        while process.poll() is None and len(list(scene.folder.glob("2-execute-*.ipynb"))) == before:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(wait_s)
+        executed, settled = scene.made(Stage.EXECUTE), scene.made(Stage.SETTLE)
+        _wait_for(process, PATIENCE_S, lambda: scene.made(Stage.EXECUTE) > executed)
+        _wait_for(process, rng.uniform(0, EXECUTE_S), lambda: scene.made(Stage.SETTLE) > settled)
+        moment = "around the money"
     under = [pid for pid in scene.running() if pid != process.pid]
     if process.poll() is not None:
         return ""
@@ -224,6 +231,12 @@ def _kill(process: subprocess.Popen[bytes], scene: Scene, rng: random.Random) ->
     signum = rng.choice(STOPPING)
     process.send_signal(signum)
     return f"{signum.name} of the run {moment}"
+
+
+def _wait_for(process: subprocess.Popen[bytes], timeout_s: float, seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + timeout_s
+    while process.poll() is None and not seen() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _wait(scene: Scene, night: Night) -> None:
