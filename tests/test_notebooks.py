@@ -103,7 +103,7 @@ def test_nbval_notices_a_changed_output(tmp_path):
     changed = tmp_path / "1-verify.ipynb"
     shutil.copy(RUNBOOKS / "1-verify.ipynb", changed)
     text = changed.read_text("utf-8")
-    changed.write_text(text.replace("GO: all 18 checks", "GO: all 19 checks"), "utf-8")
+    changed.write_text(text.replace("GO: all", "GO: nearly all"), "utf-8")
     nbformat.read(changed, as_version=4)
     options = ["-p", "tests.notebooks.nbval_scene", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=120"]
     command = [
@@ -120,6 +120,6 @@ def test_nbval_notices_a_changed_output(tmp_path):
     ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert "GO: all 18 checks" in text
+    assert "GO: all" in text
     assert 1 == run.returncode, run.stdout[-2000:]
     assert "1 failed" in run.stdout

@@ -173,10 +173,11 @@ def check_table(checks: Sequence[Check], *, of: str = "payout") -> Table:
         of: What the checks allow, in a word.
     """
     stopping = [check for check in checks if check.stops]
+    warning = sum(check.status is CheckStatus.WARN for check in checks)
     caption = (
         f"NO-GO: {len(stopping)} of {len(checks)} checks say no. Nothing may be sent."
         if stopping
-        else f"GO: all {len(checks)} checks allow this {of}."
+        else f"GO: all {len(checks)} checks allow this {of}{f', {warning} with a warning' if warning else ''}."
     )
     columns = ("status", "question", "expected", "found", "what to do")
     rows = [(check.status.value, check.question, check.expected, check.found, check.remedy) for check in checks]

@@ -249,6 +249,26 @@ class Gateway:
         except stripe.StripeError as error:
             raise read_error(error) from None
 
+    def may_read(self, path: str, *, account: str | None = None) -> bool:
+        """
+        Whether this key may list what is at *path*, found out with the smallest list there is; reads only.
+
+        Args:
+            account: The connected account on whose behalf it is asked, or None for the platform's own.
+
+        Raises:
+            StripeRefusedError, SettingsError: As `read_error` says, where the answer shows neither yes nor no.
+        """
+        options = {"stripe_account": account} if account else {}
+        try:
+            with _notices_are_not_errors():
+                self._client.raw_request("get", path, limit=1, **options)
+        except stripe.PermissionError:
+            return False
+        except stripe.StripeError as error:
+            raise read_error(error) from None
+        return True
+
     def payments_balance(self, account: str, payment_id: str) -> dict[str, Any] | None:
         """Return the connected account's balance transaction of a destination payment, or None yet; reads only."""
         params = {"source": payment_id, "limit": 1}

@@ -9,7 +9,7 @@ everything in memory, and answers on loopback only::
 """
 
 from manual_payout.sandbox.faults import Fault
-from manual_payout.sandbox.permissions import FALLBACK_KEY, FULL_KEY, PLATFORM_ACCOUNT, READ_KEY
+from manual_payout.sandbox.permissions import FALLBACK_KEY, FULL_KEY, PLATFORM_ACCOUNT, READ_KEY, WIDE_KEY
 from manual_payout.sandbox.process import Sandbox, running, serve
 from manual_payout.sandbox.records import SandboxAccount
 
@@ -18,6 +18,7 @@ __all__ = [
     "FULL_KEY",
     "PLATFORM_ACCOUNT",
     "READ_KEY",
+    "WIDE_KEY",
     "Fault",
     "Sandbox",
     "SandboxAccount",

@@ -21,6 +21,7 @@ from manual_payout.sandbox.records import (
     PaymentIntent,
     Payout,
     Record,
+    Refund,
     Reversal,
     Transfer,
 )
@@ -250,6 +251,21 @@ def create_payment_intent(call: Call) -> Json:
 def get_payment_intent(call: Call) -> Json:
     """Show one payment intent."""
     return call.shape(call.books.get(PaymentIntent, call.path["id"], call.account))
+
+
+def list_payment_intents(call: Call) -> Json:
+    """List payment intents, newest first."""
+    return _list(call, call.books.owned(PaymentIntent, call.account), "created")
+
+
+def list_refunds(call: Call) -> Json:
+    """List refunds: those that reversals made."""
+    return _list(call, call.books.owned(Refund, call.account), "created", "charge")
+
+
+def list_absent(call: Call) -> Json:
+    """List what nobody can make in the sandbox, and of which there is therefore none."""
+    return envelope([], has_more=False, url=call.url)
 
 
 def _transfer(call: Call) -> Transfer:

@@ -74,6 +74,19 @@ _CREATE_PAYMENT: Spec = {
 }
 _CREATED: Spec = {"created": "range", **PAGING}
 
+# What no payout needs: so that a key that may do more than it should is found out here as it would be at Stripe.
+_ABSENT = (
+    ("application_fees", "application_fee_read", "application_fee"),
+    ("customers", "customer_read", "customer"),
+    ("disputes", "dispute_read", "dispute"),
+    ("events", "event_read", "event"),
+    ("invoices", "invoice_read", "invoice"),
+    ("products", "product_read", "product"),
+    ("subscriptions", "subscription_read", "subscription"),
+    ("topups", "top_up_read", "topup"),
+    ("webhook_endpoints", "webhook_read", "webhook_endpoint"),
+)
+
 _TRANSFER, _REVERSAL, _LINE = "transfer", "transfer_reversal", "balance_transaction"
 _ACCOUNT_READ = "accounts_kyc_basic_read"
 # The name of the permission to write accounts is an assumption; no restricted key of the sandbox has it.
@@ -195,5 +208,28 @@ OPERATIONS = (
         "payment_intent",
         RETRIEVE,
         handlers.get_payment_intent,
+    ),
+    Operation(
+        "GET",
+        "/v1/payment_intents",
+        "payment_intent_read",
+        "payment_intent",
+        _CREATED,
+        handlers.list_payment_intents,
+        listed=True,
+    ),
+    # That refunds go with charges is an assumption, as the permissions' names below are.
+    Operation(
+        "GET",
+        "/v1/refunds",
+        "charge_read",
+        "refund",
+        {"charge": "text", **_CREATED},
+        handlers.list_refunds,
+        listed=True,
+    ),
+    *(
+        Operation("GET", f"/v1/{name}", permission, returns, _CREATED, handlers.list_absent, listed=True)
+        for name, permission, returns in _ABSENT
     ),
 )

@@ -18,6 +18,7 @@ PLATFORM_ACCOUNT = "acct_1SandboxPlatform00"
 # As long as real ones (107 characters), put together here so that no scanner takes them for real.
 FALLBACK_KEY = "rk_test_51" + "SandboxFallback" * 6 + "FakeFbk"
 READ_KEY = "rk_test_51" + "SandboxReadOnly" * 6 + "FakeRdo"
+WIDE_KEY = "rk_test_51" + "SandboxTooMany0" * 6 + "FakeWde"
 FULL_KEY = "sk_test_51" + "SandboxEverything" * 5 + "NotARealKey1"
 
 _READS = frozenset(
@@ -61,6 +62,13 @@ class ApiKey:
 KEYS = (
     ApiKey(FALLBACK_KEY, "fallback", frozenset({"transfer_write", "balance_read"}), frozenset()),
     ApiKey(READ_KEY, "read", _READS, _READS),
+    # What a key becomes when somebody ticks one box more, and then another.
+    ApiKey(
+        WIDE_KEY,
+        "wide",
+        frozenset({"transfer_write", "balance_read", "payout_write", "customer_read"}),
+        frozenset({"charge_read"}),
+    ),
     ApiKey(FULL_KEY, "full", None, None),
 )
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
+from typing import Any
 
+from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Stage
+from manual_payout.models import Check, Stage, Team
+from manual_payout.policy import Facts
+from manual_payout.privileges import least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
@@ -78,18 +83,44 @@ def ledger_payout(run: Run) -> Table:
 def verify(run: Run) -> Table:
     """Fetch every fact afresh and judge it; the verdict is in the caption."""
     found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
-    checks = {check.name: check.status.value for check in found.checks}
-    run.findings |= {"checks": checks, "verdict": verdict(found.checks)}
+    answers = found.checks
     if run.stage is Stage.VERIFY:
-        run.verdict = verdict(found.checks)
+        # Here only: what the key may do besides neither allows nor forbids a payout, and asking takes a while.
+        answers = (*answers, least_privilege(try_key(run.desk.gateway, run.parameters.destination_account)))
+        run.verdict = verdict(answers)
+        run.folder.keep("verification.json", json_text(_record(run, found.facts, answers)))
+    checks = {check.name: check.status.value for check in answers}
+    run.findings |= {"checks": checks, "verdict": verdict(answers)}
     # Whose keys counted then: `sha256sum` of the reviewed files tells whether they are the same still.
-    data = {"verdict": verdict(found.checks), "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
+    data = {"verdict": verdict(answers), "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
     run.desk.store.record_event(run.stream, "verified", run.operator.person_id, data)
     try:
         found.require_go()
     except PolicyRefusedError as error:
         run.refusal = error
-    return check_table(found.checks)
+    return check_table(answers)
+
+
+def _record(run: Run, facts: Facts, answers: tuple[Check, ...]) -> dict[str, Any]:
+    """Build what a reviewer and a program read of one verification: every check, and the studio's balance at that time."""
+    due, balance = facts.due, facts.balance
+    ledger = {}
+    if due is not None and balance is not None:
+        ledger = {
+            "balance_before": balance.balance.grouped,
+            "balance_after": (balance.balance - due.amount).grouped,
+            "reserve_minimum": balance.reserve_minimum.grouped,
+        }
+    return {
+        "at": instant_text(facts.at),
+        "operator": run.operator.person_id,
+        "dry_run": run.dry_run,
+        "mode": facts.mode.value,
+        "key": facts.stripe.key,
+        "verdict": verdict(answers),
+        "ledger": ledger,
+        "checks": [asdict(check) for check in answers],
+    }
 
 
 def csv_text(rows: list[dict[str, str]]) -> str:
