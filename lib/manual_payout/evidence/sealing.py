@@ -12,6 +12,7 @@ from manual_payout.desk import Desk
 from manual_payout.errors import UsageError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.evidence.review import write_page
 from manual_payout.models import stream_of
 
 
@@ -56,7 +57,7 @@ def seal_folder(
     desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, sealer: manifest.Sealer | None = None
 ) -> Path:
     """
-    Write ``journal.json`` and ``manifest.json``, signed where there is a *sealer*.
+    Write ``journal.json``, the reviewer's page and ``manifest.json``, signed where there is a *sealer*.
 
     Returns:
         The manifest.
@@ -79,6 +80,8 @@ def seal_folder(
         for event in chain
     ]
     folder.replace("journal.json", json_text({"stream": stream, "events": lines}))
+    later = frozenset({manifest.NAME, manifest.SIGNATURE, manifest.SEALS})
+    write_page(desk, folder, incident_id, ledger_payout_id, later=later)
     facts = {
         "incident_id": incident_id,
         "ledger_payout_id": ledger_payout_id,

@@ -1,0 +1,189 @@
+"""
+The reviewer's page of one payout: ``index.html``, one file that loads nothing, runs nothing and prints well.
+
+All text is hostile until escaped: Jinja2 does that for every value, and `shown` makes visible what could act unseen. The
+style sheet is allowed by its digest alone, so that nothing that was slipped in could style, load or run.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from manual_payout.canonical import instant_text
+from manual_payout.desk import Desk
+from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.story import Story, gather
+from manual_payout.evidence.timeline import draw
+from manual_payout.evidence.verdicts import verdict_of
+from manual_payout.models import Event, MessageState, Mode, State, Team
+from manual_payout.plain_text import shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+NAME = "index.html"
+
+_WORLDS = {
+    Mode.SANDBOX: ("SANDBOX", "A local Stripe on one machine. No real money, no real studio."),
+    Mode.TEST: ("STRIPE TEST MODE", "Stripe's test mode. No real money."),
+    Mode.LIVE: ("LIVE", "Real money."),
+}
+_SIGNS = {
+    "arrived": "✔",
+    "moving": "→",
+    "unknown": "?",
+    "refused": "✖",
+    "failed": "!",
+    "dry-run": "∅",
+    "reversed": "↩",
+    "nothing": "–",
+}
+_RUNGS = {
+    "accepted": "Accepted: the transfer exists",
+    "settled_on_platform": "Settled on the platform",
+    "usable_by_studio": "Usable by the studio",
+    "paid_to_bank": "Paid to the bank",
+}
+_TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
+_SENT = {
+    MessageState.ANNOUNCED: "not sent yet",
+    MessageState.TO_COPY: "not sent by us: to be copied by hand",
+    MessageState.WAITING: "not sent yet",
+    MessageState.SENDING: "not known to be delivered yet",
+    MessageState.DELIVERED: "delivered",
+    MessageState.REFUSED: "refused by the provider",
+    MessageState.COPIED: "sent by hand",
+}
+
+
+def write_page(
+    desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, *, later: frozenset[str] = frozenset()
+) -> Path:
+    """
+    Write the page of everything on record and in the folder now.
+
+    Args:
+        later: Names of files and folders that are written after the page, such as the manifest that holds the page's own digest.
+
+    Raises:
+        EvidenceError: The journal's chain is broken, or the folder cannot be written.
+    """
+    without = later | {NAME}
+    story = gather(desk, folder, incident_id, ledger_payout_id, without=without)
+    return folder.replace(NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
+
+
+def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, later: list[str]) -> str:
+    """Render the page."""
+    verdict = verdict_of(story.record, story.events, incident_id=incident_id, broken=story.broken)
+    world, world_means = _WORLDS[desk.settings.mode]
+    css = _style(f"{world} · {verdict.word}")
+    return (
+        _environment()
+        .get_template("review.html.j2")
+        .render(
+            incident_id=incident_id,
+            ledger_payout_id=ledger_payout_id,
+            mode=desk.settings.mode.value,
+            world=world,
+            world_means=world_means,
+            verdict=verdict,
+            sign=_SIGNS[verdict.kind],
+            css=css,
+            csp=_policy(css),
+            story=story,
+            line=story.record or (story.request.line if story.request else None),
+            given=[approval for approval in story.approvals if approval.approver_id],
+            operators=_operators(story),
+            rungs=_rungs(story),
+            timeline=draw(story.events, desk.registry.name_of),
+            name_of=desk.registry.name_of,
+            sealed_at=instant_text(desk.now()),
+            later=later,
+            teams=_TEAMS,
+            message_states=_SENT,
+            moved=story.record is not None and story.record.state in _MOVED,
+        )
+    )
+
+
+# Money has left the platform in these, whatever became of it later.
+_MOVED = (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
+
+
+def _operators(story: Story) -> list[Event]:
+    """Return the first act of everybody who ran a notebook or sent, in order."""
+    kinds = ("verified", "dry_run", "intent_recorded", "sending_taken_over", "stage_finished", "stage_refused")
+    first: dict[str, Event] = {}
+    for event in story.events:
+        if event.kind in kinds:
+            first.setdefault(event.actor, event)
+    return list(first.values())
+
+
+def _rungs(story: Story) -> list[dict[str, str]]:
+    """Say of each rung what was observed, the lowest first; nothing is concluded for a rung that was passed over."""
+    seen: dict[str, dict[str, str]] = {}
+    for event in story.events:
+        if event.kind != "settlement_observed":
+            continue
+        data = event.data
+        rung = str(data.get("failed_rung") or data.get("rung"))
+        seen[rung] = {
+            "status": "failed" if data.get("failed") else "reached",
+            "at": f"{event.at:%Y-%m-%d %H:%M} UTC",
+            "shown_by": str(data.get("shown_by", "")),
+            "note": str(data.get("note", "")),
+        }
+    top = max((list(_RUNGS).index(name) for name in seen if name in _RUNGS), default=-1)
+    passed = {"status": "passed", "at": "", "shown_by": "", "note": "Not recorded by itself: a higher rung was."}
+    unseen = {"status": "not seen", "at": "", "shown_by": "", "note": ""}
+    return [
+        {"title": title, **seen.get(name, passed if number < top else unseen)}
+        for number, (name, title) in enumerate(_RUNGS.items())
+    ]
+
+
+def _policy(css: str) -> str:
+    """Return the content security policy: nothing from anywhere, and exactly this style sheet."""
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _style(heading: str) -> str:
+    """Return the style sheet, with what stands at the head of every printed sheet."""
+    text = files("manual_payout").joinpath("evidence", "templates", "review.css").read_text("utf-8")
+    # Both words are ours; neither quote nor backslash is in them.
+    return "\n" + text.replace("HEADING", heading)
+
+
+@functools.cache
+def _environment() -> Environment:
+    # The runner imports this room; only whoever seals needs templates.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("manual_payout", "evidence/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_visible,
+    )
+    environment.filters["link"] = lambda name: quote(f"./{name}".encode(errors="surrogatepass"), safe="/.")
+    environment.filters["text"] = lambda text: shown(text, keep="\n")
+    environment.filters["kb"] = lambda size: f"{size / 1000:,.1f} kB"
+    environment.filters["at"] = lambda instant: f"{instant:%Y-%m-%d %H:%M:%S} UTC" if instant else ""
+    return environment
+
+
+def _visible(value: Any) -> Any:
+    """Make what cannot be seen visible in every value that the page shows; line breaks stay where they are kept."""
+    return shown(value, keep="\n") if type(value) is str else value

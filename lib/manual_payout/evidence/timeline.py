@@ -1,0 +1,132 @@
+"""The timeline of one payout as a picture: which points, where they stand, and how long lay between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from manual_payout.models import Event
+from manual_payout.plain_text import one_line
+
+# What of the journal a reviewer wants to see; the rest is in journal.json. The second word is the shape of the point.
+_SHOWN = {
+    "request_filed": ("Request filed", "person"),
+    "request_withdrawn": ("Request withdrawn", "person"),
+    "approved": ("Approved", "person"),
+    "dry_run": ("Dry run read", "person"),
+    "stage_refused": ("Refused", "bad"),
+    "intent_recorded": ("Intent recorded", "money"),
+    "sending_taken_over": ("Sending taken over", "person"),
+    "sending": ("Sending begun", "money"),
+    "resend_allowed": ("Same key sent again", "money"),
+    "outcome_paid": ("Stripe made the transfer", "good"),
+    "outcome_refused": ("Stripe refused", "bad"),
+    "outcome_unknown": ("Answer lost: unknown", "bad"),
+    "outcome_needs_human": ("A person has to find out", "bad"),
+    "outcome_reversed": ("Stripe made the reversal", "good"),
+    "late_answer": ("A late answer came", "bad"),
+    "payout_logged": ("Row compared with Stripe", "seen"),
+    "payout_reversed": ("Money came back", "bad"),
+    "message_delivered": ("Message delivered", "seen"),
+    "message_copied": ("Message sent by hand", "person"),
+    "settlement_observed": ("", "seen"),
+    "incident_closed": ("Incident closed", "person"),
+}
+_RUNGS = {
+    "accepted": "Transfer exists",
+    "settled_on_platform": "Settled on the platform",
+    "usable_by_studio": "Usable by the studio",
+    "paid_to_bank": "Paid to the bank",
+}
+
+# A night with more is told by its beginning and its end.
+_POINTS_MAX = 40
+_FIRST = 15
+
+_ROW = 60
+_TOP = 16
+_NAME_MAX = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """
+    One point of the picture.
+
+    Attributes:
+        y: From the top, in the picture's own units.
+
+        gap: How long after the point above, in words; empty at the first.
+    """
+
+    y: int
+    at: str
+    label: str
+    by: str
+    shape: str
+    gap: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """
+    The picture.
+
+    Attributes:
+        height: In the picture's own units.
+
+        left_out: How many points between beginning and end are not drawn.
+    """
+
+    points: tuple[Point, ...]
+    height: int
+    left_out: int
+
+
+def draw(events: Sequence[Event], name_of: Callable[[str], str]) -> Timeline:
+    """
+    Place the telling events of a journal under each other.
+
+    Args:
+        name_of: Names a person by id.
+    """
+    told = [event for event in events if event.kind in _SHOWN]
+    kept = told if len(told) <= _POINTS_MAX else [*told[:_FIRST], *told[_FIRST - _POINTS_MAX :]]
+    points = []
+    for number, event in enumerate(kept):
+        label, shape = _words(event)
+        gap = _span(event.at - kept[number - 1].at) if number else ""
+        by = _clipped(one_line(name_of(event.actor)))
+        points.append(Point(_TOP + number * _ROW, f"{event.at:%Y-%m-%d %H:%M:%S}", label, by, shape, gap))
+    return Timeline(tuple(points), _TOP + max(len(points) - 1, 0) * _ROW + 40, len(told) - len(kept))
+
+
+def _words(event: Event) -> tuple[str, str]:
+    label, shape = _SHOWN[event.kind]
+    if event.kind == "stage_refused":
+        return f"{event.data.get('stage', '')} refused", shape
+    if event.kind != "settlement_observed":
+        return label, shape
+    if event.data.get("failed"):
+        return f"Failed: {_rung(event.data.get('failed_rung'))}", "bad"
+    return _rung(event.data.get("rung")), "good" if event.data.get("done") else shape
+
+
+def _rung(name: object) -> str:
+    return _RUNGS.get(str(name), "Settlement looked at")
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= _NAME_MAX else f"{name[: _NAME_MAX - 1]}…"
+
+
+def _span(between: timedelta) -> str:
+    seconds = int(between.total_seconds())
+    if seconds < 60:
+        return f"{max(seconds, 0)} s later" if seconds > 0 else "at once"
+    if seconds < 3600:
+        return f"{seconds // 60} min later"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min later"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h later"
