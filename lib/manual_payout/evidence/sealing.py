@@ -14,6 +14,7 @@ from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.review import write_page
 from manual_payout.models import stream_of
+from manual_payout.verifier import MANIFEST, SEALS, SIGNATURE
 
 
 def ask_nobody(file: Path) -> str:
@@ -80,7 +81,7 @@ def seal_folder(
         for event in chain
     ]
     folder.replace("journal.json", json_text({"stream": stream, "events": lines}))
-    later = frozenset({manifest.NAME, manifest.SIGNATURE, manifest.SEALS})
+    later = frozenset({MANIFEST, SIGNATURE, SEALS})
     write_page(desk, folder, incident_id, ledger_payout_id, later=later)
     facts = {
         "incident_id": incident_id,

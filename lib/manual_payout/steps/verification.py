@@ -11,7 +11,7 @@ from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Check, Stage, Team
+from manual_payout.models import Check, Stage
 from manual_payout.policy import Facts
 from manual_payout.privileges import least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
