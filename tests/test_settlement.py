@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from desks import STREAM
 from manual_payout import sandbox, settlement
 from manual_payout.demo import incident
 from manual_payout.errors import StripeRefusedError
@@ -214,3 +215,101 @@ def test_done_is_the_rung_reached_and_nothing_failed(reached, top, done):
     ladder = Ladder(AT + timedelta(days=1), rungs)
 
     assert (top, done) == (ladder.top, ladder.done(GOAL))
+
+
+def follow(scene, desk=None, **options):
+    return settlement.follow_due(desk or scene.desk, actor="monitor", **options)
+
+
+def kinds(scene):
+    return [event.kind for event in scene.desk.store.events_of(STREAM)]
+
+
+def told(scene):
+    return sorted(message.kind for message in scene.desk.store.messages_of(scene.record.payout_id))
+
+
+def test_following_climbs_without_a_run_and_tells_the_studio(paid):
+    """Nobody runs 5-settle: each due look puts the new rung into the journal, and the arrival is announced once."""
+    rungs = []
+    for _ in range(9):
+        follow(paid)
+        rungs.append(paid.record.settlement_rung)
+        paid.pass_time(hours=12)
+
+    assert ["settled_on_platform", "usable_by_studio", "paid_to_bank"] == sorted(set(rungs), key=rungs.index)
+    assert 3 == kinds(paid).count("settlement_observed")
+    assert ["slack_alert", "slack_arrived", "studio_arrived", "studio_email"] == told(paid)
+
+
+def test_looks_at_one_payout_become_rarer(paid):
+    """A round right after another asks Stripe nothing; pauses double up to the longest one."""
+    paid.desk.settings = paid.settings_with(settlement={"poll_first_s": 60.0, "poll_pause_max_s": 200.0})
+    looked = []
+    for seconds in (0, 30, 30, 60, 60, 120, 80, 200):
+        paid.pass_time(seconds=seconds)
+        looked.append(follow(paid).looked)
+
+    assert [1, 0, 1, 0, 1, 0, 1, 1] == looked
+
+
+def test_round_has_an_end_and_says_what_it_left(paid):
+    """A thousand payouts are not asked for at once."""
+
+    assert (0, 1) == (follow(paid, limit=0).looked, follow(paid, limit=0).left)
+
+
+def test_arrived_money_that_flips_to_failed_is_noticed_without_a_run(paid):
+    """It was settled and told; then the bank took it back: no longer settled, and everybody is told again."""
+    bank(paid, "paid_then_fails")
+    paid.pass_time(hours=60)
+    follow(paid)
+    arrived = paid.record.settled_at
+    paid.pass_time(hours=72)
+    changed = follow(paid).changed
+
+    assert arrived is not None
+    assert [None] == [record.settled_at for record in changed]
+    assert {"slack_arrived", "studio_arrived", "slack_failed", "studio_failed", "page_failed"} <= set(told(paid))
+
+
+def test_settled_payout_is_left_alone_once_it_can_flip_no_more(paid):
+    """A week after it was settled nobody asks Stripe about it any more."""
+    paid.pass_time(days=3)
+    follow(paid)
+    paid.pass_time(days=8)
+
+    assert (0, 0) == (follow(paid).looked, follow(paid).left)
+
+
+@pytest.mark.parametrize(("amount", "state"), [(100, State.PARTLY_REVERSED), (125_075, State.REVERSED)])
+def test_reversal_in_the_dashboard_is_noticed_and_told_once(paid, amount, state):
+    """The row says so, the journal tells the amount, and later rounds add nothing."""
+    paid.transfers[0].amount_reversed = amount
+    follow(paid)
+    once = kinds(paid)
+    settlement.note(paid.desk, paid.record, look(paid), actor="monitor")
+    paid.pass_time(days=1)
+
+    assert state is paid.record.state
+    assert [amount] == [event.data["reversed_minor"] for event in paid.events("payout_reversed")]
+    assert once == kinds(paid)
+    assert 0 == follow(paid).looked
+
+
+@pytest.mark.parametrize("kind", ["rate_limit", "drop_before"])
+def test_failing_stripe_is_told_and_the_payout_is_looked_at_again_later(paid, kind):
+    """A round never raises for Stripe's sake; it says which payout it could not see."""
+    paid.stripe.fault(kind, method="GET", path="/v1/transfers")
+    blind = follow(paid)
+    paid.pass_time(minutes=5)
+
+    assert [incident.INCIDENT_ID] == [name for name, _ in blind.blind]
+    assert 1 == len(follow(paid).changed)
+
+
+def test_round_of_looks_works_on_both_databases(any_scene):
+    """The query that finds what is due, and the row that makes it rare, on SQLite and PostgreSQL."""
+    any_scene.send()
+
+    assert [1, 0] == [follow(any_scene).looked, follow(any_scene).looked]

@@ -22,6 +22,8 @@ _TITLES = {
     RungName.PAID_TO_BANK: "Paid to the bank",
 }
 
+_RUNG_COLUMNS = ("rung", "status", "when", "shown by", "note", "what the key needs to see it")
+
 
 @question
 def watch(run: Run) -> Banner:
@@ -36,11 +38,14 @@ def ladder(run: Run) -> Table:
     """Show every rung as Stripe shows it now."""
     record = _sent(run)
     if record is None:
-        return Table("Nothing was sent.", ("rung", "status", "when", "shown by", "note"), ())
+        return Table("Nothing was sent.", _RUNG_COLUMNS, ())
     seen = settlement.look(run.desk, record)
-    rows = tuple((_TITLES[r.name], r.reached.value, _when(r.at), r.shown_by, r.note) for r in seen.rungs)
+    rows = tuple(
+        (_TITLES[r.name], r.reached.value, _when(r.at), r.shown_by, r.note, settlement.NEEDS[r.name])
+        for r in seen.rungs
+    )
     top = _TITLES[seen.top] if seen.top else "nothing reached"
-    return Table(f"{record.stripe_transfer_id}: {top}.", ("rung", "status", "when", "shown by", "note"), rows)
+    return Table(f"{record.stripe_transfer_id}: {top}.", _RUNG_COLUMNS, rows)
 
 
 @question
@@ -73,15 +78,8 @@ def timeline(run: Run) -> Picture | Banner:
 
 
 def _note(run: Run, seen: Ladder) -> None:
-    record = run.get_record()
-    if seen.top is None or run.dry_run:
-        return
-    done = seen.done(RungName(run.desk.settings.policy.settlement.done_rung))
-    shown = next(rung for rung in seen.rungs if rung.name is seen.top)
-    data = {"shown_by": shown.shown_by, "note": shown.note, "failed": seen.failed is not None}
-    if seen.failed is not None:
-        data |= {"failed_rung": seen.failed.name.value, "note": seen.failed.note}
-    run.desk.store.record_settlement(record, seen.top.value, done=done, actor=run.operator.person_id, data=data)
+    if not run.dry_run:
+        settlement.note(run.desk, run.get_record(), seen, actor=run.operator.person_id)
 
 
 def _sent(run: Run) -> PayoutRecord | None:

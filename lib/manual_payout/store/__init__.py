@@ -14,11 +14,12 @@ from manual_payout.store.outbox import Outbox
 from manual_payout.store.payouts import PayoutRecords
 from manual_payout.store.requests import RequestsAndApprovals
 from manual_payout.store.sending import Sendings
+from manual_payout.store.watching import Watching
 
 __all__ = ["ARRIVED", "SENT", "Store", "channel_of", "message_id", "message_key"]
 
 
-class Store(RequestsAndApprovals, Sendings, PayoutRecords, Outbox, Journal):
+class Store(RequestsAndApprovals, Sendings, PayoutRecords, Watching, Outbox, Journal):
     """
     Our database.
 

@@ -139,13 +139,22 @@ class PayoutRecords(Base):
 
     def record_reversed(self, record: PayoutRecord, reversed_minor: int, *, actor: str) -> PayoutRecord:
         """
-        Record that money of a transfer on record has come back, by whatever way.
+        Record that money of a transfer on record has come back, by whatever way; the same amount only once.
 
         Args:
             reversed_minor: How much of it in all, in minor units, as Stripe shows it.
         """
         with self._write() as connection:
             now = self._hold(connection, record_stream(record))
+            chain = journal.read(connection, record_stream(record))
+            told = next((e.data for e in reversed(chain) if e.kind == "payout_reversed"), None)
+            known = shape_of(record).present(connection, record)
+            if told == {
+                "state": known.state.value,
+                "stripe_transfer_id": known.stripe_transfer_id,
+                "reversed_minor": reversed_minor,
+            }:
+                return known
             self._mark_reversed(connection, now, record, reversed_minor, actor)
             return shape_of(record).present(connection, record)
 

@@ -10,10 +10,11 @@ with what to grant. Sources: Stripe API reference, *Transfers*, *Balance transac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from manual_payout.desk import Desk
@@ -33,6 +34,18 @@ class RungName(StrEnum):
     SETTLED_ON_PLATFORM = "settled_on_platform"
     USABLE_BY_STUDIO = "usable_by_studio"
     PAID_TO_BANK = "paid_to_bank"
+
+
+# What a key needs in order to see each rung, as the Dashboard names it; for the last two on connected accounts.
+# Source: Stripe documentation, *Restricted API keys* and *Permissions reference*.
+NEEDS: Mapping[RungName, str] = MappingProxyType(
+    {
+        RungName.ACCEPTED: "Transfers: Read, which Transfers: Write includes",
+        RungName.SETTLED_ON_PLATFORM: "Balance transactions: Read",
+        RungName.USABLE_BY_STUDIO: "Connect → Balance transactions: Read",
+        RungName.PAID_TO_BANK: "Connect → Payouts and Balance transactions: Read",
+    }
+)
 
 
 class Reached(StrEnum):
@@ -66,10 +79,16 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The four rungs as seen at one instant."""
+    """
+    The four rungs as seen at one instant.
+
+    Attributes:
+        reversed_minor: How much of the transfer has come back, in minor units.
+    """
 
     seen_at: datetime
     rungs: tuple[Rung, ...]
+    reversed_minor: int = 0
 
     @property
     def top(self) -> RungName | None:
@@ -109,33 +128,7 @@ def look(desk: Desk, record: PayoutRecord) -> Ladder:
     ]
     rungs.append(_visible(RungName.USABLE_BY_STUDIO, lambda: _usable(desk.watcher, transfer)))
     rungs.append(_visible(RungName.PAID_TO_BANK, lambda: _bank(desk.watcher, transfer)))
-    return Ladder(desk.now(), tuple(rungs))
-
-
-def watch(desk: Desk, record: PayoutRecord, *, seen: Callable[[Ladder], None]) -> Ladder:
-    """
-    Follow the money until the policy's rung is reached, it fails, nothing more can be seen, or the patience ends.
-
-    Pauses double from `poll_first_s` to `poll_pause_max_s`: Stripe allots reads by the number of payments, and a
-    tight loop would use them up.
-
-    Args:
-        seen: Called with every ladder, so that what was seen is recorded even if the watch is interrupted.
-
-    Returns:
-        The last ladder.
-    """
-    rules = desk.settings.policy.settlement
-    goal, pause_s, waited_s = RungName(rules.done_rung), rules.poll_first_s, 0.0
-    while True:
-        ladder = look(desk, record)
-        seen(ladder)
-        over = ladder.done(goal) or ladder.failed is not None or ladder.blocked(goal) is not None
-        if over or waited_s + pause_s > rules.poll_limit_s:
-            return ladder
-        desk.clock.wait(pause_s)
-        waited_s += pause_s
-        pause_s = min(2 * pause_s, rules.poll_pause_max_s)
+    return Ladder(desk.now(), tuple(rungs), transfer["amount_reversed"])
 
 
 def _accepted(transfer: dict[str, Any], record: PayoutRecord) -> Rung:
@@ -201,12 +194,7 @@ def _visible(name: RungName, read: Callable[[], Rung]) -> Rung:
         # Only a permission that is not granted makes a rung invisible. A busy or failing Stripe shows it a minute later.
         if error.code != NOT_PERMITTED:
             raise
-        grant = {
-            RungName.SETTLED_ON_PLATFORM: "grant Balance transactions: Read",
-            RungName.USABLE_BY_STUDIO: "grant Connect → Balance transactions: Read",
-            RungName.PAID_TO_BANK: "grant Connect → Payouts and Balance transactions: Read",
-        }[name]
-        note = f"Set STRIPE_READ_SECRET_KEY to a read-only key ({grant}), or look in the Dashboard."
+        note = f"Set STRIPE_READ_SECRET_KEY to a read-only key (grant {NEEDS[name]}), or look in the Dashboard."
         return Rung(name, Reached.INVISIBLE, None, "", note)
 
 
