@@ -14,7 +14,7 @@ from tests.notebooks.story import told
 
 from manual_payout import templates
 from manual_payout.models import Stage
-from manual_payout.parameters import CLOSE_PARAMETERS, REVERSAL_PARAMETERS, STAGE_PARAMETERS
+from manual_payout.parameters import CLOSE_PARAMETERS, MONITOR_PARAMETERS, REVERSAL_PARAMETERS, STAGE_PARAMETERS
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.sandbox import FALLBACK_KEY
 
@@ -38,7 +38,7 @@ def _book(stage):
 def test_there_is_a_notebook_for_every_stage_and_no_other():
     """The folder is the procedure."""
 
-    assert [str(stage) for stage in STAGES] == sorted(path.stem for path in RUNBOOKS.glob("*.ipynb"))
+    assert sorted(str(stage) for stage in STAGES) == sorted(path.stem for path in RUNBOOKS.glob("*.ipynb"))
 
 
 def test_committed_notebook_is_the_reviewed_one(stage, book):
@@ -63,7 +63,8 @@ def test_parameters_are_seen_alike_by_papermill_and_python(stage, book):
     """papermill sees every parameter, with its type and help, and they are those of the contract."""
     declared = list(templates.declared_parameters(book))
     of_stage = STAGE_PARAMETERS + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ())
-    wanted = list(REVERSAL_PARAMETERS if stage is Stage.REVERSAL else of_stage)
+    own = {Stage.REVERSAL: REVERSAL_PARAMETERS, Stage.MONITOR: MONITOR_PARAMETERS}
+    wanted = list(own.get(stage, of_stage))
 
     assert [] == templates.parameters_seen_alike(book)
     assert wanted == declared

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
-    "verifier", "errors", "money", "canonical", "signatures", "models", "plain_text", "parameters", "display", "durable", "clock",
+    "verifier", "errors", "money", "canonical", "signatures", "models", "alerts", "plain_text", "parameters", "display", "durable", "clock",
     "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
-    "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
+    "monitoring", "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",
 ]  # fmt: skip
 

@@ -5,16 +5,17 @@ The operator's desk: everything that one run works with, wired once from the set
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.engine import make_url
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
-from manual_payout.errors import ApprovalError, SettingsError
+from manual_payout.errors import ApprovalError, SettingsError, StripeRefusedError
 from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode, Request
 from manual_payout.people import Registry, load_registry
@@ -26,6 +27,8 @@ from manual_payout.store import Store
 
 if TYPE_CHECKING:
     from manual_payout.gateway import Gateway
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -67,6 +70,21 @@ class Desk:
         if secret is None:
             return self.gateway
         return self._gateway(secret, "STRIPE_READ_SECRET_KEY", "Configure the read-only key of this mode.")
+
+    def read(self, ask: Callable[[Gateway], T]) -> T:
+        """
+        Ask Stripe about the platform's own objects: by the read-only key, and by the fallback key where that may not.
+
+        So a monitor that was given nothing but a read-only key does its work with it.
+        """
+        from manual_payout.gateway import NOT_PERMITTED
+
+        try:
+            return ask(self.watcher)
+        except StripeRefusedError as error:
+            if error.code != NOT_PERMITTED or self.settings.read_secret() is None:
+                raise
+        return ask(self.gateway)
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -90,7 +90,7 @@ OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
 
 
 class Stage(StrEnum):
-    """The notebooks: those of one incident in the order of the SOP's checklist, and the one that takes money back."""
+    """The notebooks: those of one incident in the order of the SOP's checklist, and those that belong to none."""
 
     VERIFY = "1-verify"
     EXECUTE = "2-execute"
@@ -99,6 +99,7 @@ class Stage(StrEnum):
     SETTLE = "5-settle"
     CLOSE = "6-close"
     REVERSAL = "reversal"
+    MONITOR = "monitor"
 
     @property
     def short(self) -> str:
@@ -106,8 +107,8 @@ class Stage(StrEnum):
         return self.value.split("-", 1)[-1]
 
 
-# The checklist itself; a reversal is no part of it.
-CHECKLIST = tuple(stage for stage in Stage if stage is not Stage.REVERSAL)
+# The checklist itself; taking money back and keeping watch are no part of it.
+CHECKLIST = tuple(stage for stage in Stage if stage not in {Stage.REVERSAL, Stage.MONITOR})
 
 
 class CheckStatus(StrEnum):

@@ -43,6 +43,9 @@ CLOSE_PARAMETERS = ("root_cause", "follow_ups", "automation_restored", "key_rota
 # The parameters of the reversal notebook: everything else was filed, and is read from the request.
 REVERSAL_PARAMETERS = ("incident_id", "request_id", "operator", "dry_run", "confirm")
 
+# The parameters of the monitor's notebook.
+MONITOR_PARAMETERS = ("operator", "dry_run")
+
 _INCIDENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}-[A-Za-z0-9]{1,32}", re.ASCII)
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{1,64}", re.ASCII)
 _TRANSFER = re.compile(r"tr_[A-Za-z0-9_]{1,64}", re.ASCII)
@@ -117,6 +120,25 @@ def validate_reversal(values: Mapping[str, Any]) -> ReversalParameters:
     """
     _require_all(values, REVERSAL_PARAMETERS)
     return ReversalParameters(**{name: check(name, values[name]) for name in REVERSAL_PARAMETERS})
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorParameters:
+    """The checked values of one run of the monitor."""
+
+    operator: str
+    dry_run: bool
+
+
+def validate_monitor(values: Mapping[str, Any]) -> MonitorParameters:
+    """
+    Check every parameter of the monitor's notebook by itself.
+
+    Raises:
+        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
+    """
+    _require_all(values, MONITOR_PARAMETERS)
+    return MonitorParameters(**{name: check(name, values[name]) for name in MONITOR_PARAMETERS})
 
 
 def validate(values: Mapping[str, Any]) -> Parameters:
@@ -208,7 +230,8 @@ def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) 
 
 
 def _require_all(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    refuse_unknown(values, names if names == REVERSAL_PARAMETERS else STAGE_PARAMETERS + CLOSE_PARAMETERS)
+    own = names in (REVERSAL_PARAMETERS, MONITOR_PARAMETERS)
+    refuse_unknown(values, names if own else STAGE_PARAMETERS + CLOSE_PARAMETERS)
     for name in names:
         if name not in values:
             raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")

@@ -186,6 +186,7 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
         "approvers_file": str(settings.approvers_file.resolve()) if settings.approvers_file else "",
         "allowed_signers_file": str(settings.allowed_signers_file.resolve()) if settings.allowed_signers_file else "",
+        "inventory_file": str(settings.inventory_file.resolve()) if settings.inventory_file else "",
     } | {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
     values |= settings.messenger_values()
     names = variables()

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, OPEN_STATES, MessageState, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0004"
+HEAD = "0005"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -183,7 +183,6 @@ _open = ", ".join(f"'{state}'" for state in OPEN_STATES)
 OPEN = f"state IN ({_open})"
 UNSETTLED = f"state = '{State.PAID}' AND settled_at IS NULL"
 UNSENT = f"state NOT IN ('{MessageState.DELIVERED}', '{MessageState.COPIED}')"
-FIRING = "resolved_at IS NULL"
 
 
 def _partial_index(name: str, condition: str, *columns: sa.Column[Any]) -> None:
@@ -192,7 +191,8 @@ def _partial_index(name: str, condition: str, *columns: sa.Column[Any]) -> None:
 
 _partial_index("ix_manual_payouts_unfinished", OPEN, manual_payouts.c.mode, manual_payouts.c.created_at)
 _partial_index("ix_manual_payouts_unsettled", UNSETTLED, manual_payouts.c.mode, manual_payouts.c.outcome_at)
-sa.Index("ix_manual_payouts_mode_created_at", manual_payouts.c.mode, manual_payouts.c.created_at)
+# With the two columns that are counted by, so that a count reads the index alone.
+sa.Index("ix_manual_payouts_recent", *(manual_payouts.c[name] for name in ("mode", "created_at", "state", "studio_id")))
 sa.Index("ix_manual_payouts_mode_settled_at", manual_payouts.c.mode, manual_payouts.c.settled_at)
 sa.Index("ix_manual_payouts_request_id", manual_payouts.c.request_id)
 sa.Index("ix_requests_expires_at", requests.c.expires_at)
@@ -345,7 +345,7 @@ alerts = sa.Table(
     _instant("resolved_at", nullable=True),
 )
 
-_partial_index("ix_alerts_firing", FIRING, alerts.c.mode)
+sa.Index("ix_alerts_mode_resolved_at", alerts.c.mode, alerts.c.resolved_at)
 
 
 def append_only_triggers(dialect: str) -> list[str]:

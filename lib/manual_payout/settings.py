@@ -182,6 +182,38 @@ class MessagePolicy(_Section):
         return self
 
 
+def _page_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.fragment:
+        raise ValueError("the address of a page, https://…, without a # is expected")
+    return text
+
+
+class MonitoringPolicy(_Section):
+    """
+    What monitoring does not accept (docs/monitoring.md has the rules).
+
+    Attributes:
+        payouts_max: How many manual payouts within `window_days` are no news, in all and to one studio.
+
+        automation_metadata_key: A metadata key that every transfer of the automation carries at Stripe; without it nobody
+            can tell the automation's transfers from those that somebody made in the Dashboard.
+
+        runbook_url: Where docs/monitoring.md is read; alerts link to its headings.
+    """
+
+    window_days: int = Field(30, gt=0, le=90)
+    payouts_max: int = Field(1, ge=0)
+    unknown_after_s: int = Field(600, ge=60)
+    unsettled_after_days: int = Field(5, gt=0)
+    rotation_after_days: int = Field(2, gt=0)
+    rehearsal_every_days: int = Field(92, gt=0)
+    access_review_every_days: int = Field(92, gt=0)
+    approver_rehearsal_days: int = Field(365, gt=0)
+    automation_metadata_key: str = Field("", max_length=40)
+    runbook_url: Annotated[_Line, AfterValidator(_page_url)] = "https://runbooks.example/manual-payout/monitoring"
+
+
 class Policy(_Section):
     """The reviewed policy file; where none is named, that of the demo is used, which knows only the sandbox."""
 
@@ -190,6 +222,7 @@ class Policy(_Section):
     ledger: LedgerPolicy = LedgerPolicy()
     settlement: SettlementPolicy = SettlementPolicy()
     messages: MessagePolicy = MessagePolicy()
+    monitoring: MonitoringPolicy = MonitoringPolicy()
 
 
 class Settings(Messengers):
@@ -222,6 +255,7 @@ class Settings(Messengers):
     approvers_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_APPROVERS")
     allowed_signers_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_ALLOWED_SIGNERS")
     signing_key: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_SIGNING_KEY")
+    inventory_file: Path | None = Field(None, validation_alias="MANUAL_PAYOUT_INVENTORY")
     operator: str = Field("", validation_alias="MANUAL_PAYOUT_OPERATOR")
     policy: Policy = Policy()
 
@@ -296,6 +330,12 @@ class Settings(Messengers):
             SettingsError: As for `approvers_path`.
         """
         return self.allowed_signers_file or self.approvers_path().with_name("allowed_signers")
+
+    def inventory_path(self) -> Path | None:
+        """Return the inventory of credentials and reviews, or None where none is configured."""
+        if self.inventory_file is None and self.mode is Mode.SANDBOX:
+            return _PACKAGE / "demo" / "inventory.toml"
+        return self.inventory_file
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -21,6 +21,7 @@ from manual_payout.cli.reversing import reversal
 from manual_payout.cli.running import run
 from manual_payout.cli.sealing import seal
 from manual_payout.cli.standing import reconcile, status, verify
+from manual_payout.cli.watching import monitor
 from manual_payout.errors import ManualPayoutError
 
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
@@ -54,6 +55,7 @@ for _command, _short in (
     (status, "Say where things stand; reads only."),
     (deliver, "Send the messages that wait in the outbox."),
     (seal, "Sign an evidence folder as it is now."),
+    (monitor, "Follow payouts, evaluate the alert rules, raise and resolve."),
     (verify, "Re-check an evidence folder, offline."),
     (rehearse, "Run the demo incident from request to sealed folder."),
     (sandbox, "Run a local Stripe in the foreground."),

@@ -121,7 +121,8 @@ def look(desk: Desk, record: PayoutRecord) -> Ladder:
         StripeRefusedError: The transfer itself cannot be read.
     """
     assert record.stripe_transfer_id is not None, "Bug: settlement is watched for paid records only"
-    transfer = desk.gateway.get_transfer(record.stripe_transfer_id)
+    transfer_id = record.stripe_transfer_id
+    transfer = desk.read(lambda stripe: stripe.get_transfer(transfer_id))
     rungs = [
         _accepted(transfer, record),
         _visible(RungName.SETTLED_ON_PLATFORM, lambda: _platform(desk.watcher, transfer)),

@@ -21,15 +21,20 @@ from manual_payout.steps.reversing import (
 from manual_payout.steps.run import Run, begin, conclude
 from manual_payout.steps.settling import ladder, tell_settlement, timeline, watch
 from manual_payout.steps.verification import approvals, ledger_payout, request, verify
+from manual_payout.steps.watching import MonitorRun, alerts, begin_monitor, changes, metrics
 
 __all__ = [
+    "MonitorRun",
     "ReversalRun",
     "Run",
+    "alerts",
     "approvals",
     "audit_row",
     "audit_sql",
     "begin",
+    "begin_monitor",
     "begin_reversal",
+    "changes",
     "checklist",
     "close",
     "compare_audit_row",
@@ -38,6 +43,7 @@ __all__ = [
     "ladder",
     "ledger_payout",
     "log",
+    "metrics",
     "payload",
     "prepare",
     "request",

@@ -43,7 +43,7 @@ class Outbox(Base):
         with self._write() as connection:
             # Held before the look at what is known, so that two runs that prepare the same message make one.
             at = self._hold(connection, *(message.stream for message in rendered))
-            new = [message for message in rendered if _write_out(connection, message)]
+            new = [message for message in rendered if write_out(connection, message)]
             for message in new:
                 data = {
                     "message_id": message.message_id,
@@ -276,7 +276,7 @@ def _abandoned(now: datetime) -> sa.ColumnElement[bool]:
     return (_row.state == MessageState.SENDING.value) & (_row.lease_until <= now)
 
 
-def _write_out(connection: sa.Connection, message: Message) -> bool:
+def write_out(connection: sa.Connection, message: Message) -> bool:
     """Fill in an announced message, or put in one that nobody announced; return False where it is written already."""
     known = connection.execute(sa.select(messages).where(_row.dedup_key == message.dedup_key)).first()
     if known is None:

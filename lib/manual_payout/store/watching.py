@@ -33,7 +33,6 @@ class Watching(Base):
             sa.select(_payout.payout_id).where(of_mode, sa.text(UNSETTLED)),
             sa.select(_payout.payout_id).where(of_mode, recently),
         ).subquery()
-        waiting_since = sa.func.coalesce(_watch.next_look_at, _payout.outcome_at, _payout.created_at)
         waiting_since = sa.func.coalesce(_watch.next_look_at, sa.literal(now - settled_within, UtcInstant))
         query = (
             sa.select(unfinished.c.payout_id, sa.func.coalesce(_watch.looks, 0))

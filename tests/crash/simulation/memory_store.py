@@ -233,7 +233,16 @@ class MemoryStore:
 
     def record_reversed(self, record: PayoutRecord, reversed_minor: int, *, actor: str) -> PayoutRecord:
         self.hooks.step("record_reversed:before")
-        self._mark_reversed(record, reversed_minor, actor)
+        present = self._present(record)
+        told = next(
+            (e.data for e in reversed(self.events.get(_stream(present), ())) if e.kind == "payout_reversed"), None
+        )
+        if told != {
+            "state": present.state.value,
+            "stripe_transfer_id": present.stripe_transfer_id,
+            "reversed_minor": reversed_minor,
+        }:
+            self._mark_reversed(record, reversed_minor, actor)
         self.hooks.step("record_reversed:after")
         return self._present(record)
 

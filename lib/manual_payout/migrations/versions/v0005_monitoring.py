@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -42,10 +42,10 @@ def upgrade() -> None:
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("mode", "rule", "subject", name=op.f("pk_alerts")),
     )
-    _index("ix_alerts_firing", "alerts", ["mode"], "resolved_at IS NULL")
+    _index("ix_alerts_mode_resolved_at", "alerts", ["mode", "resolved_at"])
     _index("ix_manual_payouts_unfinished", "manual_payouts", ["mode", "created_at"], _OPEN)
     _index("ix_manual_payouts_unsettled", "manual_payouts", ["mode", "outcome_at"], _UNSETTLED)
-    _index("ix_manual_payouts_mode_created_at", "manual_payouts", ["mode", "created_at"])
+    _index("ix_manual_payouts_recent", "manual_payouts", ["mode", "created_at", "state", "studio_id"])
     _index("ix_manual_payouts_mode_settled_at", "manual_payouts", ["mode", "settled_at"])
     _index("ix_manual_payouts_request_id", "manual_payouts", ["request_id"])
     _index("ix_manual_reversals_unfinished", "manual_reversals", ["mode", "created_at"], _OPEN)

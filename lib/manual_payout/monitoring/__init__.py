@@ -1,0 +1,25 @@
+"""Keep watch: gather the facts, hold them against the rules, raise what they find and resolve what is over."""
+
+from __future__ import annotations
+
+from manual_payout.monitoring.evaluation import Evaluation, evaluate
+from manual_payout.monitoring.gathering import gather
+from manual_payout.monitoring.metrics import metrics_text, write_metrics
+from manual_payout.monitoring.raising import raise_and_resolve, silent_channels
+from manual_payout.monitoring.rounds import Watch, watch_round
+from manual_payout.monitoring.rules import NO_DATA, RULES, Rule
+
+__all__ = [
+    "NO_DATA",
+    "RULES",
+    "Evaluation",
+    "Rule",
+    "Watch",
+    "evaluate",
+    "gather",
+    "metrics_text",
+    "raise_and_resolve",
+    "silent_channels",
+    "watch_round",
+    "write_metrics",
+]

@@ -1,0 +1,145 @@
+"""What the rules are held against: facts that were gathered, each of which may be missing with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from manual_payout.models import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """
+    A fact that could not be gathered. It is an alert of its own, and never counts as *all is well*.
+
+    Attributes:
+        source: What could not be asked: a short name.
+    """
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """How many manual payouts one studio had in the window."""
+
+    studio_id: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """
+    The manual payouts of the window, by one of the two sources.
+
+    Attributes:
+        count: In all; a payout that Stripe refused is none.
+
+        studios: Those with more than one.
+    """
+
+    count: int
+    studios: tuple[Studio, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    Our table and Stripe's list, held against each other.
+
+    Attributes:
+        at_stripe: The manual payouts by Stripe's list.
+
+        outside: Transfers that neither our table nor the automation's mark explains: id and what is known of each.
+
+        vanished: Transfers of our table that Stripe does not list: id and what is known of each.
+
+        unmarked: How many transfers are not ours where no mark of the automation is configured, so that nobody can say
+            whose they are.
+    """
+
+    at_stripe: Recent
+    outside: tuple[tuple[str, str], ...]
+    vanished: tuple[tuple[str, str], ...]
+    unmarked: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A fallback request whose money has not moved yet."""
+
+    request_id: str
+    incident_id: str
+    studio_name: str
+    amount: str
+    filed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A payout or a reversal that waits for something since an instant."""
+
+    row_id: str
+    incident_id: str
+    studio_name: str
+    amount: str
+    state: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A certificate or another credential, and when it has to be renewed."""
+
+    name: str
+    due: datetime | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """A rehearsal on record."""
+
+    on: datetime
+    green: bool
+    approvers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the inventory file says (docs/monitoring.md)."""
+
+    credentials: tuple[Credential, ...]
+    rehearsals: tuple[Rehearsed, ...]
+    rotations: tuple[datetime, ...]
+    access_reviewed_on: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    Everything that the rules are held against, as it was at one instant.
+
+    Attributes:
+        pending: Outcomes that are not known, the oldest first.
+
+        unsettled: Paid, and not at the rung that counts as settled, the oldest first.
+
+        exposed_since: The first real payment after the last key rotation, or None.
+
+        approvers: Handles of the people who may approve now.
+    """
+
+    at: datetime
+    mode: Mode
+    recent: Recent
+    comparison: Comparison | Missing
+    requests: tuple[OpenRequest, ...]
+    pending: tuple[Pending, ...]
+    unsettled: tuple[Pending, ...]
+    exposed_since: datetime | None
+    inventory: Inventory | Missing
+    approvers: tuple[str, ...]
+    blind: tuple[Missing, ...] = ()

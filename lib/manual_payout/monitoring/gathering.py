@@ -1,0 +1,154 @@
+"""Gather the facts: from our tables, from Stripe's list, from the inventory. What cannot be asked is missing, with why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from manual_payout.desk import Desk
+from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.models import Kind, Mode, State
+from manual_payout.money import Money
+from manual_payout.monitoring.facts import Comparison, Facts, Inventory, Missing, OpenRequest, Pending, Recent, Studio
+from manual_payout.monitoring.inventory import read_inventory
+from manual_payout.monitoring.rules import rotations_of
+
+# A payout that was made within it may be missing from a listing that began before it.
+_EDGE = timedelta(days=1)
+
+# By what a transfer is known as the runbook's, even where no row of ours knows it: see `intent`.
+_OWN_GROUP = "manual-payout-"
+
+# Before it, a key that was never rotated is nothing that this monitor can date.
+_EXPOSURE_MAX = timedelta(days=365)
+
+
+def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
+    """
+    Gather everything that the rules are held against; reads only.
+
+    Args:
+        blind: What the following of settlement could not see.
+
+    Raises:
+        DatabaseError: Ours does not answer, so that nothing can be said at all.
+    """
+    store, mode, now = desk.store, desk.settings.mode, desk.now()
+    policy = desk.settings.policy.monitoring
+    since = now - timedelta(days=policy.window_days)
+    comparison = compare(desk, since, now)
+    inventory = _inventory(desk)
+    return Facts(
+        at=now,
+        mode=mode,
+        recent=Recent(
+            store.count_recent(mode, since),
+            tuple(Studio(*row) for row in store.repeated_studios(mode, since, above=policy.payouts_max)),
+        ),
+        comparison=comparison,
+        requests=_requests(desk),
+        pending=tuple(_pending(row) for row in store.unfinished(mode)),
+        unsettled=tuple(_pending(row) for row in store.unsettled(mode)),
+        exposed_since=_exposed_since(desk, inventory, now),
+        inventory=inventory,
+        approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
+        blind=blind,
+    )
+
+
+def compare(desk: Desk, since: datetime, until: datetime) -> Comparison | Missing:
+    """Hold Stripe's list of transfers since an instant against our table; reads only."""
+    try:
+        # Stripe first: a payout that is made meanwhile is in our table by the time that it is looked at.
+        listed = desk.read(lambda stripe: stripe.transfers_since(int(since.timestamp())))
+    except DatabaseError:
+        raise
+    except (StripeRefusedError, EvidenceError, SettingsError) as error:
+        return Missing("Stripe's list", error.message)
+    known, unexplained, unmarked = _sorted(desk, listed)
+    ids = {transfer["id"] for transfer in listed}
+    ours = desk.store.transfers_between(desk.settings.mode, since + _EDGE, until)
+    return Comparison(
+        at_stripe=_counted([*known, *unexplained], desk.settings.policy.monitoring.payouts_max),
+        outside=tuple((transfer["id"], _described(transfer)) for transfer in unexplained),
+        vanished=tuple((transfer_id, f"made under {name}") for transfer_id, name in ours if transfer_id not in ids),
+        unmarked=unmarked,
+    )
+
+
+def _sorted(desk: Desk, listed: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """Part a listing: what our table knows, what nobody explains, and how many might be the automation's."""
+    mark = desk.settings.policy.monitoring.automation_metadata_key
+    lines = {str(line) for transfer in listed if (line := _metadata(transfer).get("line_id"))}
+    of_ours, lines_of_ours = desk.store.known_transfers({transfer["id"] for transfer in listed}, lines)
+    known: list[dict[str, Any]] = []
+    unexplained: list[dict[str, Any]] = []
+    unmarked = 0
+    for transfer in listed:
+        line = _metadata(transfer).get("line_id")
+        if transfer["id"] in of_ours or line in lines_of_ours:
+            known.append(transfer)
+        elif mark and mark in _metadata(transfer):
+            continue
+        elif mark or line or str(transfer.get("transfer_group") or "").startswith(_OWN_GROUP):
+            unexplained.append(transfer)
+        else:
+            unmarked += 1
+    return known, unexplained, unmarked
+
+
+def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:
+    studios = Counter(str(_metadata(t).get("studio_id") or t["destination"]) for t in transfers)
+    return Recent(len(transfers), tuple(Studio(name, name, n) for name, n in sorted(studios.items()) if n > above))
+
+
+def _requests(desk: Desk) -> tuple[OpenRequest, ...]:
+    found = []
+    for request in desk.store.open_requests():
+        if request.kind is not Kind.TRANSFER or request.mode is not desk.settings.mode:
+            continue
+        records = [desk.store.find_payout(line.line_id) for line in request.lines]
+        # Where the money moved, or may have, the other rules watch.
+        if any(record is None or record.state is State.REFUSED for record in records):
+            line = request.lines[0]
+            found.append(
+                OpenRequest(
+                    request.request_id, request.incident_id, line.studio_name, line.amount.grouped, request.filed_at
+                )
+            )
+    return tuple(found)
+
+
+def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) -> datetime | None:
+    if desk.settings.mode is not Mode.LIVE:
+        return None
+    rotations = [*rotations_of(inventory), desk.store.last_key_rotation()]
+    last = max((at for at in rotations if at is not None and at <= now), default=now - _EXPOSURE_MAX)
+    return desk.store.first_payment_after(desk.settings.mode, last)
+
+
+def _inventory(desk: Desk) -> Inventory | Missing:
+    path = desk.settings.inventory_path()
+    if path is None:
+        return Missing("inventory", "MANUAL_PAYOUT_INVENTORY is not set.")
+    try:
+        return read_inventory(path)
+    except SettingsError as error:
+        return Missing("inventory", error.message)
+
+
+def _pending(row: Any) -> Pending:
+    amount = Money(row.amount_minor, row.currency).grouped
+    state = row.standing.replace("_", " ") or "nothing"
+    return Pending(row.row_id, row.incident_id, row.studio_name, amount, state, row.since)
+
+
+def _described(transfer: dict[str, Any]) -> str:
+    amount = Money(transfer["amount"], transfer["currency"]).grouped
+    made = datetime.fromtimestamp(transfer["created"], UTC)
+    return f"{amount} to {transfer['destination']} on {made:%Y-%m-%d %H:%M} UTC"
+
+
+def _metadata(transfer: dict[str, Any]) -> dict[str, Any]:
+    return transfer.get("metadata") or {}

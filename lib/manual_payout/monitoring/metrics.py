@@ -1,0 +1,112 @@
+"""
+The facts as gauges in Prometheus's text format, for whoever scrapes or for the node exporter's textfile collector.
+
+A fact that is missing has no sample: absence is what `absent()` finds, and a zero would be a lie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manual_payout.alerts import Alert
+from manual_payout.errors import UsageError
+from manual_payout.monitoring.facts import Facts, Inventory, Missing
+from manual_payout.monitoring.rules import NO_DATA, RULES
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Gauge
+
+_DAY = timedelta(days=1)
+
+
+def metrics_text(facts: Facts, firing: Sequence[Alert]) -> str:
+    """Return the gauges as text."""
+    from prometheus_client import generate_latest
+
+    return generate_latest(_registry(facts, firing)).decode()
+
+
+def write_metrics(path: Path, facts: Facts, firing: Sequence[Alert]) -> None:
+    """
+    Write the gauges to a file, whole or not at all: a collector may read at any moment.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    from prometheus_client import write_to_textfile
+
+    try:
+        write_to_textfile(str(path), _registry(facts, firing))
+    except OSError as error:
+        raise UsageError(
+            f"--metrics: {path} cannot be written: {error.strerror}.", "Name a file in a folder that may be written."
+        ) from None
+
+
+def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, Gauge
+
+    registry = CollectorRegistry()
+
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=registry)
+
+    _alerts(gauge("manual_payout_alerts_firing", "Alerts that are firing, by rule.", "rule", "severity"), firing)
+    gauge("manual_payout_monitor_timestamp_seconds", "When the rules were last held against the facts.").set(
+        facts.at.timestamp()
+    )
+    gauge("manual_payout_no_data", "Facts that could not be gathered.").set(
+        sum(alert.rule == NO_DATA.rule_id for alert in firing)
+    )
+    recent = gauge("manual_payout_recent_payouts", "Manual payouts within the window.", "source")
+    recent.labels("table").set(facts.recent.count)
+    gauge("manual_payout_open_requests", "Fallback requests that are open.").set(len(facts.requests))
+    gauge("manual_payout_unknown_outcomes", "Payouts and reversals whose outcome is not known.").set(len(facts.pending))
+    gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
+    exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()
+    gauge("manual_payout_key_exposed_days", "Days since the first payout after the last rotation.").set(exposed / _DAY)
+    repeated = gauge("manual_payout_repeated_studios", "Studios with repeated manual payouts within the window.")
+    repeated.set(len(facts.recent.studios))
+    if not isinstance(facts.comparison, Missing):
+        recent.labels("stripe").set(facts.comparison.at_stripe.count)
+        gauge("manual_payout_outside_runbook", "Transfers that nobody explains.").set(len(facts.comparison.outside))
+        gauge("manual_payout_not_at_stripe", "Transfers of ours that Stripe does not list.").set(
+            len(facts.comparison.vanished)
+        )
+    if not isinstance(facts.inventory, Missing):
+        _inventory(registry, facts, facts.inventory)
+        gauge("manual_payout_unrehearsed_approvers", "Approvers without a rehearsal in time.").set(
+            sum(alert.rule == "approver-unrehearsed" for alert in firing)
+        )
+    return registry
+
+
+def _alerts(gauge: Gauge, firing: Sequence[Alert]) -> None:
+    counts = Counter(alert.rule for alert in firing)
+    for rule in (*RULES, NO_DATA):
+        gauge.labels(rule.rule_id, rule.severity.value).set(counts[rule.rule_id])
+
+
+def _inventory(registry: CollectorRegistry, facts: Facts, inventory: Inventory) -> None:
+    from prometheus_client import Gauge
+
+    left = Gauge(
+        "manual_payout_credential_days_left", "Days until a credential is due.", ("credential",), registry=registry
+    )
+    for credential in inventory.credentials:
+        if not isinstance(credential.due, Missing):
+            left.labels(credential.name).set((credential.due - facts.at) / _DAY)
+    green = max((one.on for one in inventory.rehearsals if one.green), default=None)
+    for name, last in (("rehearsal", green), ("access_review", inventory.access_reviewed_on)):
+        if last is not None:
+            _age(registry, f"manual_payout_{name}_age_days", facts.at, last)
+
+
+def _age(registry: CollectorRegistry, name: str, at: datetime, last: datetime) -> None:
+    from prometheus_client import Gauge
+
+    Gauge(name, "Days since it was last done.", registry=registry).set((at - last) / _DAY)

@@ -1,0 +1,80 @@
+"""One round of monitoring: follow the money, gather, judge, raise, deliver. The command and the notebook both call it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from manual_payout import settlement
+from manual_payout.alerts import Alert
+from manual_payout.comms.delivery import Postroom
+from manual_payout.comms.delivery import Round as Delivery
+from manual_payout.comms.telling import write_all_announced
+from manual_payout.desk import Desk
+from manual_payout.monitoring.evaluation import Evaluation, evaluate
+from manual_payout.monitoring.facts import Facts, Missing
+from manual_payout.monitoring.gathering import gather
+from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
+from manual_payout.store import AlertRound
+
+# Who writes into the journal when nobody sits there.
+ACTOR = "monitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """
+    What one round came to.
+
+    Attributes:
+        followed: The looks at unfinished payouts; None in a dry run.
+
+        alerts: What is firing, what is new and what is over. In a dry run nothing of it is recorded.
+
+        delivered: What became of the messages that were due; None in a dry run.
+    """
+
+    facts: Facts
+    evaluation: Evaluation
+    alerts: AlertRound
+    followed: settlement.Round | None = None
+    delivered: Delivery | None = field(default=None)
+
+
+def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Watch:
+    """
+    Do one round; moves no money.
+
+    Args:
+        dry_run: Only look: follow nothing, record nothing, tell nobody.
+
+    Raises:
+        DatabaseError: Ours does not answer. A failing Stripe or messenger raises nothing; it is an alert, or waits.
+    """
+    policy = desk.settings.policy.monitoring
+    if dry_run:
+        facts = gather(desk)
+        evaluation = evaluate(facts, policy)
+        return Watch(facts, evaluation, _as_it_would_be(desk, evaluation))
+    followed = settlement.follow_due(desk, actor=actor)
+    blind = tuple(Missing(f"settlement of {incident}", reason) for incident, reason in followed.blind)
+    facts = gather(desk, blind)
+    evaluation = evaluate(facts, policy)
+    round_ = raise_and_resolve(desk, evaluation, actor=actor)
+    write_all_announced(desk, actor=actor)
+    delivered = Postroom(desk.settings, desk.store, actor).deliver()
+    return Watch(facts, evaluation, round_, followed, delivered)
+
+
+def _as_it_would_be(desk: Desk, evaluation: Evaluation) -> AlertRound:
+    found = alerts_of(desk, evaluation)
+    before = desk.store.firing_alerts(desk.settings.mode)
+    keys, known = {_key(alert) for alert in found}, {_key(alert): alert for alert in before}
+    staying = [a for a in before if _key(a) not in keys and a.rule in evaluation.undecided]
+    firing = [known.get(_key(alert), alert) for alert in found] + staying
+    over = [a for a in before if _key(a) not in keys and a.rule not in evaluation.undecided]
+    new = [alert for alert in found if _key(alert) not in known]
+    return AlertRound(tuple(firing), tuple(new), tuple(over))
+
+
+def _key(alert: Alert) -> tuple[str, str]:
+    return alert.rule, alert.subject

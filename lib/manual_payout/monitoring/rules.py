@@ -1,0 +1,245 @@
+"""
+The rules: each one small object that looks at the facts and says what it does not accept. Pure.
+
+Sources: the procedure's *Monitoring Hooks* (repeated payouts, automation failures, certificates at 30, 14 and 7 days),
+its *Rehearsal Procedure* (quarterly) and its *Security Controls* (key rotation, quarterly access review). The link of
+an alert is the heading of its id in docs/monitoring.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from manual_payout.alerts import Finding, Severity
+from manual_payout.models import Mode
+from manual_payout.monitoring.facts import Facts, Inventory, Missing, Pending, Recent, Studio
+from manual_payout.settings import MonitoringPolicy
+
+Found = list[Finding | Missing]
+
+_SUBJECT_MAX = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """
+    One rule.
+
+    Attributes:
+        rule_id: Its name, and the heading that its alerts link to.
+
+        threshold: What it does not accept, in words, under a policy.
+
+        metric: The gauge in which the value is published.
+
+        find: Everything that it does not accept, and every fact that it misses.
+    """
+
+    rule_id: str
+    severity: Severity
+    threshold: Callable[[MonitoringPolicy], str]
+    metric: str
+    find: Callable[[Facts, MonitoringPolicy], Found]
+
+
+def _repeated(facts: Facts, policy: MonitoringPolicy) -> Found:
+    here, there = facts.recent.count, _at_stripe(facts)
+    if max(here, there.count if there else 0) <= policy.payouts_max:
+        return []
+    value = f"{here} in our table, {there.count if there else 'unknown'} at Stripe"
+    return [Finding("platform", f"{value} within {policy.window_days} days.", value)]
+
+
+def _repeated_studio(facts: Facts, policy: MonitoringPolicy) -> Found:
+    there = _at_stripe(facts)
+    counts: dict[str, list[Studio]] = {}
+    for studio in (*facts.recent.studios, *(there.studios if there else ())):
+        counts.setdefault(studio.studio_id, []).append(studio)
+    return [
+        Finding(studio_id, f"{most.count} manual payouts to {most.name} within {policy.window_days} days.", str(most.count))
+        for studio_id, seen in sorted(counts.items())
+        if (most := max(seen, key=lambda studio: studio.count)).count > policy.payouts_max
+    ]  # fmt: skip
+
+
+def _outside(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.comparison, Missing):
+        return [facts.comparison]
+    found: Found = [
+        Finding(transfer_id, f"Somebody paid outside the runbook: {what}.", what)
+        for transfer_id, what in facts.comparison.outside
+    ]
+    if facts.comparison.unmarked:
+        found.append(
+            Missing(
+                "automation mark",
+                f"{facts.comparison.unmarked} transfers at Stripe are not the runbook's, and the policy does not say by which "
+                "metadata the automation's are known (monitoring.automation_metadata_key).",
+            )
+        )
+    return found
+
+
+def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.comparison, Missing):
+        return [facts.comparison]
+    return [
+        Finding(transfer_id, f"Our table has a transfer that Stripe does not list: {what}.", what)
+        for transfer_id, what in facts.comparison.vanished
+    ]
+
+
+def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    return [
+        Finding(
+            one.request_id,
+            f"{one.incident_id}: the automation failed; a fallback of {one.amount} to {one.studio_name} is requested.",
+            f"open for {_span(facts.at - one.filed_at)}",
+        )
+        for one in facts.requests
+    ]
+
+
+def _unknown(facts: Facts, policy: MonitoringPolicy) -> Found:
+    said = "{one.incident_id}: whether {one.amount} moved for {one.studio_name} is {one.state}"
+    return _waiting(facts, facts.pending, timedelta(seconds=policy.unknown_after_s), said)
+
+
+def _unsettled(facts: Facts, policy: MonitoringPolicy) -> Found:
+    said = "{one.incident_id}: {one.amount} to {one.studio_name} has not arrived; last seen: {one.state}"
+    return [*facts.blind, *_waiting(facts, facts.unsettled, timedelta(days=policy.unsettled_after_days), said)]
+
+
+def _exposed(facts: Facts, policy: MonitoringPolicy) -> Found:
+    # Outside live mode no key moves real money, and a rehearsal exposes none.
+    if facts.mode is not Mode.LIVE or facts.exposed_since is None:
+        return []
+    waited = facts.at - facts.exposed_since
+    if waited <= timedelta(days=policy.rotation_after_days):
+        return []
+    sentence = f"The fallback key paid on {facts.exposed_since:%Y-%m-%d} and was not rotated since."
+    return [Finding("fallback key", sentence, _span(waited))]
+
+
+def _rehearsal(facts: Facts, policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.inventory, Missing):
+        return [facts.inventory]
+    last = max((one.on for one in facts.inventory.rehearsals if one.green), default=None)
+    return _overdue(facts, "rehearsal", "green rehearsal", last, policy.rehearsal_every_days)
+
+
+def _access_review(facts: Facts, policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.inventory, Missing):
+        return [facts.inventory]
+    last = facts.inventory.access_reviewed_on
+    return _overdue(facts, "access review", "access review", last, policy.access_review_every_days)
+
+
+def _unrehearsed(facts: Facts, policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.inventory, Missing):
+        return [facts.inventory]
+    found: Found = []
+    for handle in facts.approvers:
+        last = max((one.on for one in facts.inventory.rehearsals if handle in one.approvers), default=None)
+        found += _overdue(facts, handle, f"rehearsal with {handle} as approver", last, policy.approver_rehearsal_days)
+    return found
+
+
+def _due(above: int | None, within: int) -> Callable[[Facts, MonitoringPolicy], Found]:
+    """Find the credentials that are due within so many days, and not sooner than the next graver rule begins."""
+
+    def find(facts: Facts, _policy: MonitoringPolicy) -> Found:
+        if isinstance(facts.inventory, Missing):
+            return [facts.inventory]
+        return [
+            one
+            for credential in facts.inventory.credentials
+            for one in judge(facts.at, credential.name, credential.due)
+        ]
+
+    def judge(at: datetime, name: str, due: datetime | Missing) -> Found:
+        if isinstance(due, Missing):
+            return [due]
+        left = due - at
+        if left > timedelta(days=within) or (above is not None and left <= timedelta(days=above)):
+            return []
+        sentence = f"{name} is due on {due:%Y-%m-%d}." if above is not None else f"{name} expired on {due:%Y-%m-%d}."
+        return [Finding(name[:_SUBJECT_MAX], sentence, f"{left / timedelta(days=1):.1f} days left")]
+
+    return find
+
+
+def _waiting(facts: Facts, rows: tuple[Pending, ...], patience: timedelta, said: str) -> Found:
+    return [
+        Finding(
+            one.row_id, f"{said.format(one=one)}, since {one.since:%Y-%m-%d %H:%M} UTC.", _span(facts.at - one.since)
+        )
+        for one in rows
+        if facts.at - one.since > patience
+    ]
+
+
+def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days: int) -> Found:
+    if last is None:
+        return [Finding(subject, f"No {what} is on record.", "never")]
+    if facts.at - last <= timedelta(days=days):
+        return []
+    return [Finding(subject, f"The last {what} was on {last:%Y-%m-%d}.", _span(facts.at - last))]
+
+
+def _at_stripe(facts: Facts) -> Recent | None:
+    return None if isinstance(facts.comparison, Missing) else facts.comparison.at_stripe
+
+
+def _span(waited: timedelta) -> str:
+    minutes = int(waited.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < 72 * 60 else f"{minutes // 1440} days"
+
+
+def rotations_of(inventory: Inventory | Missing) -> tuple[datetime, ...]:
+    """Return the key rotations that the inventory knows of."""
+    return () if isinstance(inventory, Missing) else inventory.rotations
+
+
+# What could not be gathered, whatever rule missed it.
+NO_DATA = Rule(
+    "no-data", Severity.ERROR, lambda _: "a fact that a rule needs cannot be gathered",
+    "manual_payout_no_data", lambda _facts, _policy: [],
+)  # fmt: skip
+
+RULES: tuple[Rule, ...] = (
+    Rule("payout-outside-runbook", Severity.CRITICAL,
+         lambda p: f"any transfer in {p.window_days} days that is neither ours nor the automation's",
+         "manual_payout_outside_runbook", _outside),
+    Rule("transfer-not-at-stripe", Severity.CRITICAL,
+         lambda p: f"any transfer of our table in {p.window_days} days that Stripe does not list",
+         "manual_payout_not_at_stripe", _vanished),
+    Rule("outcome-unknown", Severity.CRITICAL,
+         lambda p: f"not known for over {p.unknown_after_s // 60} minutes", "manual_payout_unknown_outcomes", _unknown),
+    Rule("credential-expired", Severity.CRITICAL, lambda _: "expired", "manual_payout_credential_days_left", _due(None, 0)),
+    Rule("credential-due-7", Severity.ERROR, lambda _: "due within 7 days", "manual_payout_credential_days_left", _due(0, 7)),
+    Rule("fallback-requested", Severity.ERROR, lambda _: "any fallback request that is open",
+         "manual_payout_open_requests", _requested),
+    Rule("settlement-overdue", Severity.ERROR, lambda p: f"not settled {p.unsettled_after_days} days after the transfer",
+         "manual_payout_unsettled", _unsettled),
+    Rule("key-not-rotated", Severity.ERROR,
+         lambda p: f"not rotated {p.rotation_after_days} days after a real payout", "manual_payout_key_exposed_days", _exposed),
+    Rule("repeated-payouts", Severity.WARNING, lambda p: f"more than {p.payouts_max} within {p.window_days} days",
+         "manual_payout_recent_payouts", _repeated),
+    Rule("repeated-payouts-studio", Severity.WARNING,
+         lambda p: f"more than {p.payouts_max} to one studio within {p.window_days} days",
+         "manual_payout_repeated_studios", _repeated_studio),
+    Rule("credential-due-14", Severity.WARNING, lambda _: "due within 14 days", "manual_payout_credential_days_left", _due(7, 14)),
+    Rule("rehearsal-overdue", Severity.WARNING, lambda p: f"no green rehearsal within {p.rehearsal_every_days} days",
+         "manual_payout_rehearsal_age_days", _rehearsal),
+    Rule("access-review-overdue", Severity.WARNING, lambda p: f"no access review within {p.access_review_every_days} days",
+         "manual_payout_access_review_age_days", _access_review),
+    Rule("approver-unrehearsed", Severity.WARNING,
+         lambda p: f"an approver without a rehearsal within {p.approver_rehearsal_days} days",
+         "manual_payout_unrehearsed_approvers", _unrehearsed),
+    Rule("credential-due-30", Severity.INFO, lambda _: "due within 30 days", "manual_payout_credential_days_left", _due(14, 30)),
+)  # fmt: skip

@@ -1,0 +1,161 @@
+"""
+What is firing: raised once, resolved once, and announced in the same transaction.
+
+One round at a time holds the lock of monitoring's journal, so that two monitors raise one alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from manual_payout.alerts import TELLING, Alert, Severity, monitoring_stream
+from manual_payout.models import Message, MessageState, Mode
+from manual_payout.schema import alerts, messages
+from manual_payout.store.base import Base
+from manual_payout.store.outbox import write_out
+from manual_payout.store.rows import row_values
+
+_row = alerts.c
+
+# Longer than any messenger is down.
+_ANNOUNCED_WITHIN = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRound:
+    """
+    What one round changed.
+
+    Attributes:
+        firing: Everything that is firing afterwards, the gravest first.
+
+        raised: What of that was not firing before.
+
+        resolved: What was firing and is over.
+    """
+
+    firing: tuple[Alert, ...]
+    raised: tuple[Alert, ...]
+    resolved: tuple[Alert, ...]
+
+
+class Alerts(Base):
+    """The rows of ``alerts``."""
+
+    def firing_alerts(self, mode: Mode) -> list[Alert]:
+        """Return what is firing, the gravest first, then the oldest."""
+        with self._read() as connection:
+            return _firing(connection, mode)
+
+    def record_alerts(
+        self,
+        mode: Mode,
+        found: Sequence[Alert],
+        *,
+        undecided: Collection[str],
+        write: Callable[[Alert, Collection[str]], list[Message]],
+        actor: str,
+    ) -> AlertRound:
+        """
+        Raise what is new, resolve what is over, and put the messages that tell of it into the outbox.
+
+        Args:
+            found: What the rules do not accept now; episode and instants are filled in here.
+
+            undecided: The rules that could not be judged: what is firing of theirs stays.
+
+            write: Renders the messages about one alert, given the keys of those that have reached people; pure. What the
+                outbox has is not put in again, so a service that was configured later hears of what is still firing.
+        """
+        stream = monitoring_stream(mode)
+        with self._write() as connection:
+            now = self._hold(connection, stream)
+            before = {(alert.rule, alert.subject): alert for alert in _firing(connection, mode)}
+            present = {(alert.rule, alert.subject): alert for alert in found}
+            raised = [_raise(connection, present[key], now) for key in present if key not in before]
+            over = [a for key, a in before.items() if key not in present and a.rule not in undecided]
+            resolved = [_resolve(connection, alert, now) for alert in over]
+            for key in present.keys() & before.keys():
+                _renew(connection, before[key], present[key])
+            firing = _firing(connection, mode)
+            for kind, changed in (("alert_raised", raised), ("alert_resolved", resolved)):
+                for alert in changed:
+                    self._append(connection, now, stream, kind, actor, _told(alert))
+            for alert in (*firing, *_over(connection, mode, now)):
+                for message in write(alert, _heard(connection, alert)):
+                    write_out(connection, message)
+            return AlertRound(tuple(firing), tuple(raised), tuple(resolved))
+
+
+def _firing(connection: sa.Connection, mode: Mode) -> list[Alert]:
+    rows = connection.execute(sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at.is_(None)))
+    found = [_alert_of(row) for row in rows]
+    return sorted(found, key=lambda a: (-a.severity.rank, a.raised_at, a.rule, a.subject))
+
+
+def _raise(connection: sa.Connection, alert: Alert, now: datetime) -> Alert:
+    key = _key_of(alert)
+    last = connection.execute(sa.select(_row.episode).where(*key)).scalar_one_or_none()
+    alert = replace(alert, episode=(last or 0) + 1, raised_at=now, resolved_at=None)
+    values = {name: getattr(alert, name) for name in ("episode", "raised_at", "resolved_at", "summary", "value")}
+    values |= {"severity": alert.severity.value}
+    if last is None:
+        connection.execute(
+            alerts.insert().values(mode=alert.mode.value, rule=alert.rule, subject=alert.subject, **values)
+        )
+    else:
+        connection.execute(alerts.update().where(*key).values(values))
+    return alert
+
+
+def _resolve(connection: sa.Connection, alert: Alert, now: datetime) -> Alert:
+    connection.execute(alerts.update().where(*_key_of(alert)).values(resolved_at=now))
+    return replace(alert, resolved_at=now)
+
+
+def _renew(connection: sa.Connection, before: Alert, now: Alert) -> None:
+    """Keep the words up to date; nobody is told again for that."""
+    if (before.summary, before.value) != (now.summary, now.value):
+        connection.execute(alerts.update().where(*_key_of(now)).values(summary=now.summary, value=now.value))
+
+
+def _over(connection: sa.Connection, mode: Mode, now: datetime) -> list[Alert]:
+    """
+    Return what was resolved lately.
+
+    Its end is announced once its beginning has arrived: a resolve that overtook its trigger would leave a page open.
+    """
+    rows = connection.execute(
+        sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at > now - _ANNOUNCED_WITHIN)
+    )
+    return [_alert_of(row) for row in rows]
+
+
+def _heard(connection: sa.Connection, alert: Alert) -> set[str]:
+    keys = [alert.message_key(kind) for kind in TELLING]
+    arrived = messages.c.state.in_([MessageState.DELIVERED.value, MessageState.COPIED.value])
+    return set(connection.scalars(sa.select(messages.c.dedup_key).where(messages.c.dedup_key.in_(keys), arrived)))
+
+
+def _key_of(alert: Alert) -> tuple[sa.ColumnElement[bool], ...]:
+    return _row.mode == alert.mode.value, _row.rule == alert.rule, _row.subject == alert.subject
+
+
+def _alert_of(row: sa.Row[Any]) -> Alert:
+    values = row_values(row)
+    return Alert(mode=Mode(values.pop("mode")), severity=Severity(values.pop("severity")), **values)
+
+
+def _told(alert: Alert) -> dict[str, Any]:
+    return {
+        "rule": alert.rule,
+        "subject": alert.subject,
+        "severity": alert.severity.value,
+        "value": alert.value,
+        "episode": alert.episode,
+    }
