@@ -274,6 +274,15 @@ def test_stripe_that_does_not_answer_is_missing_and_stops_nothing(scene, kind):
     assert {"no-data", "fallback-requested", DUE} == set(rules(seen.alerts.firing))
 
 
+def test_altered_request_is_missing_and_stops_nothing(scene):
+    """Whoever writes into the tables silences one rule, and that is an alert."""
+    scene.tamper("UPDATE requests SET reason = 'psp_rejection'")
+    seen = watch_round(scene.desk)
+
+    assert isinstance(seen.facts.requests, Missing)
+    assert {"no-data", DUE} == set(rules(seen.alerts.firing))
+
+
 # ------------------------------------------------------------------------------------------------------- messages
 
 

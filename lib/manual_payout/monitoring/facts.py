@@ -136,7 +136,7 @@ class Facts:
     mode: Mode
     recent: Recent
     comparison: Comparison | Missing
-    requests: tuple[OpenRequest, ...]
+    requests: tuple[OpenRequest, ...] | Missing
     pending: tuple[Pending, ...]
     unsettled: tuple[Pending, ...]
     exposed_since: datetime | None

@@ -103,9 +103,14 @@ def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:
     return Recent(len(transfers), tuple(Studio(name, name, n) for name, n in sorted(studios.items()) if n > above))
 
 
-def _requests(desk: Desk) -> tuple[OpenRequest, ...]:
+def _requests(desk: Desk) -> tuple[OpenRequest, ...] | Missing:
     found = []
-    for request in desk.store.open_requests():
+    try:
+        filed = desk.store.open_requests()
+    except EvidenceError as error:
+        # One that was altered hides the others; the rest of the round goes on without them.
+        return Missing("fallback requests", error.message)
+    for request in filed:
         if request.kind is not Kind.TRANSFER or request.mode is not desk.settings.mode:
             continue
         records = [desk.store.find_payout(line.line_id) for line in request.lines]

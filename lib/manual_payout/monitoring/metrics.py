@@ -64,7 +64,8 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
     )
     recent = gauge("manual_payout_recent_payouts", "Manual payouts within the window.", "source")
     recent.labels("table").set(facts.recent.count)
-    gauge("manual_payout_open_requests", "Fallback requests that are open.").set(len(facts.requests))
+    if not isinstance(facts.requests, Missing):
+        gauge("manual_payout_open_requests", "Fallback requests that are open.").set(len(facts.requests))
     gauge("manual_payout_unknown_outcomes", "Payouts and reversals whose outcome is not known.").set(len(facts.pending))
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()

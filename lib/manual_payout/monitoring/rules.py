@@ -92,6 +92,8 @@ def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
 
 
 def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    if isinstance(facts.requests, Missing):
+        return [facts.requests]
     return [
         Finding(
             one.request_id,
