@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -110,12 +111,21 @@ def main() -> None:
                 root = Path(folder) / f"outputs-{count}"
                 url = set_up_database(root, server.get_uri().replace("/postgres?", f"/watched_{count}?"))
                 fill(url, count)
+                say(f"{count:,} payouts and events are in.")
                 desks[count] = open_desk(demo_settings(root, stripe.base_url, url))
             seconds = measure(desks, chosen.rounds)
         server.cleanup()
     medians = {count: statistics.median(found) for count, found in seconds.items()}
     for count, found in seconds.items():
-        f"{min(found) / medians[count]:.2f} to {max(found) / medians[count]:.2f} of it"
+        spread = f"{min(found) / medians[count]:.2f} to {max(found) / medians[count]:.2f} of it"
+        say(f"{count:>9,}: median {medians[count]:.3f} s, {spread}, {len(found)} rounds")
+    say(f"ratio of the medians: {medians[chosen.large] / medians[SMALL]:.2f}")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

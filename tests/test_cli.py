@@ -628,7 +628,7 @@ def test_status_of_a_request_counts_its_approvals_and_writes_nothing(filed):
     before = filed.state()
     answer = filed("status")
 
-    assert "0 manual payouts begun, 1 requested." == answer.out.splitlines()[0]
+    assert "0 manual payouts begun, 1 requested within 30 days or left open." == answer.out.splitlines()[0]
     assert "requested, 0 of 2 approved" in answer.out
     assert before == filed.state()
 
@@ -735,7 +735,10 @@ def test_sandbox_prints_exports_that_work_and_ends_quietly(tmp_path, end):
     child.send_signal(end)
     _, errors = child.communicate(timeout=30)
 
-    assert (0, "No manual payout was requested or begun.\n") == (status.returncode, status.stdout), status.stderr
+    assert (0, "No manual payout was requested or begun within 30 days or left open.\n") == (
+        status.returncode,
+        status.stdout,
+    ), status.stderr
     assert (0, "") == (child.returncode, errors)
 
 

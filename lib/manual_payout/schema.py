@@ -252,6 +252,7 @@ sa.Index(
 
 
 _partial_index("ix_manual_reversals_unfinished", OPEN, manual_reversals.c.mode, manual_reversals.c.created_at)
+sa.Index("ix_manual_reversals_recent", manual_reversals.c.mode, manual_reversals.c.created_at)
 sa.Index("ix_manual_reversals_request_id", manual_reversals.c.request_id)
 
 settlement_watch = sa.Table(

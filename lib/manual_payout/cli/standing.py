@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from manual_payout.store.shapes import R
     from manual_payout.verifier import Judge
     from manual_payout.verifier import Registry as Reviewed
+
+# What is shown when no incident is named; what is unfinished is shown however old it is.
+RECENT = timedelta(days=30)
 
 _COLUMNS = ("incident", "studio", "amount", "state", "settlement", "messages", "transfer", "since", "by")
 
@@ -93,7 +97,9 @@ def _check_decision(decide: str, because: str) -> None:
 
 
 def status(
-    incident: Annotated[str, typer.Argument(help="Only this incident; all when not given.", show_default=False)] = "",
+    incident: Annotated[
+        str, typer.Argument(help="Only this incident, whole; else what is recent or unfinished.", show_default=False)
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Say where things stand. Reads only, and never calls Stripe.
@@ -202,11 +208,12 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
     from manual_payout.display import Table
     from manual_payout.models import MessageState
 
-    wanted = {"incident_id": incident} if incident else {}
-    records, reversals = desk.store.payouts_of(**wanted), desk.store.reversals_of(**wanted)
+    store, since = desk.store, desk.now() - RECENT
+    records = store.payouts_of(incident_id=incident) if incident else store.current_payouts(since)
+    reversals = store.reversals_of(incident_id=incident) if incident else store.current_reversals(since)
     begun = {record.request_id for record in records} | {reversal.request_id for reversal in reversals}
     waiting = [found for found in desk.store.open_requests(incident or None) if found.request_id not in begun]
-    counts = desk.store.count_messages(incident)
+    counts = store.count_messages([record.payout_id for record in records])
     rows = (
         *(_begun(desk, record, counts[record.payout_id]) for record in records),
         *(_reversing(desk, record) for record in reversals),
@@ -219,7 +226,7 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
 
 
 def _caption(incident: str, begun: int, reversals: int, waiting: int) -> str:
-    where = f" under {incident}" if incident else ""
+    where = f" under {incident}" if incident else f" within {RECENT.days} days or left open"
     if not begun and not reversals and not waiting:
         return f"No manual payout was requested or begun{where}."
     back = f"{reversals} {'reversal' if reversals == 1 else 'reversals'} begun, " if reversals else ""

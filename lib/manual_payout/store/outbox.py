@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from manual_payout.canonical import canonical_json
 from manual_payout.errors import ClaimError
 from manual_payout.models import Channel, Message, MessageState, Mode
-from manual_payout.schema import messages
+from manual_payout.schema import UNSENT, messages
 from manual_payout.store.base import Base
 from manual_payout.store.rows import row_values
 
@@ -28,6 +28,10 @@ _WRITTEN = ("audience", "subject", "body_text", "body_html", "body_json", "state
 
 # What a person may still take over: nobody is about to send it by machine, or the provider said no.
 _BY_HAND = (MessageState.TO_COPY, MessageState.WAITING, MessageState.REFUSED)
+
+
+# So many are asked for in one statement.
+_IDS_MAX = 500
 
 
 class Outbox(Base):
@@ -68,20 +72,20 @@ class Outbox(Base):
 
     def undelivered_messages(self, incident_id: str = "") -> list[Message]:
         """Return what still has to reach somebody, of one incident or of all: neither delivered nor sent by hand."""
-        gone = [MessageState.DELIVERED.value, MessageState.COPIED.value]
-        return self._messages(_of_incident(incident_id) & _row.state.not_in(gone))
+        return self._messages(_of_incident(incident_id) & sa.text(UNSENT))
 
-    def count_messages(self, incident_id: str = "") -> dict[str, Counter[MessageState]]:
-        """Count the messages of each payout by state, of one incident or of all."""
-        query = (
-            sa.select(_row.payout_id, _row.state, sa.func.count())
-            .where(_of_incident(incident_id) & _row.payout_id.is_not(None))
-            .group_by(_row.payout_id, _row.state)
-        )
+    def count_messages(self, payout_ids: Sequence[str]) -> dict[str, Counter[MessageState]]:
+        """Count the messages of each of these payouts by state."""
         counts: defaultdict[str, Counter[MessageState]] = defaultdict(Counter)
         with self._read() as connection:
-            for payout_id, state, count in connection.execute(query):
-                counts[payout_id][MessageState(state)] = count
+            for start in range(0, len(payout_ids), _IDS_MAX):
+                query = (
+                    sa.select(_row.payout_id, _row.state, sa.func.count())
+                    .where(_row.payout_id.in_(payout_ids[start : start + _IDS_MAX]))
+                    .group_by(_row.payout_id, _row.state)
+                )
+                for payout_id, state, count in connection.execute(query):
+                    counts[payout_id][MessageState(state)] = count
         return counts
 
     def count_waiting(self, mode: Mode) -> int:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from manual_payout import journal
 from manual_payout.models import LIVE_STATES, OPEN_STATES, Kind, Mode, PayoutRecord, Record, State
-from manual_payout.schema import manual_payouts, request_lines, requests
+from manual_payout.schema import OPEN, UNSETTLED, manual_payouts, request_lines, requests
 from manual_payout.store.announcing import ARRIVED, FAILED, announce
 from manual_payout.store.base import Base
 from manual_payout.store.rows import payout_of, record_stream, row_values
@@ -47,6 +47,20 @@ class PayoutRecords(Base):
             query = query.where(manual_payouts.c[name] == value)
         with self._read() as connection:
             return [payout_of(row) for row in connection.execute(query)]
+
+    def current_payouts(self, since: datetime) -> list[PayoutRecord]:
+        """Return the payout records begun since an instant, and the unfinished and unsettled ones before it, newest first."""
+        of_any_mode = manual_payouts.c.mode.in_([mode.value for mode in Mode])
+        wanted = sa.union(
+            *(
+                sa.select(manual_payouts.c.payout_id).where(of_any_mode, condition)
+                for condition in (manual_payouts.c.created_at >= since, sa.text(OPEN), sa.text(UNSETTLED))
+            )
+        )
+        query = sa.select(manual_payouts).where(manual_payouts.c.payout_id.in_(wanted))
+        with self._read() as connection:
+            found = [payout_of(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda record: (-record.created_at.timestamp(), record.payout_id))
 
     def audit_values(self, payout_id: str) -> dict[str, Any]:
         """Return every column of one payout record as it is stored."""

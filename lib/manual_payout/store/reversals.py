@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import sqlalchemy as sa
 
 from manual_payout.errors import ClaimError
-from manual_payout.models import OPEN_STATES, ReversalRecord
-from manual_payout.schema import manual_reversals
+from manual_payout.models import OPEN_STATES, Mode, ReversalRecord
+from manual_payout.schema import OPEN, manual_reversals
 from manual_payout.store.payouts import PayoutRecords
 from manual_payout.store.rows import reversal_of
 
@@ -33,6 +35,22 @@ class ReversalRecords(PayoutRecords):
             query = query.where(_row[name] == value)
         with self._read() as connection:
             return [reversal_of(row) for row in connection.execute(query)]
+
+    def current_reversals(self, since: datetime) -> list[ReversalRecord]:
+        """Return the reversals begun since an instant, and the unfinished ones before it, newest first."""
+        of_any_mode = _row.mode.in_([mode.value for mode in Mode])
+        wanted = sa.union(
+            *(
+                sa.select(_row.reversal_id).where(of_any_mode, condition)
+                for condition in (_row.created_at >= since, sa.text(OPEN))
+            )
+        )
+        with self._read() as connection:
+            found = [
+                reversal_of(row)
+                for row in connection.execute(sa.select(manual_reversals).where(_row.reversal_id.in_(wanted)))
+            ]
+        return sorted(found, key=lambda record: (-record.created_at.timestamp(), record.reversal_id))
 
     def _reversal_lost_to(self, record: ReversalRecord) -> ClaimError:
         other = self.find_open_reversal(record.stripe_transfer_id)

@@ -49,6 +49,7 @@ def upgrade() -> None:
     _index("ix_manual_payouts_mode_settled_at", "manual_payouts", ["mode", "settled_at"])
     _index("ix_manual_payouts_request_id", "manual_payouts", ["request_id"])
     _index("ix_manual_reversals_unfinished", "manual_reversals", ["mode", "created_at"], _OPEN)
+    _index("ix_manual_reversals_recent", "manual_reversals", ["mode", "created_at"])
     _index("ix_manual_reversals_request_id", "manual_reversals", ["request_id"])
     _index("ix_messages_unsent", "messages", ["created_at"], _UNSENT)
     _index("ix_requests_expires_at", "requests", ["expires_at"])
