@@ -15,7 +15,7 @@ ROOMS = [
     "verifier", "errors", "money", "canonical", "signatures", "models", "alerts", "plain_text", "parameters", "display", "durable", "clock",
     "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms",
+    "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from manual_payout.errors import ParameterError
@@ -38,7 +39,7 @@ STAGE_PARAMETERS = (
 
 # What step 7 of the SOP asks for on top; only 6-close declares them, the other stages tolerate them, so that one
 # parameter file serves all six notebooks.
-CLOSE_PARAMETERS = ("root_cause", "follow_ups", "automation_restored", "key_rotated_to")
+CLOSE_PARAMETERS = ("root_cause", "follow_ups", "automation_restored", "key_rotated_to", "access_review_on")
 
 # The parameters of the reversal notebook: everything else was filed, and is read from the request.
 REVERSAL_PARAMETERS = ("incident_id", "request_id", "operator", "dry_run", "confirm")
@@ -62,6 +63,7 @@ NAME_LENGTH_MAX = 200
 NOTES_LENGTH_MAX = 2000
 CLOSE_LENGTH_MAX = 4000
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LAST4 = re.compile(r"[A-Za-z0-9]{4}", re.ASCII)
 
 
@@ -284,6 +286,15 @@ def _reason(field: str, value: Any) -> Reason:
         ) from None
 
 
+def _day(field: str, value: Any) -> str:
+    text = _matching(field, value, _DATE, "a date such as 2026-04-20")
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ParameterError(field, value, "a date that there is, such as 2026-04-20") from None
+    return text
+
+
 def _flag(field: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ParameterError(field, value, "true or false, not text")
@@ -321,4 +332,5 @@ _CHECKS: dict[str, _Check] = {
     "follow_ups": _text(CLOSE_LENGTH_MAX, empty=True),
     "automation_restored": _flag,
     "key_rotated_to": _or_nothing(_as(_LAST4, "the last four characters of the new key")),
+    "access_review_on": _or_nothing(_day),
 }

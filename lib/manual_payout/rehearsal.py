@@ -38,6 +38,7 @@ CLOSING = {
     "follow_ups": "Reconnect on failure, Tomas Lindqvist, 2026-03-13; alert on a missed run, Noor Haddad, 2026-03-20",
     "automation_restored": True,
     "key_rotated_to": "",
+    "access_review_on": "2026-04-20",
 }
 
 

@@ -73,6 +73,9 @@ def run(
     key_rotated_to: Annotated[
         str | None, typer.Option(metavar="LAST4", help="For close: last four characters of the new key.")
     ] = None,
+    access_review_on: Annotated[
+        str | None, typer.Option(metavar="DATE", help="For close: when access is reviewed next, YYYY-MM-DD.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the stage notebooks: a dry run first, then live with the code it printed.

@@ -4,7 +4,7 @@ What a notebook imports: one call per cell, each answering one question with som
 The calls hold no rules of their own; they ask the rooms above and put the answers into tables and the evidence folder.
 """
 
-from manual_payout.steps.closing import checklist, close, seal, summary
+from manual_payout.steps.closing import checklist, close, postmortem, seal, summary
 from manual_payout.steps.execution import payload, send, transfer_as_stripe_shows_it
 from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log
 from manual_payout.steps.notification import deliveries, prepare, slack_message, studio_email
@@ -45,6 +45,7 @@ __all__ = [
     "log",
     "metrics",
     "payload",
+    "postmortem",
     "prepare",
     "request",
     "reversal_approvals",

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from manual_payout.display import Banner, Table
+from manual_payout.closing import Standing, checklist_of
+from manual_payout.display import Banner, Table, Text
 from manual_payout.errors import NotFinishedError
 from manual_payout.evidence import sealing
 from manual_payout.evidence.folder import executed_notebooks
+from manual_payout.evidence.postmortem import NAME as POSTMORTEM
+from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.results import the_result
-from manual_payout.models import Message, MessageState, Mode, PayoutRecord
 from manual_payout.parameters import check_text
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
 
-# What still has to go out; a text that a person copies is theirs.
-_MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
-
 
 @question
 def checklist(run: Run) -> Table:
     """Go through step 7 of the SOP: what is done, what is open, and how to do it."""
-    record = run.find_record()
-    items = _items(run, record)
-    run.findings["open"] = [name for name, done, _, _ in items if not done]
+    items = checklist_of(_standing(run))
+    run.findings["open"] = [item.name for item in items if not item.done]
     rows = tuple(
-        ("done" if done else "open", name, shown, "" if done else remedy) for name, done, shown, remedy in items
+        ("done" if item.done else "open", item.name, item.found, "" if item.done else item.remedy) for item in items
     )
     count = len(run.findings["open"])
     caption = f"{count} of {len(items)} items are open." if count else f"All {len(items)} items are done."
@@ -41,6 +38,17 @@ def close(run: Run) -> Banner:
     shown = _close(run)
     run.verdict = shown.word
     return shown
+
+
+@question
+def postmortem(run: Run) -> Text:
+    """Fill in the postmortem's draft from the journal, and save it beside the notebooks."""
+    text = postmortem_text(
+        run.find_record(), run.desk.store.events_of(run.stream), run.extra, incident_id=run.parameters.incident_id,
+        name_of=run.desk.registry.name_of, today=run.desk.now().date(),
+    )  # fmt: skip
+    path = run.folder.replace(POSTMORTEM, text)
+    return Text(f"Saved as {path.name}; what is not written yet is for people to write.", text)
 
 
 @question
@@ -74,51 +82,24 @@ def seal(run: Run) -> Banner:
     )
 
 
-def _items(run: Run, record: PayoutRecord | None) -> list[tuple[str, bool, str, str]]:
-    prepared = run.desk.store.messages_of(record.payout_id) if record else []
-    rotated = _text(run, "key_rotated_to")
-    live = run.desk.settings.mode is Mode.LIVE
-    return [
-        (
-            "the money has arrived", bool(record and record.settled_at),
-            record.settlement_rung.replace("_", " ") if record and record.settlement_rung else "not watched yet",
-            "Run 5-settle until it says so.",
-        ),
-        (
-            "the row is logged", bool(record and record.logged_at),
-            f"{record.logged_at:%Y-%m-%d %H:%M} UTC" if record and record.logged_at else "no", "Run 3-log.",
-        ),
-        _told(prepared),
-        (
-            "automation is restored", run.extra.get("automation_restored") is True,
-            "confirmed by the operator" if run.extra.get("automation_restored") is True else "not confirmed",
-            "Restore it, see its next run skip this payout, then set automation_restored.",
-        ),
-        ("root cause is written", bool(_text(run, "root_cause")), _text(run, "root_cause") or "none", "Give root_cause."),
-        (
-            "follow-ups have owners and dates", bool(_text(run, "follow_ups")), _text(run, "follow_ups") or "none",
-            "Give follow_ups: what, owner, due date; separated by semicolons.",
-        ),
-        (
-            "the key is rotated", bool(rotated) or not live, rotated or ("not needed: no live key was used" if not live else "no"),
-            "Rotate the restricted key and give key_rotated_to: the last four characters of the new key.",
-        ),
-    ]  # fmt: skip
-
-
-def _told(messages: list[Message]) -> tuple[str, bool, str, str]:
-    states = Counter(message.state for message in messages)
-    copy, missing = states[MessageState.TO_COPY], [m for m in messages if m.state in _MISSING]
-    gone = len(messages) - copy - len(missing)
-    found = ", ".join(
-        f"{count} {what}"
-        for count, what in ((gone, "sent"), (copy, "ready to copy"), (len(missing), "not sent"))
-        if count
+def _standing(run: Run) -> Standing:
+    desk, record = run.desk, run.find_record()
+    return Standing(
+        record=record,
+        messages=desk.store.messages_of(record.payout_id) if record else [],
+        due=desk.ledger.find_payout_due(run.parameters.ledger_payout_id),
+        mode=desk.settings.mode,
+        key_used=_key_used(run),
+        key_at_hand=desk.gateway.identity,
+        today=desk.now().date(),
+        access_review_every_days=desk.settings.policy.monitoring.access_review_every_days,
+        typed=run.extra,
     )
-    remedy = "Run 4-notify and send the messages."
-    if missing and messages:
-        remedy = "Run `manual-payout deliver`; what a provider refuses is sent by hand (docs/messages.md)."
-    return ("stakeholders are told", len(messages) >= 2 and not missing, found or "no message is prepared", remedy)
+
+
+def _key_used(run: Run) -> str:
+    verified = run.desk.store.find_event(run.stream, "verified", lambda data: bool(data.get("stripe_key")))
+    return str(verified.data["stripe_key"]) if verified else ""
 
 
 def _text(run: Run, name: str) -> str:
@@ -156,7 +137,7 @@ def _close(run: Run) -> Banner:
         return Banner("Not closed", f"Still open: {', '.join(run.findings['open'])}.", good=False)
     if run.dry_run:
         return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
-    data = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to")}
+    data = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to", "access_review_on")}
     if run.desk.store.find_event(run.stream, "incident_closed") is None:
         run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, data)
     return Banner("Closed", f"Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)

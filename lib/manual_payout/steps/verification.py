@@ -93,6 +93,8 @@ def verify(run: Run) -> Table:
     run.findings |= {"checks": checks, "verdict": verdict(answers)}
     # Whose keys counted then: `sha256sum` of the reviewed files tells whether they are the same still.
     data = {"verdict": verdict(answers), "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
+    # By which the close tells the new key from this one.
+    data["stripe_key"] = run.desk.gateway.identity.digest_prefix
     run.desk.store.record_event(run.stream, "verified", run.operator.person_id, data)
     try:
         found.require_go()
