@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.sealing import seal_folder
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
+from manual_payout.sandbox import FALLBACK_KEY
 from manual_payout.verifier import check_files, read_folder
 
 SECRET = "rk_test_0123456789abcdef"
@@ -289,4 +291,48 @@ def test_sealing_writes_journal_and_head_and_can_be_repeated(quiet_shell):
         facts["journal_length"],
         facts["journal_head"],
     )
+    assert [] == failing(folder.path)
+
+
+def _planted(desk, root, name, content):
+    """A folder of the evidence with one file that somebody put there by hand."""
+    folder = Folder(root / "INC-8" / "payout", desk.redactor)
+    folder.keep("a.txt", "first")
+    (folder.path / name).write_bytes(content)
+    return folder
+
+
+_KEY = "rk_live_51Habcdefgha91f"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("notes.txt", f"the key: {_KEY}".encode(), "a Stripe key"),
+        ("notes.bin", b"\xff\x00" + FALLBACK_KEY.encode() + b"\xff", "a secret of this installation"),
+        ("auth.txt", base64.b64encode(f"{FALLBACK_KEY}:".encode()), "a secret of this installation"),
+        ("url.txt", FALLBACK_KEY.replace("_", "%5F").encode(), "a secret of this installation"),
+        ("hook.json", b'{"to": "https:\\/\\/hooks.slack.com\\/services\\/T0\\/B0\\/x1y2"}', "a Slack webhook"),
+        (f"{_KEY}.txt", b"", "a Stripe key"),
+    ],
+)
+def test_a_folder_with_a_secret_in_it_is_not_sealed(quiet_shell, tmp_path, name, content, kind):
+    """By value in any encoding, or by its looks, in a file or in its name: the file and the kind are said, never the value."""
+    folder = _planted(quiet_shell.desk, tmp_path, name, content)
+    with pytest.raises(EvidenceError) as refused:
+        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
+    assert 5 == refused.value.exit_code
+    assert f"{name.replace(_KEY, '[redacted rk_live …a91f sha256:e8e106fe]')} in the evidence" in refused.value.message
+    assert f"holds {kind};" in refused.value.message
+    assert [] == [value for value in (_KEY, FALLBACK_KEY, "x1y2") if value in str(refused.value)]
+    assert not (folder.path / "manifest.json").exists()
+
+
+def test_a_folder_whose_secret_was_taken_out_is_sealed(quiet_shell, tmp_path):
+    """The remedy works."""
+    folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", _KEY.encode())
+    (folder.path / "notes.txt").unlink()
+    seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
     assert [] == failing(folder.path)
