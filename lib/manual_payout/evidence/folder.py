@@ -39,7 +39,7 @@ class Folder:
 
     def __init__(self, path: Path, redactor: Redactor) -> None:
         self.path = path
-        self._redactor = redactor
+        self.redactor = redactor
 
     def keep(self, name: str, content: str) -> Path:
         """
@@ -51,7 +51,7 @@ class Folder:
         Raises:
             EvidenceError: It cannot be written.
         """
-        data = self._redactor.redact(content).encode()
+        data = self.redactor.redact(content).encode()
         stem, suffix = Path(name).stem, Path(name).suffix
         number = 1
         while True:
@@ -65,7 +65,7 @@ class Folder:
 
     def replace(self, name: str, content: str) -> Path:
         """Save what is derived anew each time, in place of the earlier version."""
-        return self.replace_bytes(name, self._redactor.redact(content).encode())
+        return self.replace_bytes(name, self.redactor.redact(content).encode())
 
     def replace_bytes(self, name: str, data: bytes) -> Path:
         """Save bytes that hold no text, such as a picture, in place of the earlier version."""

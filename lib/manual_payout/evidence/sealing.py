@@ -84,7 +84,7 @@ def seal_folder(
     folder.replace("journal.json", json_text({"stream": stream, "events": lines}))
     later = frozenset({MANIFEST, SIGNATURE, SEALS})
     write_page(desk, folder, incident_id, ledger_payout_id, later=later)
-    refuse_secrets(folder.path, folder.files(), desk.redactor)
+    refuse_secrets(folder.path, folder.files(), folder.redactor)
     facts = {
         "incident_id": incident_id,
         "ledger_payout_id": ledger_payout_id,
