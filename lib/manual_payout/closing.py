@@ -15,6 +15,7 @@ from datetime import date, timedelta
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue
 from manual_payout.models import Message, MessageState, Mode, PayoutRecord, State
+from manual_payout.store import SEALED
 
 # What still has to go out; a text that a person copies is theirs.
 _MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
@@ -127,6 +128,8 @@ def _logged(record: PayoutRecord | None) -> Item:
 
 
 def _told(messages: Sequence[Message]) -> Item:
+    # The digest of an earlier seal tells nobody of the payout; the next seal tells the next one.
+    messages = [message for message in messages if message.kind not in SEALED]
     states = Counter(message.state for message in messages)
     copy, missing = states[MessageState.TO_COPY], [m for m in messages if m.state in _MISSING]
     gone = len(messages) - copy - len(missing)

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,12 +17,13 @@ from typing import Any, Self
 from sqlalchemy.engine import make_url
 
 from manual_payout import errors
+from manual_payout.comms.telling import tell_seal
 from manual_payout.desk import Desk
 from manual_payout.durable import make_folder
 from manual_payout.engine import Execution, execute, orderly_signals
-from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.manifest import Sealer
+from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.results import the_result
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.models import OPEN_STATES, Request, Stage
@@ -275,6 +276,21 @@ def _sealed(
             if folder.path.is_dir():
                 pages.add(folder)
                 seal_folder(desk, folder, incident_id, ledger_payout_id, sealer)
+    # Not when a signal or an error is on its way out: whoever stopped it does not wait for Slack.
+    if sealer is not None and folder.path.is_dir():
+        _tell_seal(desk, folder, incident_id, ledger_payout_id, sealer.person_id)
+
+
+def _tell_seal(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, actor: str) -> None:
+    """Tell the digest of the seal of a payout that was made; the answer of a run never hangs on it."""
+    # The folder is sealed and the money is on record; the next seal tells the next digest.
+    with suppress(DatabaseError):
+        records = desk.store.payouts_of(incident_id=incident_id)
+        made = [
+            record for record in records if record.ledger_payout_id == ledger_payout_id and record.stripe_transfer_id
+        ]
+        for record in made[-1:]:
+            tell_seal(desk, record, head_digest(folder), actor=actor)
 
 
 class _Pages:

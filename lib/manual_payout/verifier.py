@@ -37,6 +37,9 @@ _NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
 _SCRAP = "application/scrapbook.scrap.json+json"
 _BANNERS = {"manual-payout-banner", "papermill-error-cell-tag"}
 _INJECTED = "injected-parameters"
+_EARLIER_SEAL = re.compile(rf"{SEALS}/\d{{3,}}\.json")
+# What is derived from the database again at each seal, or each time a stage runs.
+_MADE_ANEW = {"journal.json", "index.html", "timeline.png", "postmortem.md"}
 # Shorter, an anchor read aloud would fit by chance.
 _ANCHOR_LENGTH_MIN = 12
 # What a file that somebody edited can make of reading it.
@@ -466,7 +469,7 @@ def _sealed_by(sealed: bytes, signature: str, name: str, registry: Registry, jud
 
 def _seals(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
     """Follow the chain back: each seal names the digest of the one before it. One that was cut short has no signature."""
-    names = sorted((name for name in folder.present if re.fullmatch(rf"{SEALS}/\d{{3,}}\.json", name)), reverse=True)
+    names = sorted((name for name in folder.present if _EARLIER_SEAL.fullmatch(name)), reverse=True)
     expected, wrong = folder.predicate["previous"], []
     for number, name in zip(range(len(names), 0, -1), names, strict=True):
         if name != f"{SEALS}/{number:03}.json" or folder.present[name] != expected:
@@ -713,9 +716,29 @@ def _anchored(folder: Folder, anchor: str) -> list[str]:
     if len(anchor) < _ANCHOR_LENGTH_MIN or not re.fullmatch("[0-9a-f]+", anchor):
         return [f"an anchor has at least {_ANCHOR_LENGTH_MIN} hexadecimal digits"]
     known = [folder.claimed, *(event["digest"] for event in folder.events())]
-    return (
-        [] if any(str(digest).startswith(anchor) for digest in known) else ["neither the manifest nor an event has it"]
-    )
+    if any(str(digest).startswith(anchor) for digest in known):
+        return []
+    for name in sorted(folder.present):
+        if _EARLIER_SEAL.fullmatch(name) and folder.present[name].startswith(anchor):
+            return _since(folder, name)
+    return ["neither the manifest, nor an earlier one, nor an event has it"]
+
+
+def _since(folder: Folder, name: str) -> list[str]:
+    """Compare the folder with an earlier seal: what was in it still is, and its journal was only continued."""
+    earlier = json.loads((folder.path / name).read_bytes())
+    facts = earlier["predicate"]["facts"]
+    then = {subject["name"]: subject["digest"]["sha256"] for subject in earlier["subject"]}
+    wrong = [
+        f"{file} is not what {name} sealed"
+        for file in sorted(then.keys() - _MADE_ANEW)
+        if folder.present.get(file) != then[file]
+    ]
+    heads = ["", *(event["digest"] for event in folder.events())]
+    length = facts["journal_length"]
+    if not (isinstance(length, int) and 0 <= length < len(heads) and heads[length] == facts["journal_head"]):
+        wrong.append(f"the journal does not continue the one of {name}")
+    return wrong
 
 
 # --- Answer ----------------------------------------------------------------------------------------------------------

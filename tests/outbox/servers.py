@@ -199,15 +199,18 @@ class PagerDuty(WebService):
         alerts: By key, whether it is open.
 
         notified: Keys for which somebody was woken, in order.
+
+        changes: Change events, in order; they wake nobody.
     """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(context)
         self.alerts: dict[str, bool] = {}
         self.notified: list[str] = []
+        self.changes: list[dict] = []
 
-    def answer(self, path: str, body: dict, fault: str) -> Answer | None:  # noqa: ARG002  # it has one path
-        """As the Events API does."""
+    def answer(self, path: str, body: dict, fault: str) -> Answer | None:
+        """As the Events API does, and the Change Events API beside it."""
         if fault == "limit":
             return (429, {"Retry-After": "75"}, "{}")
         if fault == "drop":
@@ -216,13 +219,19 @@ class PagerDuty(WebService):
             return (400, {}, json.dumps({"status": "invalid event", "errors": ["'payload.summary' is missing"]}))
         if fault == "refuse":
             return (503, {}, "{}")
+        if path == "/v2/change/enqueue":
+            self.changes.append(body)
+            answer = {"status": "success", "message": "Change event processed"}
+        else:
+            answer = self._event(body)
+        return DROPPED if fault == "lose" else (202, {}, json.dumps(answer))
+
+    def _event(self, body: dict) -> dict:
         key, opens = body["dedup_key"], body["event_action"] == "trigger"
         if opens and not self.alerts.get(key):
             self.notified.append(key)
         self.alerts[key] = opens
-        if fault == "lose":
-            return DROPPED
-        return (202, {}, json.dumps({"status": "success", "message": "Event processed", "dedup_key": key}))
+        return {"status": "success", "message": "Event processed", "dedup_key": key}
 
 
 class Mail:

@@ -23,12 +23,16 @@ from manual_payout.comms.courier import (
     HandOver,
     Outcome,
     Refused,
+    Unknowable,
     brief,
     never_reached,
     whole_seconds,
 )
 from manual_payout.models import Message
 from manual_payout.pauses import asked_s
+
+# What it calls an event that wakes nobody and has no key.
+_CHANGE = "change"
 
 
 class _OneAttempt(EventsApiV2Client):
@@ -56,10 +60,10 @@ class Pager:
     def send(self, message: Message, hand_over: HandOver) -> Outcome:
         """Enqueue the event once."""
         event: dict[str, Any] = json.loads(message.body_json)
-        action, key = event.pop("event_action"), event.pop("dedup_key")
+        action, key = event.pop("event_action"), event.pop("dedup_key", "")
         hand_over()
         try:
-            answered = self._client.send_event(action, dedup_key=key, **event)
+            answered = self._enqueue(action, key, event)
         except HttpError as error:
             return _verdict(cast("httpx2.Response", error.response))
         except (Error, httpx2.HTTPError, OSError, ValueError) as error:
@@ -67,11 +71,17 @@ class Pager:
                 f"PagerDuty did not answer ({type(error.__cause__ or error).__name__}).",
                 in_doubt=not never_reached(error),
             )
-        return Delivered({"provider": "pagerduty", "event_action": action, "dedup_key": answered})
+        return Delivered({"provider": "pagerduty", "event_action": action} | answered)
 
-    def find(self, message: Message) -> Finding:  # noqa: ARG002  # its key makes the question idle
-        """Say that it may be sent again: with the same key it is the same alert."""
-        return Absent()
+    def find(self, message: Message) -> Finding:
+        """Say that it may be sent again: with the same key it is the same alert. A change has no key, and cannot be asked for."""
+        return Unknowable() if json.loads(message.body_json)["event_action"] == _CHANGE else Absent()
+
+    def _enqueue(self, action: str, key: str, event: dict[str, Any]) -> dict[str, str]:
+        if action == _CHANGE:
+            self._client.send_change_event(**event)
+            return {}
+        return {"dedup_key": str(self._client.send_event(action, dedup_key=key, **event))}
 
 
 def _verdict(response: httpx2.Response) -> Outcome:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from manual_payout.comms.anchors import anchor_messages
+from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
 from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk import Desk
 from manual_payout.models import Message, PayoutRecord, stream_of
-from manual_payout.store import ARRIVED, SENT
+from manual_payout.store import ARRIVED, SEALED, SENT
 
 
 def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
@@ -48,9 +50,22 @@ def write_all_announced(desk: Desk, *, actor: str) -> int:
     return sum(write_announced(desk, record, actor=actor) for record in records if record is not None)
 
 
+def tell_seal(desk: Desk, record: PayoutRecord, digest: str, *, actor: str) -> None:
+    """
+    Tell the *digest* of the manifest that seals a payout's evidence, once, where somebody else keeps what was said.
+
+    Raises:
+        DatabaseError: Ours does not answer.
+    """
+    settings = desk.settings
+    told = anchor_messages(record, digest, settings.policy.messages, configured_channels(settings), at=desk.now())
+    if told and desk.store.record_messages(told, actor):
+        Postroom(settings, desk.store, actor).deliver(record.payout_id)
+
+
 def is_about_settlement(message: Message) -> bool:
     """Whether a message tells how the money went on after it was sent."""
-    return message.kind not in SENT
+    return message.kind not in {*SENT, *SEALED}
 
 
 def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:

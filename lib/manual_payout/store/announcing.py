@@ -20,6 +20,7 @@ from manual_payout.store.rows import record_stream
 SENT = ("slack_alert", "studio_email")
 ARRIVED = ("slack_arrived", "studio_arrived", "page_resolved")
 FAILED = ("slack_failed", "studio_failed", "page_failed")
+SEALED = ("slack_sealed", "page_sealed")
 
 _CHANNELS = {"slack": Channel.SLACK, "studio": Channel.EMAIL, "page": Channel.PAGERDUTY}
 
