@@ -33,6 +33,7 @@ COMMANDS = [
     "reconcile",
     "status",
     "verify",
+    "attach",
     "rehearse",
     "sandbox",
     "db",

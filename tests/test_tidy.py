@@ -16,7 +16,7 @@ ROOMS = [
     "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms", "closing",
-    "monitoring", "evidence", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
+    "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
     "demo", "rehearsal", "cli",
 ]  # fmt: skip
 
@@ -24,6 +24,7 @@ ROOMS = [
 ONLY_IN = {
     r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway.py"),
     r"^\s*(import|from) (slack_sdk|smtplib|pagerduty)\b": ({"comms"}, "people are reached through comms"),
+    r"^\s*(import|from) (jira|requests)\b": ({"attaching"}, "the ticket is reached through attaching"),
     r"^\s*(import|from) asyncssh\b": ({"signatures"}, "keys and signatures are reached through signatures"),
     r"datetime\.now\(|time\.time\(|utcnow": ({"clock", "sandbox", "cli"}, "time is asked of clock.py"),
     r"^\s*(import|from) sqlalchemy\b": (

@@ -94,9 +94,23 @@ class Desk:
         Raises:
             SettingsError: There is no key, or a secret is too short to be told from ordinary text.
         """
+        return self._redactor(self.settings.fallback_secret())
+
+    @cached_property
+    def redactor_at_hand(self) -> Redactor:
+        """
+        What everybody else's evidence goes through: like `redactor`, but nobody needs the key only to keep it out.
+
+        Raises:
+            SettingsError: A secret is too short to be told from ordinary text, or the command that prints the key failed.
+        """
+        configured = self.settings.fallback_key is not None or self.settings.fallback_key_command
+        return self.redactor if configured else self._redactor(None)
+
+    def _redactor(self, key: str | None) -> Redactor:
         urls = (self.settings.database_text(), self.settings.ledger_database_text())
         secrets = [
-            self.settings.fallback_secret(),
+            key,
             self.settings.read_secret(),
             *(make_url(url).password for url in urls),
             *self.settings.messenger_secrets(),

@@ -1,5 +1,5 @@
 """
-How the messaging services are reached: Slack, the mail server of the shared support inbox, PagerDuty.
+How the services are reached that people read: Slack, the mail server of the shared support inbox, PagerDuty, Jira.
 
 A rehearsal has tokens, webhooks and routing keys of its own and never looks at the live ones; where it has none,
 nothing is sent. Hosts are those of the services themselves, or this machine: a token goes nowhere else.
@@ -45,6 +45,15 @@ def _events_base(url: str) -> str:
     return url.rstrip("/")
 
 
+def _jira_base(url: str) -> str:
+    parts = urlsplit(url)
+    local = parts.hostname in _LOOPBACK and parts.scheme == "http"
+    odd = parts.username or parts.password or parts.query or parts.fragment
+    if url and (not parts.hostname or odd or not (parts.scheme == "https" or local)):
+        raise ValueError("an address such as https://marketplace.atlassian.net is expected")
+    return url.rstrip("/")
+
+
 def _webhook(secret: SecretStr) -> SecretStr:
     # A copied address often ends in a line break.
     url = secret.get_secret_value().strip()
@@ -81,6 +90,10 @@ class Messengers(BaseModel):
         smtp_security: ``starttls``, ``tls`` from the first byte, or ``none``, which only a server on this machine gets.
 
         smtp_port: 587, 465 or 25 where it is not given.
+
+        jira_user: The account of the API token; without it the token is a personal access token of Jira Data Center.
+
+        jira_rehearsal_issue: Where evidence goes outside live mode.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
@@ -102,6 +115,11 @@ class Messengers(BaseModel):
     pagerduty_events_base: Annotated[str, AfterValidator(_events_base)] = Field(
         "https://events.pagerduty.com", validation_alias="PAGERDUTY_EVENTS_BASE"
     )
+
+    jira_base_url: Annotated[str, AfterValidator(_jira_base)] = Field("", validation_alias="JIRA_BASE_URL")
+    jira_user: str = Field("", validation_alias="JIRA_USER")
+    jira_api_token: SecretStr | None = Field(None, validation_alias="JIRA_API_TOKEN")
+    jira_rehearsal_issue: str = Field("", validation_alias="JIRA_REHEARSAL_ISSUE")
 
     @model_validator(mode="after")
     def _mail_is_protected(self) -> Messengers:
@@ -131,8 +149,9 @@ class Messengers(BaseModel):
         return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     def messenger_values(self) -> dict[str, str]:
-        """Return what is set here as the environment would say it, for a stage's kernel."""
-        values = {name: getattr(self, name) for name in Messengers.model_fields}
+        """Return what is set here as the environment would say it, for a stage's kernel, which never needs the ticket system."""
+        names = (name for name in Messengers.model_fields if not name.startswith("jira_"))
+        values = {name: getattr(self, name) for name in names}
         return {
             name: value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in values.items()

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from manual_payout.cli.answers import show_error, show_failure
+from manual_payout.cli.attaching import attach
 from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
 from manual_payout.cli.keys import keys
@@ -55,6 +56,7 @@ for _command, _short in (
     (status, "Say where things stand; reads only."),
     (deliver, "Send the messages that wait in the outbox."),
     (seal, "Sign an evidence folder as it is now."),
+    (attach, "Attach the sealed evidence to the ticket."),
     (monitor, "Follow payouts, evaluate the alert rules, raise and resolve."),
     (verify, "Re-check an evidence folder, offline."),
     (rehearse, "Run the demo incident from request to sealed folder."),

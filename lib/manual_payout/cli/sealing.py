@@ -6,8 +6,7 @@ import typer
 
 from manual_payout.cli.answers import ask_passphrase, show_json
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
-from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.errors import EvidenceError, UsageError
+from manual_payout.cli.values import folder_of, open_operators_desk, required
 
 
 def seal(
@@ -26,17 +25,11 @@ def seal(
     from manual_payout.runner import seal_again
 
     incident = check("incident_id", incident)
-    wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
     desk = open_operators_desk()
     who = check("operator", required("operator", operator or desk.settings.operator))
     desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
-    below = desk.settings.outputs_dir / incident
-    payouts = [wanted] if wanted else sorted(path.name for path in below.glob("*") if path.is_dir())
-    if not payouts:
-        raise EvidenceError(f"{below} holds no folder.", "Check the incident, and MANUAL_PAYOUT_OUTPUTS.")
-    if len(payouts) > 1:
-        raise UsageError(f"{incident} has {len(payouts)} folders.", "Name the ledger payout with --ledger-payout-id.")
-    folder = seal_again(desk, incident, payouts[0], who, ask_passphrase=ask_passphrase)
+    payout = folder_of(desk, incident, ledger_payout_id).path.name
+    folder = seal_again(desk, incident, payout, who, ask_passphrase=ask_passphrase)
     head = head_digest(folder)
     if as_json:
         show_json({"folder": str(folder.path), "manifest_sha256": head})

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.errors import ParameterError
+from manual_payout.errors import EvidenceError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
+    from manual_payout.evidence.folder import Folder
     from manual_payout.models import Stage
     from manual_payout.parameters import Parameters
 
@@ -116,3 +117,32 @@ def stage_named(name: str) -> Stage:
         if name in {stage.short, stage.value}:
             return stage
     raise ParameterError("stage", name, f"one of {', '.join(stage.short for stage in CHECKLIST)}")
+
+
+def folder_of(desk: Desk, incident_id: str, ledger_payout_id: str | None) -> Folder:
+    """
+    Return the one evidence folder of an incident, or the one of the payout that is named.
+
+    Raises:
+        ParameterError: The payout's name cannot be one.
+
+        EvidenceError: There is no folder.
+
+        UsageError: There are several, and none is named.
+    """
+    from manual_payout.evidence.folder import Folder
+    from manual_payout.parameters import check
+
+    below = desk.settings.outputs_dir / incident_id
+    wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
+    payouts = [wanted] if wanted else sorted(path.name for path in below.glob("*") if path.is_dir())
+    if not payouts or not (below / payouts[0]).is_dir():
+        raise EvidenceError(
+            f"{below / (wanted or '')} holds no folder.",
+            "Check the incident, the ledger payout and MANUAL_PAYOUT_OUTPUTS.",
+        )
+    if len(payouts) > 1:
+        raise UsageError(
+            f"{incident_id} has {len(payouts)} folders.", "Name the ledger payout with --ledger-payout-id."
+        )
+    return Folder(below / payouts[0], desk.redactor_at_hand)

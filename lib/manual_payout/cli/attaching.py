@@ -1,0 +1,95 @@
+"""Hand a sealed folder over to the ticket, or to a folder of the reviewers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manual_payout.cli.answers import show_json
+from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
+from manual_payout.cli.values import folder_of, open_operators_desk, required
+from manual_payout.errors import ParameterError
+
+if TYPE_CHECKING:
+    from manual_payout.attaching import Archive
+    from manual_payout.desk import Desk
+    from manual_payout.evidence.folder import Folder
+
+_JIRA = "jira"
+
+
+def attach(
+    incident: Incident,
+    to: Annotated[str, typer.Option("--to", metavar="WHERE", help="A folder that is there, or: jira.")],
+    ledger_payout_id: LedgerPayoutId = None,
+    issue: Annotated[str, typer.Option(metavar="KEY", help="Of the issue, where it is not the incident's id.")] = "",
+    operator: Operator = "",
+    as_json: Json = False,
+) -> None:
+    """Attach the sealed evidence to the ticket in Jira, or copy it to a folder, as one archive.
+
+    The folder is compared with its seal and searched for secrets before. Doing it again changes nothing. Exit code 6
+    says that Jira did not answer: run it again.
+
+    \b
+    Examples:
+      manual-payout attach INC-123 --to jira --operator tomas
+      manual-payout attach INC-123 --to /mnt/evidence --operator tomas
+    """
+    from manual_payout.attaching import archive_of
+    from manual_payout.parameters import check
+
+    incident = check("incident_id", incident)
+    desk = open_operators_desk()
+    who = required("operator", operator or desk.settings.operator)
+    person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    if issue and to != _JIRA:
+        raise ParameterError("issue", issue, "nothing, where the evidence goes to a folder")
+    folder = folder_of(desk, incident, ledger_payout_id)
+    archive = archive_of(folder, desk.settings.mode)
+    told = (_to_jira if to == _JIRA else _to_folder)(desk, folder, archive, to, issue)
+    receipt = {"archive": archive.name, "archive_sha256": archive.sha256, "manifest_sha256": archive.head} | told
+    _record(desk, folder, person.person_id, receipt)
+    if as_json:
+        show_json(receipt)
+    else:
+        typer.echo("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in receipt.items()))
+
+
+def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:  # noqa: ARG001  # one shape for both places
+    from manual_payout.attaching import write_archive
+
+    place = Path(to)
+    if not place.is_dir():
+        raise ParameterError("to", to, "a folder that is there, or: jira")
+    path, new = write_archive(archive, place.resolve())
+    return {"to": str(path), "written": "now" if new else "before"}
+
+
+def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:
+    from manual_payout.attaching import comment_text, issue_of, open_jira
+    from manual_payout.verifier import Folder as Sealed
+    from manual_payout.verifier import check_files, verdict_line
+
+    key = issue_of(desk.settings, folder.path.parent.name, issue)
+    jira = open_jira(desk.settings)
+    sealed = Sealed(folder.path)
+    mark = "" if archive.name[:9] != "REHEARSAL" else "REHEARSAL. "
+    comment = comment_text(archive, f"{mark}Files compared with the seal: {verdict_line(sealed, check_files(sealed))}")
+    done = jira.attach(key, archive, comment)
+    return {
+        "to": f"{to} {done.issue}",
+        "attachment": f"{done.attachment_id} ({'now' if done.uploaded else 'before'})",
+        "comment": f"{done.comment_id} ({'now' if done.commented else 'before'})",
+    }
+
+
+def _record(desk: Desk, folder: Folder, person_id: str, receipt: dict[str, str]) -> None:
+    from manual_payout.models import stream_of
+
+    stream = stream_of(folder.path.parent.name, folder.path.name)
+    last = desk.store.find_event(stream, "evidence_attached", lambda data: data == receipt)
+    if last is None:
+        desk.store.record_event(stream, "evidence_attached", person_id, dict(receipt))
