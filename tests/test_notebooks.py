@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from tests.notebooks.story import told
 
-from manual_payout import templates
+from manual_payout import reviewed, templates
 from manual_payout.models import Stage
 from manual_payout.parameters import CLOSE_PARAMETERS, MONITOR_PARAMETERS, REVERSAL_PARAMETERS, STAGE_PARAMETERS
 from manual_payout.reviewed import reviewed_digest
@@ -124,3 +124,12 @@ def test_nbval_notices_a_changed_output(tmp_path):
     assert "GO: all" in text
     assert 1 == run.returncode, run.stdout[-2000:]
     assert "1 failed" in run.stdout
+
+
+def test_one_digest_stands_for_the_procedure(monkeypatch):
+    """It changes with each numbered notebook, and with no other."""
+    was, digests = reviewed.procedure_digest(), reviewed.reviewed_digests()
+    for name in digests:
+        monkeypatch.setattr(reviewed, "reviewed_digests", lambda name=name: digests | {name: "0" * 64})
+
+        assert (was != reviewed.procedure_digest()) == name[0].isdigit()

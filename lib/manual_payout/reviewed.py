@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from manual_payout.canonical import digest_of
 from manual_payout.errors import EvidenceError
 
 FILE = Path(__file__).parent / "reviewed.json"
@@ -33,3 +34,8 @@ def reviewed_digests() -> dict[str, str]:
     """Return the digest of every reviewed template, by its name."""
     digests: dict[str, str] = json.loads(FILE.read_text("utf-8"))
     return digests
+
+
+def procedure_digest() -> str:
+    """Return one digest of the numbered notebooks, the procedure that a rehearsal rehearses; it changes with any of them."""
+    return digest_of({name: digest for name, digest in reviewed_digests().items() if name[0].isdigit()})
