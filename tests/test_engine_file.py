@@ -13,13 +13,15 @@ from unittest import mock
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from manual_payout.engine import read_status
 from manual_payout.engine.recording import Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.errors import EvidenceError
-from manual_payout.redaction import Redactor
+from manual_payout.redaction import Redactor, redact_notebook
 from manual_payout.templates import read_notebook
 
 
@@ -31,6 +33,28 @@ def build(size=10):
 def output_file(folder):
     """The file of a run that is about to begin."""
     return OutputFile(folder / "out.ipynb", Redactor())
+
+
+@given(data=st.data())
+def test_the_file_is_what_nbformat_writes_of_the_redacted_notebook(data, tmp_path_factory):
+    """Byte by byte, however the notebook changes between one save and the next."""
+    redactor = Redactor(["a secret of sixteen"])
+    output = OutputFile(tmp_path_factory.mktemp("any") / "out.ipynb", redactor)
+    texts = st.one_of(st.text(max_size=20), st.sampled_from(["a secret of sixteen", "a\nb", '{\n "cells": []\n ],\n']))
+    cells = st.lists(
+        st.one_of(
+            st.builds(new_markdown_cell, texts),
+            st.builds(
+                lambda source, text: new_code_cell(source, outputs=[new_output("stream", text=text)]), texts, texts
+            ),
+        ),
+        max_size=4,
+    )
+    for _ in range(3):
+        nb = new_notebook(cells=data.draw(cells), metadata={"title": data.draw(texts)})
+        output.save(nb)
+
+        assert nbformat.writes(redact_notebook(nb, redactor)) == output.path.read_text("utf-8")
 
 
 def test_readers_never_see_half_a_notebook(tmp_path):

@@ -124,7 +124,7 @@ class Redactor:
         return [kind for name, kind in _KINDS.items() if name in found]
 
 
-def redact_notebook(nb: NotebookNode, redactor: Redactor) -> NotebookNode:
+def redact_notebook(nb: Mapping[str, Any], redactor: Redactor) -> NotebookNode:
     """Return a copy of the notebook, or part of one, in which every text and every field's name passed *redactor*."""
 
     def clean(value: Any) -> Any:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from manual_payout.durable import sync_folder
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor, redact_notebook
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 
 class OutputFile:
@@ -30,7 +30,7 @@ class OutputFile:
 
     def __init__(self, path: Path, redactor: Redactor) -> None:
         self.path = path
-        self._redactor = redactor
+        self._text = _CleanText(redactor)
         self._mine: tuple[int, int] | None = None
 
     def save(self, nb: NotebookNode) -> None:
@@ -40,8 +40,7 @@ class OutputFile:
         Raises:
             EvidenceError: Another file is there, or the disk did not take it; what was there before is unchanged.
         """
-        text: str = nbformat.writes(redact_notebook(nb, self._redactor))  # type: ignore[no-untyped-call]  # untyped upstream
-        content = text.encode()
+        content = self._text.of(nb).encode()
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
         try:
             try:
@@ -75,6 +74,43 @@ class OutputFile:
             f"The notebook {self.path} {what}; it was not touched.",
             "Keep it as evidence and give this run a name of its own.",
         )
+
+
+# How nbformat begins a notebook: its keys are sorted, and indented by one.
+_HEAD = '{\n "cells": ['
+
+
+class _CleanText:
+    """
+    A notebook as text without secrets, the same as nbformat would write it, made anew only where a cell has changed.
+
+    A run saves its notebook twice for each cell, and all but one of the cells are then what they were before.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._cells: dict[str, str] = {}
+
+    def of(self, nb: NotebookNode) -> str:
+        """Return the text of *nb*."""
+        known, self._cells = self._cells, {}
+        raws = [json.dumps(cell, default=repr) for cell in nb.cells]
+        for raw, cell in zip(raws, nb.cells, strict=True):
+            self._cells[raw] = known.get(raw) or self._cell(cell, nb)
+        frame = self._written(nb, [])
+        if not frame.startswith(_HEAD):
+            raise AssertionError("Bug: nbformat does not begin a notebook with its cells")
+        cells = ",\n".join(self._cells[raw] for raw in raws)
+        return _HEAD + (f"\n{cells}\n " if cells else "") + frame.removeprefix(_HEAD)
+
+    def _cell(self, cell: NotebookNode, nb: NotebookNode) -> str:
+        frame = {"metadata": {}, "nbformat": nb.nbformat, "nbformat_minor": nb.nbformat_minor}
+        return self._written(frame, [cell]).removeprefix(_HEAD + "\n").rpartition("\n ],\n")[0]
+
+    def _written(self, frame: Mapping[str, Any], cells: list[NotebookNode]) -> str:
+        clean = redact_notebook({**frame, "cells": cells}, self._redactor)
+        text: str = nbformat.versions[clean.nbformat].writes_json(clean)
+        return text
 
 
 def _link(temporary: Path, path: Path) -> None:
