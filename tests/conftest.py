@@ -90,8 +90,8 @@ def _raw(engine):
 @contextlib.contextmanager
 def _open_shell(root: Path):
     # They bring papermill and a server with them, which most tests do without.
+    from manual_payout.desk import kernel_environment
     from manual_payout.rehearsal import stage_set
-    from manual_payout.runner import kernel_environment
     from shells import Shell
 
     with stage_set(root) as (desk, stripe):

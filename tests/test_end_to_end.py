@@ -12,10 +12,10 @@ import sqlalchemy as sa
 import yaml
 
 from manual_payout.demo import automation, incident
+from manual_payout.desk import kernel_environment
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage
 from manual_payout.rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, stage_set
-from manual_payout.runner import kernel_environment
 from manual_payout.schema import metadata
 from manual_payout.steps.closing import read_results
 from manual_payout.templates import compare_code, read_notebook

@@ -13,11 +13,12 @@ import pytest
 from nbclient import NotebookClient
 
 from manual_payout.demo import incident
+from manual_payout.desk import kernel_environment
 from manual_payout.intent import confirm_code
 from manual_payout.models import stream_of
 from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
 from manual_payout.requesting import file_request
-from manual_payout.runner import DRY_RUN, kernel_environment, run_stages
+from manual_payout.runner import DRY_RUN, run_stages
 
 RUNBOOKS = Path(__file__).parents[1] / "runbooks"
 

@@ -11,13 +11,14 @@ import scrapbook
 
 from manual_payout import settings as settings_module
 from manual_payout import transfer
+from manual_payout.desk import kernel_environment
 from manual_payout.errors import RefusedError, SignatureError
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage, stream_of
 from manual_payout.people import Registry
 from manual_payout.rehearsal import demo_parameters, file_and_approve, stage_set
 from manual_payout.reviewed import reviewed_digests
-from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
+from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
 from manual_payout.settings import load_settings
 from manual_payout.verifier import check_contents, check_files, read_folder
 

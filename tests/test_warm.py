@@ -19,15 +19,16 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_notebook
 
 from manual_payout.engine import execute, read_status
-from manual_payout.engine.kernel import kernel_environment, private_folder
 from manual_payout.redaction import Redactor
 from manual_payout.settings import variables
 from manual_payout.templates import read_notebook
 from manual_payout.warm import server as server_module
 from manual_payout.warm.environment import OURS
+from manual_payout.warm.errands import run_errand
 from manual_payout.warm.kernels import UNTOLD, NoKernelError, fork_kernel
+from manual_payout.warm.manager import kernel_environment, private_folder
 from manual_payout.warm.provisioner import WarmProvisioner
-from manual_payout.warm.starting import PLOTTING, fork_server
+from manual_payout.warm.starting import fork_server, needed_by
 
 KEY = "rk_live_51Habcdefgha91f"
 PATIENCE_S = 120
@@ -36,7 +37,7 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module", name="server")
 def _server():
     """One fork server, as a run has one; it was started while a key stood in the environment."""
-    with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}, later=PLOTTING) as server:
+    with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}, later=needed_by(["settle", "close"])) as server:
         yield server
 
 
@@ -359,3 +360,56 @@ def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):
     assert shapes[0] == shapes[1]
     assert [read_status(book) for book in books] == [read_status(books[0])] * 2
     assert books[0].metadata.language_info == books[1].metadata.language_info
+
+
+def test_a_kernel_that_was_prepared_is_the_one_that_runs(tmp_path, server):
+    """It is forked while the notebook before it runs, and is told nothing before its own."""
+    _, _, first = run(tmp_path, WHO, server, "first", started=lambda: server.prepare(around()))
+    wait_until(lambda: not server._ahead.pending)
+    ahead = server._ahead.place.manager.prepared
+    _, start, second = run(tmp_path, WHO, server, "second")
+
+    assert ("forked", ahead.pid) == (start, second[0])
+    assert first[0] != second[0]
+    assert not is_running(ahead.pid)
+
+
+@pytest.mark.parametrize("why", ["it has died", "another environment"])
+def test_a_prepared_kernel_that_does_not_fit_is_not_used(tmp_path, server, why):
+    """Its notebook gets another one, and the prepared one is gone, with its folder."""
+    server.prepare(around() | ({"MANUAL_PAYOUT_OPERATOR": "tomas"} if why == "another environment" else {}))
+    ahead = server._ahead
+    wait_until(lambda: not ahead.pending)
+    kernel = ahead.place.manager.prepared
+    if why == "it has died":
+        kernel.kill()
+        wait_until(lambda: kernel.poll() is not None)
+    _, start, who = run(tmp_path, WHO, server)
+
+    assert "forked" == start
+    assert kernel.pid != who[0]
+    assert not is_running(kernel.pid)
+    assert not ahead.place.private.exists()
+
+
+def test_a_kernel_that_nobody_took_is_gone_with_the_server(tmp_path):
+    """Also one that is still being forked, by a server that is still importing."""
+    for patient in (False, True):
+        with fork_server(around()) as server:
+            server.prepare(around())
+            ahead = server._ahead
+            if patient:
+                wait_until(lambda ahead=ahead: not ahead.pending)
+            kernel = ahead.place.manager.prepared
+
+        assert patient == (kernel is not None)
+        assert not (patient and is_running(kernel.pid))
+        assert not ahead.place.private.exists()
+        assert not is_running(server.pid)
+
+
+def test_an_errand_is_done_in_a_process_of_its_own(server):
+    """It answers with a text of any length, and is gone; one that fails is the caller's to do."""
+    assert "&lt;" * 1_000_000 == run_errand(server, "html:escape", "<" * 1_000_000)
+    with pytest.raises(NoKernelError, match="ended before it answered"):
+        run_errand(server, "json:loads", "{")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.engine import make_url
@@ -20,7 +21,7 @@ from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode, Request
 from manual_payout.people import Registry, load_registry
 from manual_payout.redaction import Redactor
-from manual_payout.settings import STRIPE_API, Settings
+from manual_payout.settings import STRIPE_API, Settings, variables
 from manual_payout.signing import refuse_sandbox_keys
 from manual_payout.spool import Spool
 from manual_payout.store import Store
@@ -197,3 +198,36 @@ def _mapping(settings: Settings) -> LedgerMapping:
         claimed=names.claimed_status,
         paid=names.paid_status,
     )
+
+
+def kernel_environment(settings: Settings) -> dict[str, str]:
+    """
+    Return the environment of a stage's kernel: what these settings say, and of ours only what is none of theirs.
+
+    Paths are made absolute, since a kernel runs in a folder of its own.
+    """
+    secrets = {name: getattr(settings, name) for name in ("fallback_key", "read_key")}
+    values = {
+        "fallback_key_command": settings.fallback_key_command,
+        "read_key_command": settings.read_key_command,
+        "stripe_api_base": settings.stripe_api_base,
+        "database_url": _absolute(settings.database_text()),
+        "ledger_database_url": _absolute(settings.ledger_database_text()),
+        "home": str(settings.runbooks_dir.parent),
+        "outputs": str(settings.outputs_dir),
+        "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
+        "approvers_file": str(settings.approvers_file.resolve()) if settings.approvers_file else "",
+        "allowed_signers_file": str(settings.allowed_signers_file.resolve()) if settings.allowed_signers_file else "",
+        "inventory_file": str(settings.inventory_file.resolve()) if settings.inventory_file else "",
+    } | {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
+    values |= settings.messenger_values()
+    names = variables()
+    others = {name: value for name, value in os.environ.items() if name not in names.values()}
+    return others | {names[name]: value for name, value in values.items() if value}
+
+
+def _absolute(url: str) -> str:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+        parsed = parsed.set(database=str(Path(parsed.database).resolve()))
+    return parsed.render_as_string(hide_password=False)

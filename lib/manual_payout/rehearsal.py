@@ -26,7 +26,7 @@ from manual_payout.requesting import file_request
 from manual_payout.runner import DRY_RUN, LIVE_RUN, Progress, StageResult, run_stages
 from manual_payout.settings import Settings, load_settings
 from manual_payout.signing import sandbox_key
-from manual_payout.warm.starting import PLOTTING, fork_server
+from manual_payout.warm.starting import fork_server, needed_by
 
 APPROVERS = ("priya", "amara")
 
@@ -186,7 +186,7 @@ def rehearse(root: Path, *, say: Callable[[str], None], progress: Progress) -> R
     Raises:
         ManualPayoutError: A step before the notebooks was refused.
     """
-    with fork_server(later=PLOTTING) as kernels, stage_set(root) as (desk, stripe):
+    with fork_server(later=needed_by(stage.short for stage in Stage)) as kernels, stage_set(root) as (desk, stripe):
         say(f"Local Stripe sandbox at {stripe.base_url}; database and evidence in {root}")
         request = file_and_approve(desk, pause_s=PAUSE_S)
         desk.clock.wait(PAUSE_S)

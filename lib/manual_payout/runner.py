@@ -4,21 +4,18 @@ Run the stage notebooks one after another, each a new numbered file, and stop at
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy.engine import make_url
-
 from manual_payout import errors
 from manual_payout.comms.telling import tell_seal
-from manual_payout.desk import Desk
+from manual_payout.desk import Desk, kernel_environment
 from manual_payout.durable import make_folder
 from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError
@@ -29,8 +26,9 @@ from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.models import OPEN_STATES, Request, Stage
 from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.reviewed import reviewed_digest
-from manual_payout.settings import Settings, variables
-from manual_payout.warm.starting import PLOTTING, ForkServer, fork_server
+from manual_payout.warm.errands import run_errand
+from manual_payout.warm.kernels import NoKernelError
+from manual_payout.warm.starting import ForkServer, fork_server, needed_by
 
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
@@ -104,14 +102,17 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
-    # Inside the sealing, so that a run that is stopped by a signal is sealed too.
+    # Signals inside the sealing, so that a run that is stopped by one is sealed too.
     with (
-        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer) as pages,
-        orderly_signals(),
         _kernels(kernels, stages) as warm,
+        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer, warm) as pages,
+        orderly_signals(),
     ):
         for stage in stages:
-            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm))
+            # The next kernel starts while this notebook runs.
+            follows = stage != stages[-1]
+            prepare = partial(warm.prepare, kernel_environment(desk.settings)) if follows else lambda: None
+            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm, prepare))
             pages.render(results[-1].notebook)
             if results[-1].exit_code:
                 break
@@ -139,8 +140,11 @@ def run_reversal(
     ledger_payout_id = request.line.ledger_payout_id
     folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
-    sealed = _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer)
-    with sealed, orderly_signals(), _kernels(kernels, (Stage.REVERSAL,)) as warm:
+    with (
+        _kernels(kernels, (Stage.REVERSAL,)) as warm,
+        _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm),
+        orderly_signals(),
+    ):
         return _run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm)
 
 
@@ -169,32 +173,6 @@ def seal_again(
         return folder
 
 
-def kernel_environment(settings: Settings) -> dict[str, str]:
-    """
-    Return the environment of a stage's kernel: what these settings say, and of ours only what is none of theirs.
-
-    Paths are made absolute, since a kernel runs in a folder of its own.
-    """
-    secrets = {name: getattr(settings, name) for name in ("fallback_key", "read_key")}
-    values = {
-        "fallback_key_command": settings.fallback_key_command,
-        "read_key_command": settings.read_key_command,
-        "stripe_api_base": settings.stripe_api_base,
-        "database_url": _absolute(settings.database_text()),
-        "ledger_database_url": _absolute(settings.ledger_database_text()),
-        "home": str(settings.runbooks_dir.parent),
-        "outputs": str(settings.outputs_dir),
-        "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
-        "approvers_file": str(settings.approvers_file.resolve()) if settings.approvers_file else "",
-        "allowed_signers_file": str(settings.allowed_signers_file.resolve()) if settings.allowed_signers_file else "",
-        "inventory_file": str(settings.inventory_file.resolve()) if settings.inventory_file else "",
-    } | {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
-    values |= settings.messenger_values()
-    names = variables()
-    others = {name: value for name, value in os.environ.items() if name not in names.values()}
-    return others | {names[name]: value for name, value in values.items() if value}
-
-
 def _run_stage(
     desk: Desk,
     stage: Stage,
@@ -203,6 +181,7 @@ def _run_stage(
     extra: Mapping[str, Any],
     progress: Progress,
     kernels: ForkServer,
+    started: Callable[[], None] = lambda: None,
 ) -> StageResult:
     template = desk.settings.runbooks_dir / f"{stage}.ipynb"
     output = folder.next_notebook(stage)
@@ -216,6 +195,7 @@ def _run_stage(
         kernel_env=kernel_environment(desk.settings),
         expected_digest=reviewed_digest(stage),
         fork_server=kernels,
+        started=started,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
     return _judge(desk, stage, execution, parameters)
@@ -262,19 +242,24 @@ def _result_of(notebook: Path) -> dict[str, Any]:
 def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractContextManager[ForkServer]:
     if given is not None:
         return nullcontext(given)
-    return fork_server(later=PLOTTING if Stage.SETTLE in stages else ())
+    return fork_server(later=needed_by(stage.short for stage in stages))
 
 
 @contextmanager
 def _sealed(
-    desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, sealer: Sealer | None
+    desk: Desk,
+    folder: Folder,
+    incident_id: str,
+    ledger_payout_id: str,
+    sealer: Sealer | None,
+    kernels: ForkServer | None = None,
 ) -> Iterator[_Pages]:
-    with _Pages() as pages:
+    with _Pages(folder, kernels) as pages:
         try:
             yield pages
         finally:
             if folder.path.is_dir():
-                pages.add(folder)
+                pages.add()
                 seal_folder(desk, folder, incident_id, ledger_payout_id, sealer)
     # Not when a signal or an error is on its way out: whoever stopped it does not wait for Slack.
     if sealer is not None and folder.path.is_dir():
@@ -300,11 +285,11 @@ class _Pages:
     They are put into the folder only at the end, so that no stage sees a folder that changes by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Folder, kernels: ForkServer | None) -> None:
+        self._folder = folder
+        self._kernels = kernels
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pages")
-        self._pages: dict[Path, Future[str]] = {}
-        # nbconvert is slow to import, and the first kernel takes as long to come.
-        self._worker.submit(importlib.import_module, "manual_payout.evidence.pages")
+        self._pages: dict[Path, Future[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -314,26 +299,25 @@ class _Pages:
 
     def render(self, notebook: Path) -> None:
         """Begin to render a notebook that has ended."""
-        self._pages[notebook] = self._worker.submit(_page_of, notebook)
+        self._pages[notebook] = self._worker.submit(self._page_of, notebook)
 
-    def add(self, folder: Folder) -> None:
+    def add(self) -> None:
         """Put a page beside every notebook that has none."""
         # Also of a notebook whose runner was killed before it could render the page.
-        missing = [path for _, _, path in folder.notebooks() if not path.with_suffix(".html").exists()]
+        missing = [path for _, _, path in self._folder.notebooks() if not path.with_suffix(".html").exists()]
         for notebook in missing:
             rendered = self._pages.get(notebook)
-            text = _page_of(notebook) if rendered is None else rendered.result()
-            folder.replace(f"{notebook.stem}.html", text)
+            page = self._page_of(notebook) if rendered is None else rendered.result()
+            self._folder.replace_bytes(f"{notebook.stem}.html", page)
 
+    def _page_of(self, notebook: Path) -> bytes:
+        return self._folder.redactor.redact(self._rendered(notebook)).encode()
 
-def _page_of(notebook: Path) -> str:
-    from manual_payout.evidence.pages import page_of
+    def _rendered(self, notebook: Path) -> str:
+        # nbconvert is slow to import; where kernels are forked, it is there already, and this process stays small.
+        if self._kernels is not None:
+            with suppress(NoKernelError):
+                return run_errand(self._kernels, "manual_payout.evidence.pages:page_of_file", str(notebook.absolute()))
+        from manual_payout.evidence.pages import page_of
 
-    return page_of(notebook)
-
-
-def _absolute(url: str) -> str:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
-        parsed = parsed.set(database=str(Path(parsed.database).resolve()))
-    return parsed.render_as_string(hide_password=False)
+        return page_of(notebook)

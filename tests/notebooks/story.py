@@ -10,12 +10,12 @@ from pathlib import Path
 
 from manual_payout.approvals import approve
 from manual_payout.demo import incident
-from manual_payout.desk import Desk
+from manual_payout.desk import Desk, kernel_environment
 from manual_payout.intent import confirm_code
 from manual_payout.models import Request, ReversalReason, Stage
 from manual_payout.rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_and_approve, stage_set
 from manual_payout.reversal import ReversalAsked, file_reversal
-from manual_payout.runner import DRY_RUN, LIVE_RUN, kernel_environment, run_stages
+from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
 from manual_payout.settings import variables
 from manual_payout.signing import sandbox_key
 

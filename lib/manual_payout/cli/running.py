@@ -25,7 +25,6 @@ from manual_payout.cli.options import (
 )
 from manual_payout.cli.values import (
     flags_given,
-    open_operators_desk,
     operator_from,
     parameters_from,
     stage_named,
@@ -82,7 +81,8 @@ def run(
 
     Without --confirm it is a dry run. It stops at the first refusal with reason and remedy, and running it again
     continues where things stand: what was sent is never sent again. Settlement and close have their own runs:
-    --stage settle until the money has arrived, then --stage close.
+    --stage settle until the money has arrived, then --stage close. A live run that is given what close asks for goes
+    on to close once the money has arrived.
 
     \b
     Examples:
@@ -95,12 +95,13 @@ def run(
     _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
     values = values_of(file, flags)
-    from manual_payout.warm.starting import PLOTTING, fork_server
+    closes = only is None and live and bool(_closing(flags))
+    from manual_payout.warm.starting import fork_server, needed_by
 
     # Started now, it imports what the kernels need while this process imports what it needs itself.
-    settles = live and (only is None or only.short == "settle")
-    with fork_server(later=PLOTTING if settles else ()) as kernels:
-        _run(values, flags, file, operator, only, kernels, live=live, confirm=confirm, as_json=as_json)
+    short = [only.short] if only is not None else ["settle"] * live + ["close"] * closes
+    with fork_server(later=needed_by(short)) as kernels:
+        _run(values, flags, file, operator, only, kernels, live=live, closes=closes, confirm=confirm, as_json=as_json)
 
 
 def _run(
@@ -112,26 +113,34 @@ def _run(
     kernels: ForkServer,
     *,
     live: bool,
+    closes: bool,
     confirm: str,
     as_json: bool,
 ) -> None:
-    leave_out_unused()
+    from manual_payout.desk import kernel_environment
     from manual_payout.parameters import check, validate_closing
     from manual_payout.settings import load_settings
 
-    who = check("operator", operator_from(operator, values, load_settings().operator))
+    settings = load_settings()
+    kernels.prepare(kernel_environment(settings))
+    leave_out_unused()
+    who = check("operator", operator_from(operator, values, settings.operator))
     parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
     closing = validate_closing(values)
+    from manual_payout.desk import open_desk
+    from manual_payout.models import Stage
     from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
 
-    desk = open_operators_desk()
+    desk = open_desk(settings)
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     key = desk.gateway.identity
     _check_decimals(desk, parameters)
     what = "live" if live else "dry run"
     typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
-    stages = (only,) if only is not None else (LIVE_RUN if live else DRY_RUN)
+    stages: tuple[Stage, ...] = (only,) if only is not None else LIVE_RUN if live else DRY_RUN
+    if closes:
+        stages += (Stage.CLOSE,)
     with progress(as_json=as_json) as shown:
         results = run_stages(
             desk, stages, parameters, extra=closing, progress=shown, kernels=kernels, ask_passphrase=ask_passphrase
@@ -145,15 +154,23 @@ def _run(
 
 
 def _refuse_contradictions(flags: dict[str, Any], only: Stage | None, *, dry_run: bool, confirm: str) -> None:
-    from manual_payout.parameters import CLOSE_PARAMETERS
-
     if dry_run and confirm:
         raise UsageError("--dry-run and --confirm contradict each other.", "Give one of them.")
     if only is not None and confirm and only.short == "verify":
         raise UsageError("--stage verify moves nothing, so --confirm has no meaning for it.", "Leave --confirm away.")
-    stray = next((name for name in CLOSE_PARAMETERS if name in flags), None)
-    if stray is not None and (only is None or only.short != "close"):
-        raise UsageError(f"--{stray.replace('_', '-')} is for --stage close only.", "Give it when you close.")
+    closes = only.short == "close" if only is not None else bool(confirm)
+    for stray in _closing(flags):
+        if not closes:
+            raise UsageError(
+                f"--{stray.replace('_', '-')} is for a run that closes.",
+                "Give it with --confirm, or with --stage close.",
+            )
+
+
+def _closing(flags: dict[str, Any]) -> list[str]:
+    from manual_payout.parameters import CLOSE_PARAMETERS
+
+    return [name for name in CLOSE_PARAMETERS if name in flags]
 
 
 def _check_decimals(desk: Desk, parameters: Parameters) -> None:

@@ -6,24 +6,22 @@ import asyncio
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 
-from manual_payout.engine.kernel import KernelManager, kernel_environment
 from manual_payout.engine.recording import Run
 from manual_payout.engine.signals import Stop
 from manual_payout.redaction import redact_notebook
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from nbformat import NotebookNode
 
-    from manual_payout.warm.starting import ForkServer
+    from manual_payout.warm.ahead import Place
 
 # nbclient looks once a second whether the kernel lives; an operator should not wait for that.
 ALIVE_POLL_S = 0.1
@@ -41,28 +39,24 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
 
         stop: Where a signal leaves its wish.
 
-        environment: The kernel's environment, before it is cleaned.
+        place: Where the kernel runs.
 
-        private: The kernel's private folder.
-
-        fork_server: What forks the kernel; None for the ordinary start.
+        started: Called once the kernel answers.
     """
 
     def __init__(
         self,
         run: Run,
         stop: Stop,
-        environment: Mapping[str, str],
-        private: Path,
-        fork_server: ForkServer | None = None,
+        place: Place,
+        started: Callable[[], None],
         **options: Any,
     ) -> None:
         # Even if a tag got past the check: no cell is skipped, and no error is excused.
         super().__init__(run, force_raise_errors=True, skip_cells_with_tag="\0", kernel_name="python3", **options)
         self._stop = stop
-        self._environment = kernel_environment(environment, private)
-        self._private = private
-        self._fork_server = fork_server
+        self._place = place
+        self._started = started
 
     def execute(self, **_: Any) -> None:
         """Run every cell. The kernel is gone when this returns or raises."""
@@ -81,6 +75,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         try:
             with self._stop.cancelling_me():
                 await self._start_kernel()
+                self._started()
                 await self._run_cells()
         except asyncio.CancelledError:
             if self._stop.signum is None:
@@ -90,10 +85,10 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
                 await self._async_cleanup_kernel()
 
     async def _start_kernel(self) -> None:
-        self.km = KernelManager(self._fork_server, self._private)
+        self.km = self._place.manager
         try:
-            await self.async_start_new_kernel(env=self._environment, cwd=str(self._private / "work"))
-            self.nb_man.kernel_started(warm=self._fork_server is not None, why_ordinary=self.km.why_ordinary)
+            await self.async_start_new_kernel(env=self._place.environment, cwd=self._place.work)
+            self.nb_man.kernel_started(warm=self.km.fork_server is not None, why_ordinary=self.km.why_ordinary)
             async with asyncio.timeout(self.startup_timeout):
                 await self.km.listening()
                 self.kc = self.km.client()

@@ -13,7 +13,6 @@ from papermill.log import logger
 from papermill.parameterize import parameterize_notebook
 
 from manual_payout.engine.client import Client
-from manual_payout.engine.kernel import private_folder
 from manual_payout.engine.recording import Progress, Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.engine.signals import Stop, StoppedBySignal, deferred_signals
@@ -21,9 +20,10 @@ from manual_payout.engine.statuses import Execution
 from manual_payout.errors import RefusedError
 from manual_payout.redaction import Redactor
 from manual_payout.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
+from manual_payout.warm.ahead import kernel_place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nbformat import NotebookNode
 
@@ -41,6 +41,7 @@ def execute(
     progress: Progress | None = None,
     expected_digest: str | None = None,
     fork_server: ForkServer | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> Execution:
     """
     Run the template with *parameters* and save it as a new notebook.
@@ -64,6 +65,8 @@ def execute(
 
         fork_server: What forks the kernel; without one, or where it cannot, the kernel is started ordinarily.
 
+        started: Called once the kernel answers, before its first cell.
+
     Raises:
         RefusedError: The template is not the reviewed one, or a cell of it escapes its execution; nothing ran.
 
@@ -84,7 +87,7 @@ def execute(
     # The run has recorded these two, with all that is known about them.
     with deferred_signals() as stop, contextlib.suppress(DeadKernelError, CellTimeoutError):
         environment = os.environ if kernel_env is None else kernel_env
-        carry_out(run, stop, environment, timeout=timeout_s, fork_server=fork_server)
+        carry_out(run, stop, environment, timeout=timeout_s, fork_server=fork_server, started=started)
     found = run.statuses()
     execution = Execution(found.status, found.failing_cell, found.cells, output.path, run.error_name, run.error_message)
     if stop.signum is not None:
@@ -110,14 +113,22 @@ def refuse(template: Path | str, findings: list[str]) -> None:
         )
 
 
-def carry_out(run: Run, stop: Stop, environment: Mapping[str, str], **options: Any) -> None:
-    """Run the notebook from its first save to its last one."""
+def carry_out(
+    run: Run,
+    stop: Stop,
+    environment: Mapping[str, str],
+    *,
+    fork_server: ForkServer | None = None,
+    started: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> None:
+    """Run the notebook from its first save to its last one; *started* is called once its kernel answers."""
     for cell in run.nb.cells:
         cell.metadata.pop("execution", None)  # another run's timing would pass as the proof of this one
     run.notebook_start()
     try:
-        with private_folder() as private:
-            Client(run, stop, environment, private, log=logger, **options).execute()
+        with kernel_place(fork_server, environment) as place:
+            Client(run, stop, place, started, log=logger, **options).execute()
     except BaseException as error:
         if not run.stopped_because:
             run.ended_badly(error, f"the program that ran it failed with {type(error).__name__}")

@@ -13,6 +13,7 @@ import bleach
 import nbformat
 from bleach.css_sanitizer import CSSSanitizer
 from nbconvert import HTMLExporter
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 _CSP = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -81,6 +82,12 @@ _STYLES = CSSSanitizer(
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 
 
+def make_ready() -> None:
+    """Render one notebook of nothing, so that every later page, also of a process forked from here, has its templates."""
+    cells = [new_markdown_cell("0"), new_code_cell("0", outputs=[new_output("stream", text="0")])]  # type: ignore[no-untyped-call]
+    _exporter().from_notebook_node(new_notebook(cells=cells))  # type: ignore[no-untyped-call]  # nbformat is untyped
+
+
 def page_of(notebook: Path) -> str:
     """
     Render an executed notebook as one offline page: sources and outputs, hostile HTML made harmless.
@@ -98,6 +105,11 @@ def page_of(notebook: Path) -> str:
     body, _ = _exporter().from_notebook_node(node, resources={"metadata": {"name": notebook.stem}})
     # The template brings scripts for MathJax and widgets, none of which an executed runbook has.
     return _SCRIPT.sub("", str(body)).replace("<head>", f"<head>{_CSP}", 1)
+
+
+def page_of_file(notebook: str) -> str:
+    """Render the notebook at the path *notebook*, as `page_of` does."""
+    return page_of(Path(notebook))
 
 
 def clean(element: object) -> str:

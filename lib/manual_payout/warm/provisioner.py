@@ -16,7 +16,7 @@ class WarmProvisioner(LocalProvisioner):
     """
     Has a fork server start the kernel, where the kernel manager offers one; otherwise starts it as Jupyter does.
 
-    The manager offers it by its attribute ``fork_server``.
+    The manager offers it by its attribute ``fork_server``, or a kernel that was forked already by ``prepared``.
 
     Attributes:
         why_ordinary: Why the kernel was started ordinarily; empty if it was forked.
@@ -27,7 +27,7 @@ class WarmProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork the kernel, or start it ordinarily."""
         try:
-            kernel = await fork_kernel(
+            kernel = getattr(self.parent, "prepared", None) or await fork_kernel(
                 getattr(self.parent, "fork_server", None),
                 environment=kwargs["env"],
                 folder=str(kwargs["cwd"]),

@@ -8,7 +8,8 @@ also dies with the server, and the server with the runner, even where a process 
 Over the control socket come channels, one for each kernel wanted. Over a channel, a line of JSON each:
 
 - the server says ``{"pid": …}``, or ``{"refused": …}`` when it cannot fork;
-- the runner sends the kernel what it is to become: ``{"environment": …, "folder": …, "arguments": …}``;
+- the runner sends the kernel what it is to become: ``{"environment": …, "folder": …, "arguments": …}``; or, for an
+  errand that is no kernel, ``{"function": "module:name", "argument": …}``, upon which it says ``{"answer": …}`` and ends;
 - the kernel says ``{"refused": …}`` and ends, or ``{"accepted": …}``;
 - the server says ``{"ended": exit code}``.
 
@@ -30,12 +31,13 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from manual_payout.lean import leave_out_unused
+from manual_payout.lean import leave_out_unused, put_off, without
 from manual_payout.warm.environment import differences
 
 # What a kernel needs before its first cell, and what the cells of every stage need.
@@ -48,9 +50,10 @@ IMPORTS = (
     "sqlite3",
     "tornado.platform.asyncio",
     "manual_payout.steps",
+    "asyncssh.sshsig",
 )
-# Imported while nobody waits.
-LATER_IMPORTS = ("psutil", "asyncssh.sshsig")
+# Imported while nobody waits, and called where a function is named.
+LATER_IMPORTS = ("psutil", "manual_payout.evidence.pages:make_ready")
 
 # As ipykernel sets it before anything can import matplotlib, which reads it only then.
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
@@ -225,8 +228,17 @@ def _import(names: tuple[str, ...] | list[str]) -> None:
     if not os.environ.get("MPLBACKEND"):
         os.environ["MPLBACKEND"] = _INLINE_BACKEND
     leave_out_unused()
-    for name in names:
-        importlib.import_module(name)
+    put_off("pandas")
+    # Nobody steps through a kernel that nobody can reach.
+    with without("debugpy"):
+        for name in names:
+            module, _, function = name.partition(":")
+            if not function:
+                importlib.import_module(module)
+                continue
+            # What is there for errands sets no filter for kernels.
+            with warnings.catch_warnings():
+                getattr(importlib.import_module(module), function)()
 
 
 def _why_not_fork() -> str:
@@ -241,6 +253,8 @@ def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
     os.setsid()
     die_with_parent(server)
     order = _read_line(channel)
+    if "function" in order:
+        _run_errand(channel, order)
     environment: dict[str, str] = order["environment"] | {"JPY_PARENT_PID": str(server)}
     if names := differences(imported_under, environment):
         _say(channel, refused=f"its environment differs from the fork server's in {', '.join(names)}")
@@ -252,6 +266,15 @@ def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
     _forget_chance()
     _say(channel, accepted=True)
     channel.close()
+
+
+def _run_errand(channel: socket.socket, order: dict[str, str]) -> NoReturn:
+    """Call the function that the runner named, answer, and end; of a failure the runner hears by the silence."""
+    try:
+        module, name = order["function"].split(":")
+        _say(channel, answer=getattr(importlib.import_module(module), name)(order["argument"]))
+    finally:
+        os._exit(0)
 
 
 def _forget_chance() -> None:

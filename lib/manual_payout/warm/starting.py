@@ -8,12 +8,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from manual_payout.warm.environment import importing_environment
 
-# What the stage that draws the settlement's timeline needs besides.
-PLOTTING = ("matplotlib.figure", "matplotlib.backends.backend_agg")
+if TYPE_CHECKING:
+    from manual_payout.warm.ahead import Ahead, Place
+
+# What single stages need besides: the one that draws the settlement's timeline, and the one that sums the stages up.
+# pandas, which the server puts off, comes with the module below it.
+NEEDED_BY = {"settle": ("matplotlib.figure", "matplotlib.backends.backend_agg"), "close": ("pandas.api",)}
 
 # -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
 # becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
@@ -45,6 +50,7 @@ class ForkServer:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
+        self._ahead: Ahead | None = None
         self._control, theirs = socket.socketpair()
         with theirs:
             if not self.why_not:
@@ -77,10 +83,25 @@ class ForkServer:
         self._asked = True
         socket.send_fds(self._control, [b"k"], [channel.fileno()])
 
+    def prepare(self, environment: Mapping[str, str]) -> None:
+        """Begin to start the kernel of the next notebook, which will be given *environment*, unless one is ready."""
+        if self.why_not or self._ahead is not None:
+            return
+        # It brings jupyter_client with it, which the caller is about to need anyway.
+        from manual_payout.warm.ahead import Ahead
+
+        self._ahead = Ahead(self, environment)
+
+    def take(self, environment: Mapping[str, str]) -> Place | None:
+        """Return where the kernel that was prepared for *environment* runs, or None where there is none."""
+        ahead, self._ahead = self._ahead, None
+        return ahead.take(environment) if ahead is not None else None
+
     def gone(self) -> str:
         """Say why the server is gone, and remember it."""
-        self._control.setblocking(False)
+        # Nothing is said through a socket that was closed from here.
         with contextlib.suppress(OSError):
+            self._control.setblocking(False)
             self.why_not = self._control.recv(4096).decode(errors="replace")
         self.why_not = self.why_not or "the fork server has ended"
         return self.why_not
@@ -90,8 +111,11 @@ class ForkServer:
         self._control.close()
         if self._process is None:
             return
-        if not self._asked:
+        if not self._asked or (self._ahead is not None and self._ahead.pending):
             self._process.kill()  # it may still be importing, and would not look up
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         try:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -102,6 +126,11 @@ class ForkServer:
     def pid(self) -> int | None:
         """The server's process, or None where there is none."""
         return self._process.pid if self._process else None
+
+
+def needed_by(stages: Iterable[str]) -> list[str]:
+    """Return what the stages of these short names need besides what all need, for ``later`` of `fork_server`."""
+    return [name for stage in stages for name in NEEDED_BY.get(stage, ())]
 
 
 @contextlib.contextmanager

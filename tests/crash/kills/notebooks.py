@@ -28,13 +28,13 @@ import scrapbook
 
 from manual_payout import rehearsal
 from manual_payout.demo import incident
-from manual_payout.desk import Desk, open_desk
+from manual_payout.desk import Desk, kernel_environment, open_desk
 from manual_payout.engine import read_status
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
 from manual_payout.models import Stage, State, stream_of
 from manual_payout.reviewed import reviewed_digests
-from manual_payout.runner import LIVE_RUN, kernel_environment
+from manual_payout.runner import LIVE_RUN
 from manual_payout.verifier import check_contents, check_files, read_folder
 
 from .world import Sandbox, at, die_with_parent

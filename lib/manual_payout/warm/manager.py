@@ -14,6 +14,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from manual_payout.warm.environment import python_environment
+from manual_payout.warm.kernels import WarmKernel
 from manual_payout.warm.provisioner import WarmProvisioner
 from manual_payout.warm.starting import ForkServer
 
@@ -64,7 +65,11 @@ class KernelManager(AsyncKernelManager):
 
     Attributes:
         fork_server: What forks the kernel; None for the ordinary start.
+
+        prepared: A kernel that was forked ahead for this manager, or None.
     """
+
+    prepared: WarmKernel | None = None
 
     def __init__(self, fork_server: ForkServer | None, private: Path) -> None:
         super().__init__(transport="ipc", ip=str(private / "k"), connection_file=str(private / "kernel.json"))
