@@ -128,10 +128,15 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
             finally:
                 self.nb_man.cell_complete(cell, index)
             if self.nb_man.failing_cell is not None:
-                self.shutdown_kernel = "graceful" if cell.metadata.papermill["status"] == "failed" else "immediate"
+                self.shutdown_kernel = self._end() if cell.metadata.papermill["status"] == "failed" else "immediate"
                 return
         self.set_widgets_metadata()
-        self.shutdown_kernel = "graceful"
+        self.shutdown_kernel = self._end()
+
+    def _end(self) -> str:
+        # A forked kernel has been heard out on every cell, and its exit would put nothing in order that matters; an
+        # ordinary one, which may be of any notebook, is asked to end.
+        return "immediate" if self.km.forked else "graceful"
 
     async def _run_cell(self, cell: NotebookNode, index: int) -> None:
         run = self.nb_man

@@ -79,6 +79,11 @@ class KernelManager(AsyncKernelManager):
             self.provisioner = WarmProvisioner(kernel_id="", kernel_spec=self.kernel_spec, parent=self)
 
     @property
+    def forked(self) -> bool:
+        """Whether its kernel was forked."""
+        return isinstance(getattr(self.provisioner, "process", None), WarmKernel)
+
+    @property
     def why_ordinary(self) -> str:
         """Why the kernel was not forked although it should have been; empty if it was."""
         return self.provisioner.why_ordinary if isinstance(self.provisioner, WarmProvisioner) else ""
