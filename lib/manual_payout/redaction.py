@@ -14,6 +14,7 @@ import hashlib
 import html
 import json
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, AnyStr
 from urllib.parse import unquote, urlsplit
 
@@ -88,8 +89,12 @@ class Redactor:
         self._secrets = sorted({secret.strip() for secret in secrets}, key=lambda secret: (-len(secret), secret))
         for secret in self._secrets:
             _refuse_unfit(secret)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # Compiled when it is first needed: who adds secrets to a redactor does not need the one without them.
         nets = _NETS | {"secret": "|".join(pattern for secret in self._secrets for pattern in _patterns(secret))}
-        self._pattern = re.compile("|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net))
+        return re.compile("|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Redactor:

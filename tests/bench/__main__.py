@@ -48,9 +48,7 @@ def one_stage(root: Path) -> float:
 
 def six_papermills(root: Path) -> float:
     """The same six notebooks by papermill alone."""
-    return _of_a_night(
-        root, lambda night: sum(seconds(command, night.environment) for command in night.papermill())
-    )
+    return _of_a_night(root, lambda night: sum(seconds(command, night.environment) for command in night.papermill()))
 
 
 def empty(root: Path) -> float:

@@ -43,7 +43,13 @@ class Night:
 
     def whole(self) -> list[str]:
         """The one command that runs all six notebooks live."""
-        closing = ["--automation-restored", "--root-cause", CLOSING["root_cause"], "--follow-ups", CLOSING["follow_ups"]]
+        closing = [
+            "--automation-restored",
+            "--root-cause",
+            CLOSING["root_cause"],
+            "--follow-ups",
+            CLOSING["follow_ups"],
+        ]
         closing += ["--access-review-on", CLOSING["access_review_on"]]
         return [*self._run(), "--confirm", self._scene._confirm, *closing]
 

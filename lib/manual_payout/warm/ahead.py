@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 
-from manual_payout.warm.kernels import NoKernelError, fork_kernel
+from manual_payout.warm.kernels import NoKernelError, fork_kernel, kernel_arguments
 from manual_payout.warm.manager import KernelManager, kernel_environment, private_folder
 from manual_payout.warm.starting import ForkServer
 
@@ -60,9 +60,9 @@ class Ahead:
         self._thread.start()
 
     def _fork(self, fork_server: ForkServer) -> None:
-        arguments = self.place.manager.format_kernel_cmd()
+        arguments = kernel_arguments(self.place.manager.format_kernel_cmd())
         forked = fork_kernel(
-            fork_server, environment=self.place.environment, folder=self.place.work, arguments=arguments[-2:]
+            fork_server, environment=self.place.environment, folder=self.place.work, arguments=arguments
         )
         # Whoever wants the kernel asks again, and is told why there is none.
         with contextlib.suppress(NoKernelError):

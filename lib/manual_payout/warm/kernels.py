@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from manual_payout.warm.starting import ForkServer
@@ -94,6 +94,11 @@ class WarmKernel:
         if self._death >= 0:
             os.close(self._death)
             self._death = -1
+
+
+def kernel_arguments(command: Sequence[str]) -> list[str]:
+    """Return of the ordinary start's *command* what a kernel finds in its ``sys.argv`` behind ``-c``."""
+    return list(command[command.index("-c") + 2 :])
 
 
 async def fork_kernel(

@@ -35,6 +35,9 @@ from ipykernel.kernelapp import launch_new_instance
 launch_new_instance()
 """
 
+# A history of what was typed is for people at a prompt; it would be a database in the kernel's folder.
+_KERNEL_OPTIONS = ("--HistoryManager.enabled=False",)
+
 _POLL_S = 0.01
 
 
@@ -107,5 +110,5 @@ class KernelManager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """What is started: this Python, whatever kernel was asked for."""
-        arguments = [sys.executable, "-P", "-s", "-c", _KERNEL_CODE, "-f", "{connection_file}"]
+        arguments = [sys.executable, "-P", "-s", "-c", _KERNEL_CODE, *_KERNEL_OPTIONS, "-f", "{connection_file}"]
         return KernelSpec(argv=arguments, display_name="Python 3 (ipykernel)", language="python")

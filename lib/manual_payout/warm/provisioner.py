@@ -7,7 +7,7 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from manual_payout.warm.kernels import NoKernelError, WarmKernel, fork_kernel
+from manual_payout.warm.kernels import NoKernelError, WarmKernel, fork_kernel, kernel_arguments
 
 NAME = "manual-payout-warm"
 
@@ -31,7 +31,7 @@ class WarmProvisioner(LocalProvisioner):
                 getattr(self.parent, "fork_server", None),
                 environment=kwargs["env"],
                 folder=str(kwargs["cwd"]),
-                arguments=cmd[cmd.index("-c") + 2 :],
+                arguments=kernel_arguments(cmd),
             )
         except NoKernelError as error:
             self.why_ordinary = str(error)
