@@ -103,8 +103,16 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._control.setblocking(False)
             self.why_not = self._control.recv(4096).decode(errors="replace")
-        self.why_not = self.why_not or "the fork server has ended"
+        self.why_not = self.why_not or "the fork server has ended" + self._how()
         return self.why_not
+
+    def _how(self) -> str:
+        """Say how the process ended, or where it is if it has not."""
+        if self._process is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return f" (exit code {self._process.wait(_END_TIMEOUT_S)})"
+        return " its connection, and runs on"
 
     def close(self) -> None:
         """End the server, and every kernel that it forked and that is still there."""
