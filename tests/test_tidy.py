@@ -22,7 +22,7 @@ ROOMS = [
 
 # What may be used in one place only, and what to use elsewhere.
 ONLY_IN = {
-    r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway.py"),
+    r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway"),
     r"^\s*(import|from) (slack_sdk|smtplib|pagerduty)\b": ({"comms"}, "people are reached through comms"),
     r"^\s*(import|from) (jira|requests)\b": ({"attaching"}, "the ticket is reached through attaching"),
     r"^\s*(import|from) asyncssh\b": ({"signatures"}, "keys and signatures are reached through signatures"),

@@ -18,10 +18,10 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout import gateway, models
+from manual_payout import models
 from manual_payout.approvals import standing
 from manual_payout.errors import ClaimError
-from manual_payout.gateway import Answer, Refused, Unknown
+from manual_payout.gateway import Answer, Refused, Unknown, client
 from manual_payout.reversal import checks
 from manual_payout.transfer import delivery, movement, reconciling, sending
 
@@ -118,13 +118,13 @@ def hidden_retry(_stack: ExitStack) -> Options:
 
 def unknown_is_refused(stack: ExitStack) -> Options:
     """A lost answer counts as a failure."""
-    judge = gateway.judge
+    judge = client.judge
 
     def hasty(error: BaseException) -> Refused | Unknown:
         answer = judge(error)
         return Refused(answer.code, answer.message, answer.request_id, same_key=False)
 
-    _replaced(stack, "judge", hasty, gateway)
+    _replaced(stack, "judge", hasty, client)
     return Options()
 
 

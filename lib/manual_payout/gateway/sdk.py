@@ -1,0 +1,45 @@
+"""
+Stripe's own library, as everything in this room uses it: one HTTP attempt a call, and no other library than requests.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from manual_payout.lean import without
+
+# The SDK imports every HTTP library that it finds; this room uses requests.
+with without("httpx"):
+    import stripe
+
+__all__ = ["PAGES_MAX", "new_client", "notices_are_not_errors", "stripe"]
+
+# A busy transfer group has one transfer; a hundred pages would be ten thousand, which is somebody else's group.
+PAGES_MAX = 100
+
+
+def new_client(key: str, *, base_url: str, timeout_s: float) -> stripe.StripeClient:
+    """
+    Build the SDK's client for one key; it retries nothing by itself.
+
+    Args:
+        base_url: ``https://api.stripe.com``, or an address on this machine.
+
+        timeout_s: Of one HTTP attempt.
+    """
+    # Telemetry writes a file into the home directory and tells about this machine; neither belongs to a payout.
+    stripe.enable_telemetry = False
+    return stripe.StripeClient(
+        key,
+        base_addresses={"api": base_url},
+        max_network_retries=0,
+        http_client=stripe.RequestsClient(timeout=timeout_s),
+    )
+
+
+class notices_are_not_errors(warnings.catch_warnings):  # noqa: N801  # used as a verb
+    """Stripe may send a notice, which the SDK turns into a warning; where warnings are errors it must not hide a transfer."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")
