@@ -59,6 +59,8 @@ def test_without_any_configuration_it_is_the_sandbox():
         ("STRIPE_READ_SECRET_KEY", KEY, "read_secret", KEY),
         ("STRIPE_READ_SECRET_KEY_COMMAND", f"printf '{KEY}\\r\\n'", "read_secret", KEY),
         ("STRIPE_READ_SECRET_KEY", "", "read_secret", None),
+        ("STRIPE_REHEARSAL_SECRET_KEY", KEY, "rehearsal_secret", KEY),
+        ("STRIPE_REHEARSAL_SECRET_KEY_COMMAND", f"printf '{KEY}\\r\\n'", "rehearsal_secret", KEY),
         ("MANUAL_PAYOUT_OUTPUTS", "/x/out", "outputs_dir", Path("/x/out")),
         ("MANUAL_PAYOUT_HOME", "/x/home", "outputs_dir", Path("/x/home/outputs")),
         ("MANUAL_PAYOUT_APPROVERS", "/x/people.toml", "approvers_path", Path("/x/people.toml")),
@@ -153,6 +155,26 @@ def test_outside_the_sandbox_only_stripe_is_stripe(monkeypatch, policy, mode, ad
     policy(f'[stripe]\nmode = "{mode}"\n')
     monkeypatch.setenv("STRIPE_API_BASE", address)
     with pytest.raises(SettingsError, match=f"another address than https://api.stripe.com in {mode} mode"):
+        load_settings()
+
+
+def test_a_relay_may_stand_before_the_test_mode(monkeypatch, policy):
+    """A rehearsal's own policy file says so; the address is held to this machine as the sandbox's is."""
+    policy('[stripe]\nmode = "test"\nrelay = true\n')
+    monkeypatch.setenv("STRIPE_API_BASE", "http://127.0.0.1:12111/")
+
+    assert "http://127.0.0.1:12111" == load_settings().stripe_api_base
+
+    monkeypatch.setenv("STRIPE_API_BASE", "https://evil.example")
+    with pytest.raises(SettingsError, match="loopback address with a port, which test mode expects"):
+        load_settings()
+
+
+@pytest.mark.parametrize("mode", ["live", "sandbox"])
+def test_nothing_stands_between_a_live_key_and_stripe(policy, mode):
+    """A relay is for test mode alone, whatever a policy file says."""
+    policy(f'[stripe]\nmode = "{mode}"\nrelay = true\n')
+    with pytest.raises(SettingsError, match=f"a relay is for test mode alone, and the mode is {mode}"):
         load_settings()
 
 
@@ -273,8 +295,9 @@ def test_every_policy_entry_is_documented_with_its_default():
         section, _, entry = name.partition(".")
         default = defaults[section][entry]
         # An empty default is described in words.
+        written = str(default).lower() if isinstance(default, bool) else str(default)
         assert default in ("", {}) or row[2].strip("`") == (
-            f"{default:g}" if isinstance(default, float) else str(default)
+            f"{default:g}" if isinstance(default, float) else written
         ), name
 
 

@@ -113,6 +113,8 @@ class Desk:
         secrets = [
             key,
             self.settings.read_secret(),
+            # Only where it is at hand: no command is run to keep out of the evidence what a run never sees.
+            self.settings.rehearsal_key.get_secret_value() if self.settings.rehearsal_key else None,
             *(make_url(url).password for url in urls),
             *self.settings.messenger_secrets(),
         ]

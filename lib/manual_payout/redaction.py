@@ -54,7 +54,7 @@ _MARK_WORDS = "[redacted sk_live rk_live rkcs_live sk_test rk_test rkcs_test sha
 
 # Settings whose value is the secret. SLACK_CHANNEL and JIRA_PROJECT_KEY are names, and evidence needs them readable.
 _SECRET_SETTING = re.compile(
-    r"STRIPE_(FALLBACK|READ)_SECRET_KEY|SMTP_PASSWORD"
+    r"STRIPE_(FALLBACK|READ|REHEARSAL)_SECRET_KEY|SMTP_PASSWORD"
     r"|(SLACK|PAGERDUTY|JIRA)_(\w+_)?(TOKEN|SECRET|PASSWORD|API_KEY|ROUTING_KEY|INTEGRATION_KEY|WEBHOOK(_URL)?)"
 )
 _URL_SETTINGS = ("DATABASE_URL", "LEDGER_DATABASE_URL")

@@ -98,12 +98,22 @@ class StripePolicy(_Section):
         account_check: ``required`` refuses a key that does not show its account; ``if_visible`` warns.
 
         timeout_s: Of one HTTP attempt. Three attempts and their pauses must fit into the lease.
+
+        relay: Whether ``STRIPE_API_BASE`` may be a relay on this machine, in ``test`` mode alone. A rehearsal writes it into
+            the policy file of its own; a reviewed one has no use for it.
     """
 
     mode: Annotated[Mode, Field(strict=False)] = Mode.SANDBOX
     platform_account: str = Field("", pattern="^(acct_[A-Za-z0-9]+)?$")
     account_check: str = Field("required", pattern="^(required|if_visible)$")
     timeout_s: float = Field(30.0, gt=0, le=80)
+    relay: bool = False
+
+    @model_validator(mode="after")
+    def _relays_are_for_rehearsals(self) -> StripePolicy:
+        if self.relay and self.mode is not Mode.TEST:
+            raise ValueError(f"a relay is for test mode alone, and the mode is {self.mode}")
+        return self
 
 
 class RequestPolicy(_Section):
@@ -246,6 +256,8 @@ class Settings(Messengers):
     fallback_key_command: str = Field("", validation_alias="STRIPE_FALLBACK_SECRET_KEY_COMMAND")
     read_key: SecretStr | None = Field(None, validation_alias="STRIPE_READ_SECRET_KEY")
     read_key_command: str = Field("", validation_alias="STRIPE_READ_SECRET_KEY_COMMAND")
+    rehearsal_key: SecretStr | None = Field(None, validation_alias="STRIPE_REHEARSAL_SECRET_KEY")
+    rehearsal_key_command: str = Field("", validation_alias="STRIPE_REHEARSAL_SECRET_KEY_COMMAND")
     stripe_api_base: str = Field(STRIPE_API, validation_alias="STRIPE_API_BASE")
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     ledger_database_url: SecretStr | None = Field(None, validation_alias="LEDGER_DATABASE_URL")
@@ -305,6 +317,15 @@ class Settings(Messengers):
         if self.read_key is None and not self.read_key_command:
             return None
         return _secret("STRIPE_READ_SECRET_KEY", self.read_key, self.read_key_command)
+
+    def rehearsal_secret(self) -> str:
+        """
+        Return the full test key with which a rehearsal seeds Stripe's test mode, for the seeding alone.
+
+        Raises:
+            SettingsError: As for `fallback_secret`.
+        """
+        return _secret("STRIPE_REHEARSAL_SECRET_KEY", self.rehearsal_key, self.rehearsal_key_command)
 
     def approvers_path(self) -> Path:
         """
@@ -437,7 +458,7 @@ def _checked_address(settings: Settings) -> str:
     found = settings.stripe_api_base.rstrip("/")
     if found == STRIPE_API:
         return found
-    if settings.mode is not Mode.SANDBOX:
+    if settings.mode is not Mode.SANDBOX and not settings.policy.stripe.relay:
         raise SettingsError(
             f"STRIPE_API_BASE is set to another address than {STRIPE_API} in {settings.mode} mode.",
             "Unset STRIPE_API_BASE, or set the mode to sandbox in the policy file.",
@@ -450,7 +471,7 @@ def _checked_address(settings: Settings) -> str:
         parts, whole = None, False
     if parts is None or parts.scheme != "http" or parts.hostname not in _LOOPBACK or not whole or parts.username:
         raise SettingsError(
-            "STRIPE_API_BASE is not a loopback address with a port, which sandbox mode expects: http://127.0.0.1:12111.",
+            f"STRIPE_API_BASE is not a loopback address with a port, which {settings.mode} mode expects: http://127.0.0.1:12111.",
             "Start `manual-payout sandbox` and export what it prints.",
         )
     return found
