@@ -10,6 +10,7 @@ import pytest
 import stripe
 import stripe.params
 from sdk_types import check_envelope, check_params, check_resource, fields_of, omitted_by_stripe, param_hints
+from stripe.params.v2.core import AccountCreateParams, AccountRetrieveParams
 
 from manual_payout.sandbox import FULL_KEY, PLATFORM_ACCOUNT, SandboxAccount, running
 from manual_payout.sandbox.operations import OPERATIONS
@@ -18,6 +19,18 @@ DAY_S = 86_400
 STUDIO = "acct_123"
 BROKEN = "acct_broken"
 TRANSFER = {"amount": 125075, "currency": "usd", "destination": STUDIO, "metadata": {"incident": "INC-123"}}
+
+ACCOUNT_V2 = {
+    "contact_email": "studio@example.com",
+    "dashboard": "none",
+    "identity": {
+        "country": "US",
+        "entity_type": "individual",
+        "attestations": {"terms_of_service": {"account": {"date": "2026-03-02T03:00:00.000Z", "ip": "127.0.0.1"}}},
+    },
+    "defaults": {"responsibilities": {"fees_collector": "application", "losses_collector": "application"}},
+    "configuration": {"recipient": {"capabilities": {"stripe_balance": {"stripe_transfers": {"requested": True}}}}},
+}
 
 # Every endpoint that lists, what its items are, and on whose behalf it is asked.
 LISTS = [
@@ -30,6 +43,8 @@ LISTS = [
     ("/v1/payouts", stripe.Payout, STUDIO),
     ("/v1/payouts", stripe.Payout, BROKEN),
     ("/v1/accounts", stripe.Account, None),
+    (f"/v1/accounts/{STUDIO}/external_accounts", stripe.BankAccount, None),
+    ("/v1/payment_intents", stripe.PaymentIntent, None),
 ]
 
 
@@ -83,11 +98,32 @@ def test_every_list_and_its_items_have_the_shape_of_the_sdk(sandbox, path, item,
 
 @pytest.mark.parametrize(
     ("path", "item"),
-    [("/v1/balance", stripe.Balance), ("/v1/account", stripe.Account), (f"/v1/accounts/{STUDIO}", stripe.Account)],
+    [
+        ("/v1/balance", stripe.Balance),
+        ("/v1/account", stripe.Account),
+        (f"/v1/accounts/{STUDIO}", stripe.Account),
+        ("/v1/balance_settings", stripe.BalanceSettings),
+    ],
 )
 def test_every_single_resource_has_the_shape_of_the_sdk(sandbox, path, item):
     """A resource that is not listed is judged alone."""
     assert [] == check_resource(_raw(sandbox, path), item)
+
+
+def test_accounts_of_v2_have_the_shape_of_the_sdk(sandbox):
+    """Alone, with what was asked for beside it and without, and in the list, which v2 wraps in its own way."""
+    made = _client(sandbox).v2.core.accounts.create(ACCOUNT_V2)
+    url = f"/v2/core/accounts/{made.id}"
+    shown = _raw(sandbox, f"{url}?include[0]=configuration.recipient")
+    listed = _raw(sandbox, "/v2/core/accounts?limit=1")
+
+    assert [] == check_resource(_raw(sandbox, url), stripe.v2.core.Account)
+    assert [] == check_resource(shown, stripe.v2.core.Account)
+    assert (
+        "active" == shown["configuration"]["recipient"]["capabilities"]["stripe_balance"]["stripe_transfers"]["status"]
+    )
+    assert ["data", "next_page_url", "previous_page_url"] == list(listed)
+    assert [] == [finding for one in listed["data"] for finding in check_resource(one, stripe.v2.core.Account)]
 
 
 def test_reversals_have_the_shape_of_the_sdk(sandbox):
@@ -172,6 +208,17 @@ TAKES = [
     ("POST", "/v1/payouts", stripe.params.PayoutCreateParams, {"payout_method"}),
     ("POST", "/v1/payouts/{id}/cancel", stripe.params.PayoutCancelParams, set()),
     ("GET", "/v1/charges", stripe.params.ChargeListParams, {"customer"}),
+    ("GET", "/v1/accounts", stripe.params.AccountListParams, set()),
+    ("POST", "/v1/accounts/{id}/external_accounts", stripe.params.AccountCreateExternalAccountParams, set()),
+    ("GET", "/v1/accounts/{id}/external_accounts", stripe.params.AccountListExternalAccountsParams, set()),
+    ("POST", "/v1/balance_settings", stripe.params.BalanceSettingsUpdateParams, set()),
+    ("GET", "/v2/core/accounts/{id}", AccountRetrieveParams, set()),
+    (
+        "POST",
+        "/v2/core/accounts",
+        AccountCreateParams,
+        {"account_token", "contact_phone"},
+    ),
 ]
 
 

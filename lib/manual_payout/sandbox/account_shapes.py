@@ -142,5 +142,27 @@ def bank_account(account: Account, bank: Bank) -> Json:
     }
 
 
+def balance_settings(account: Account) -> Json:
+    """Return how *account* is paid out."""
+    return {
+        "object": "balance_settings",
+        "payments": {
+            "debit_negative_balances": False,
+            "payouts": {
+                "automatic_transfer_rules_by_currency": None,
+                "minimum_balance_by_currency": None,
+                "schedule": {
+                    "interval": account.payout_schedule,
+                    "monthly_payout_days": None,
+                    "weekly_payout_days": None,
+                },
+                "statement_descriptor": None,
+                "status": "enabled" if account.bank is not None and account.bank.status != "errored" else "disabled",
+            },
+            "settlement_timing": {"delay_days": 2, "delay_days_override": None, "start_of_day": None},
+        },
+    }
+
+
 def _bank_requirements(due: list[str]) -> Json:
     return {"currently_due": list(due), "errors": [], "past_due": list(due), "pending_verification": []}

@@ -54,6 +54,12 @@ class Switches:
     Attributes:
         accounts_v1: Whether ``POST /v1/accounts`` is allowed; new platforms find it refused.
 
+        accounts_v2: Whether ``POST /v2/core/accounts`` is.
+
+        recipient_needs_cards: Whether an account of v2 must request card payments to receive transfers.
+
+        slow_verification: Whether capabilities of new accounts are pending for a while.
+
         connect: Whether the platform is signed up for Connect.
 
         connected_reserves: Whether a reversal may take a connected account below zero.
@@ -62,6 +68,9 @@ class Switches:
     """
 
     accounts_v1: bool = True
+    accounts_v2: bool = True
+    recipient_needs_cards: bool = False
+    slow_verification: bool = False
     connect: bool = True
     connected_reserves: bool = False
     expired_keys: frozenset[str] = frozenset()

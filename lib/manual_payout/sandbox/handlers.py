@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from manual_payout.sandbox import connect_accounts, funding, payouts, shapes, transfers
+from manual_payout.sandbox import account_shapes, accounts_v2, connect_accounts, funding, payouts, shapes, transfers
 from manual_payout.sandbox.books import Books
 from manual_payout.sandbox.errors import Json, invalid, missing
 from manual_payout.sandbox.listing import envelope, matching, page
@@ -214,8 +214,8 @@ def create_account(call: Call) -> Json:
 
 
 def list_accounts(call: Call) -> Json:
-    """List the connected accounts."""
-    return _list(call, call.books.accounts[::-1], "created")
+    """List the connected accounts that v1 made."""
+    return _list(call, [account for account in call.books.accounts[::-1] if account.version == 1], "created")
 
 
 def get_account(call: Call) -> Json:
@@ -226,6 +226,48 @@ def get_account(call: Call) -> Json:
 def update_account(call: Call) -> Json:
     """Change a connected account."""
     return call.shape(connect_accounts.update_account(call.books, _account(call), call.params))
+
+
+def create_account_v2(call: Call) -> Json:
+    """Connect a new account by Accounts v2."""
+    account = accounts_v2.create_account(call.books, call.params)
+    return accounts_v2.account_shape(account, call.params.get("include", []))
+
+
+def list_accounts_v2(call: Call) -> Json:
+    """List the connected accounts that v2 made."""
+    return accounts_v2.page([account for account in call.books.accounts[::-1] if account.version == 2], call.params)
+
+
+def get_account_v2(call: Call) -> Json:
+    """Show one of them."""
+    return accounts_v2.account_shape(_account(call), call.params.get("include", []))
+
+
+def list_external_accounts(call: Call) -> Json:
+    """List the bank account of a connected account."""
+    account = _account(call)
+    banks = [] if account.bank is None else [account_shapes.bank_account(account, account.bank)]
+    return envelope(banks, has_more=False, url=call.url)
+
+
+def create_external_account(call: Call) -> Json:
+    """Give a connected account another bank account."""
+    account = _account(call)
+    return account_shapes.bank_account(account, connect_accounts.add_bank(call.books, account, call.params))
+
+
+def get_balance_settings(call: Call) -> Json:
+    """Show how the account on whose behalf the call is made is paid out."""
+    return account_shapes.balance_settings(call.books.account(call.account))
+
+
+def update_balance_settings(call: Call) -> Json:
+    """Change how it is paid out."""
+    account = call.books.account(call.account)
+    interval = connect_accounts.text_in(call.params, "payments", "payouts", "schedule", "interval")
+    connect_accounts.set_schedule(account, interval or account.payout_schedule)
+    return account_shapes.balance_settings(account)
 
 
 def create_payment_intent(call: Call) -> Json:

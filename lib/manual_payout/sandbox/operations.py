@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from manual_payout.sandbox import connect_accounts, handlers
+from manual_payout.sandbox import accounts_v2, connect_accounts, handlers
 from manual_payout.sandbox.errors import Json
 from manual_payout.sandbox.handlers import Call
 from manual_payout.sandbox.params import PAGING, Spec
@@ -191,6 +191,74 @@ OPERATIONS = (
         "account",
         connect_accounts.UPDATE_PARAMS,
         handlers.update_account,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/accounts/{id}/external_accounts",
+        _ACCOUNT_READ,
+        "bank_account",
+        {"object": "text", **PAGING},
+        handlers.list_external_accounts,
+        listed=True,
+        connect_column=True,
+    ),
+    Operation(
+        "POST",
+        "/v1/accounts/{id}/external_accounts",
+        _ACCOUNT_WRITE,
+        "bank_account",
+        {
+            "default_for_currency": "boolean",
+            "expand": "list",
+            "external_account": "token or object!",
+            "metadata": "metadata",
+        },
+        handlers.create_external_account,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/balance_settings",
+        "balance_settings_read",
+        "balance_settings",
+        RETRIEVE,
+        handlers.get_balance_settings,
+    ),
+    Operation(
+        "POST",
+        "/v1/balance_settings",
+        "balance_settings_write",
+        "balance_settings",
+        {"expand": "list", "payments": "object"},
+        handlers.update_balance_settings,
+    ),
+    Operation(
+        "POST",
+        "/v2/core/accounts",
+        _ACCOUNT_WRITE,
+        "v2.core.account",
+        accounts_v2.CREATE_PARAMS,
+        handlers.create_account_v2,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v2/core/accounts",
+        _ACCOUNT_READ,
+        "v2.core.account",
+        accounts_v2.LIST_PARAMS,
+        handlers.list_accounts_v2,
+        listed=True,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v2/core/accounts/{id}",
+        _ACCOUNT_READ,
+        "v2.core.account",
+        accounts_v2.RETRIEVE_PARAMS,
+        handlers.get_account_v2,
         connect_column=True,
     ),
     Operation(

@@ -1,5 +1,5 @@
 """
-Form-encoded parameters, read and judged as Stripe does before it executes anything.
+Parameters, form-encoded or JSON, read and judged as Stripe does before it executes anything.
 
 Source: Stripe documentation, *Error codes* (parameter_missing, parameter_unknown, parameter_invalid_empty,
 parameter_invalid_integer, amount_too_large) and *Metadata*.
@@ -7,6 +7,7 @@ parameter_invalid_integer, amount_too_large) and *Metadata*.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -47,6 +48,22 @@ def parse_form(encoded: str) -> Json:
         path = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
         _put(form, path, value, name)
     return form
+
+
+def parse_json(body: str) -> Json:
+    """
+    Read the JSON object in which v2 takes its parameters.
+
+    Raises:
+        RefusalError: It is none.
+    """
+    try:
+        given = json.loads(body or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise invalid("The request body is not a JSON object.", code="invalid_fields", param="")
+    return given
 
 
 def check(form: Json, spec: Spec) -> Json:
@@ -120,7 +137,7 @@ def _hash(name: str, value: object) -> Json:
 
 
 def _list(name: str, value: object) -> list[str]:
-    given = value.values() if isinstance(value, dict) else [value]
+    given = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
     items = [item for item in given if isinstance(item, str)]
     if len(items) < len(given):
         raise invalid("Invalid array", code="", param=name)

@@ -81,7 +81,14 @@ class Bank:
 
 @dataclass(slots=True)
 class Account:
-    """A connected account, or the platform itself."""
+    """
+    A connected account, or the platform itself.
+
+    Attributes:
+        version: Of the API that made it, 1 or 2.
+
+        verified_from: When its pending capabilities become active.
+    """
 
     id: str
     country: str
@@ -100,6 +107,8 @@ class Account:
     card_payments: str = "unrequested"
     controller: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    version: int = 1
+    verified_from: int = 0
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from manual_payout.sandbox.handlers import Call
 from manual_payout.sandbox.idempotency import Answer, IdempotencyKeys
 from manual_payout.sandbox.ids import REQUEST_ID_LENGTH
 from manual_payout.sandbox.operations import OPERATIONS, Operation
-from manual_payout.sandbox.params import check, parse_form
+from manual_payout.sandbox.params import check, parse_form, parse_json
 from manual_payout.sandbox.permissions import (
     PLATFORM_ACCOUNT,
     ApiKey,
@@ -142,7 +142,8 @@ class Front:
         if not isinstance(self.books.find(account), Account):
             raise no_access(exchange.key, account)
         exchange.account = account
-        exchange.record.params = parse_form(exchange.encoded)
+        as_json = exchange.record.method == "POST" and exchange.record.path.startswith("/v2/")
+        exchange.record.params = (parse_json if as_json else parse_form)(exchange.encoded)
 
     def _meet_fault(self, exchange: _Exchange) -> Fault | None:
         fault = self.faults.take(exchange.record.method, exchange.record.path)

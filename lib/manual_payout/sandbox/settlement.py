@@ -48,6 +48,7 @@ def catch_up(books: Books) -> None:
 def _next(books: Books) -> _Due | None:
     steps = [step for payout in books.payouts if (step := _payout_step(books, payout)) is not None]
     steps += _sweeps(books)
+    steps += [_Due(one.verified_from, partial(_verify, one)) for one in books.accounts if _unverified(one)]
     return min(steps, key=lambda step: step.at, default=None)
 
 
@@ -63,6 +64,17 @@ def _payout_step(books: Books, payout: Payout) -> _Due | None:
         flips_at = payout.arrival_date + FLIPS_AFTER_S
         return _Due(flips_at, partial(_fail, books, payout, at=flips_at))
     return None
+
+
+def _unverified(account: Account) -> list[str]:
+    return [
+        name for name in ("transfers", "card_payments") if account.verified_from and getattr(account, name) == "pending"
+    ]
+
+
+def _verify(account: Account) -> None:
+    for name in _unverified(account):
+        setattr(account, name, "active")
 
 
 def _set_status(payout: Payout, status: str) -> None:
