@@ -17,7 +17,7 @@ ROOMS = [
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
-    "demo", "relay", "rehearsal", "cli",
+    "demo", "relay", "testmode", "rehearsal", "cli",
 ]  # fmt: skip
 
 # What may be used in one place only, and what to use elsewhere.

@@ -17,10 +17,19 @@ from typing import Any, cast
 from manual_payout.errors import EvidenceError, StripeRefusedError
 from manual_payout.gateway.calling import USE_V2, Caller, Patience, new_key
 from manual_payout.gateway.sdk import PAGES_MAX
-from manual_payout.gateway.studios import BANK_NUMBERS, CURRENCY, METADATA_KEY, Studio, bank_account, body_v1, body_v2
+from manual_payout.gateway.studios import (
+    BANK_NUMBERS,
+    COUNTRY,
+    CURRENCY,
+    METADATA_KEY,
+    Studio,
+    bank_account,
+    body_v1,
+    body_v2,
+)
 from manual_payout.money import Money
 
-__all__ = ["BANK_NUMBERS", "CURRENCY", "Patience", "Seeded", "Seeder", "Studio"]
+__all__ = ["BANK_NUMBERS", "COUNTRY", "CURRENCY", "Patience", "Seeded", "Seeder", "Studio"]
 
 _BYPASS_PENDING = "pm_card_bypassPending"
 # What a card payment costs at most, generously: the percentage and fixed fees of foreign cards included.

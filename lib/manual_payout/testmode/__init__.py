@@ -1,0 +1,17 @@
+"""
+Stripe's test mode as the place where a rehearsal is played: real HTTP, real permissions, no real money.
+
+::
+
+    with ground(root, load_settings(), say=print) as stripe:
+        parameters = stripe.case("answer_lost")     # a studio, a ledger payout and a connected account of its own
+        stripe.lose_answer()                        # the next transfer is made, and its answer is lost
+        run_stages(stripe.desk, DRY_RUN, parameters)
+"""
+
+from __future__ import annotations
+
+from manual_payout.testmode.ground import StripeGround, ground
+from manual_payout.testmode.scenes import SCENES
+
+__all__ = ["SCENES", "StripeGround", "ground"]

@@ -1,0 +1,226 @@
+"""The place of a rehearsal in Stripe's test mode: seeded, wired, played on, and tidied up as far as Stripe lets anybody."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from manual_payout import database, relay
+from manual_payout.clock import Clock, DatabaseClock
+from manual_payout.demo import incident
+from manual_payout.demo.ledger import create_demo_ledger
+from manual_payout.desk import Desk, open_desk
+from manual_payout.errors import NotFinishedError, ParameterError
+from manual_payout.gateway import Gateway
+from manual_payout.gateway.seeding import CURRENCY, Patience, Seeded, Seeder
+from manual_payout.intent import transfer_group
+from manual_payout.ledger import PayoutDue
+from manual_payout.money import Money
+from manual_payout.parameters import Parameters
+from manual_payout.settings import STRIPE_API, Settings
+from manual_payout.signatures import SigningKey
+from manual_payout.testmode.keys import RehearsalKeys, find_platform, rehearsal_keys
+from manual_payout.testmode.people import Cast, make_cast
+from manual_payout.testmode.policy import rehearsal_policy, write_policy
+from manual_payout.testmode.scenes import SCENES, cases_of, closing_of, due, ledger_of, needed, scenes_of
+
+_SEEDING_TIMEOUT_S = 30.0
+
+
+@dataclass
+class StripeGround:
+    """
+    Stripe's test mode, ready for a rehearsal.
+
+    Attributes:
+        desk: Settings and clock of this rehearsal, and a database of its own.
+
+        changes: What of the user's policy is different here, in sentences.
+
+        studios: The connected account of each scene.
+    """
+
+    desk: Desk
+    changes: tuple[str, ...]
+    studios: dict[str, Seeded]
+    _cases: dict[str, Parameters] = field(repr=False)
+    _cast: Cast = field(repr=False)
+    _seeder: Seeder = field(repr=False)
+    _books: Gateway = field(repr=False)
+    _relay: relay.Relay = field(repr=False)
+    name: str = "stripe"
+
+    def case(self, scene: str) -> Parameters:
+        """
+        Return the incident of one scene: its own studio, ledger payout and connected account.
+
+        Raises:
+            ParameterError: There is no such scene here.
+        """
+        if scene not in self._cases:
+            raise ParameterError("scene", scene, f"one of {', '.join(self._cases)}")
+        return self._cases[scene]
+
+    def closing(self) -> dict[str, str | bool]:
+        """Return what 6-close is told; its dates are judged by the real clock here."""
+        return closing_of(self.desk.now(), self.desk.settings.policy.monitoring.access_review_every_days)
+
+    def key_of(self, handle: str) -> SigningKey:
+        """Return the key with which a person of this rehearsal signs."""
+        return self._cast.key_of(handle)
+
+    def lose_answer(self) -> None:
+        """Let the next transfer be made, and its answer be lost."""
+        self._relay.lose_next_transfer_answer()
+
+    def fail_bank_payout(self, parameters: Parameters, transfer_id: str) -> None:
+        """
+        Have the studio's payout to its bank fail: made by hand on its behalf, to an account number that does not exist.
+
+        Raises:
+            StripeRefusedError: Stripe refuses the payout.
+
+            NotFinishedError: The money is not available to the studio, or the payout has not ended, within the patience;
+                or it ended otherwise.
+        """
+        amount = parameters.amount_in(CURRENCY)
+        self._seeder.wait_for_funds(amount, parameters.destination_account)
+        payout = self._seeder.pay_out(parameters.destination_account, amount, transfer_id)
+        ended = self._seeder.wait_for_end(parameters.destination_account, payout["id"])
+        if ended["status"] != "failed":
+            raise NotFinishedError(
+                f"Payout {payout['id']} of {parameters.destination_account} was to fail and is {ended['status']}.",
+                "Play the scene payout_fails: only its studio has a bank account that fails.",
+            )
+
+    def transfers(self, ledger_payout_id: str) -> int:
+        """Count what Stripe's own list shows for this payout, asked past the relay."""
+        return len(self._books.transfers_in_group(transfer_group(ledger_payout_id)))
+
+
+@contextmanager
+def ground(
+    root: Path,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    scenes: Sequence[str] = SCENES,
+    upstream: str = STRIPE_API,
+    patience: Patience | None = None,
+    waits: Clock | None = None,
+) -> Iterator[StripeGround]:
+    """
+    Prepare Stripe's test mode for a rehearsal: check the keys, seed, fund, and open a desk of the rehearsal's own.
+
+    Args:
+        root: An empty folder for database, policy, people and evidence.
+
+        settings: The user's, for keys, policy and messengers; the database and the ledger in them are not touched.
+
+        say: Told each step in a sentence.
+
+        upstream: Stripe; a sandbox's address in tests.
+
+        patience: How long is waited for Stripe.
+
+        waits: What the seeding waits with; the database's clock, which sleeps, unless given.
+
+    Raises:
+        SettingsError: A key is not fit; nothing was sent.
+
+        StripeRefusedError: Stripe refuses something of the seeding.
+
+        NotFinishedError: Stripe did not come to an end within the patience.
+    """
+    keys = rehearsal_keys(settings)
+    root.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{(root / 'rehearsal.sqlite').resolve()}"
+    engine = database.connect(url, name="DATABASE_URL")
+    database.upgrade(engine)
+    now = DatabaseClock(engine).now()
+    seeder = Seeder(
+        keys.seeding,
+        base_url=upstream,
+        timeout_s=_SEEDING_TIMEOUT_S,
+        clock=waits or DatabaseClock(engine),
+        patience=patience,
+    )
+    account = find_platform(keys, seeder, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
+    say(f"Stripe's test mode, platform account {account}; database and evidence in {root}")
+    studios = _seed(seeder, scenes, say)
+    available = seeder.available()
+    rows = {
+        scene.studio.role: due(scene, studios[scene.studio.role].account, available, now) for scene in scenes_of(scenes)
+    }
+    create_demo_ledger(engine, ledger_of(list(rows.values()), now))
+    engine.dispose()
+    largest = _twice(available, rows)
+    policy, changes = rehearsal_policy(settings, account, largest)
+    write_policy(root / "policy.toml", policy, changes)
+    with (
+        relay.running(upstream) as between,
+        tempfile.TemporaryDirectory(prefix="rehearsal-") as private,
+    ):
+        cast = make_cast(root, Path(private), incident.OPERATOR, now)
+        own = _settings(settings, keys, root, url, between.base_url, cast).model_copy(update={"policy": policy})
+        books = Gateway(keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
+        try:
+            yield StripeGround(open_desk(own), changes, studios, cases_of(rows, now), cast, seeder, books, between)
+        finally:
+            say(_left_behind(account, studios))
+
+
+def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Seeded]:
+    """Make all studios before the first is waited for, so that Stripe checks their owners side by side."""
+    scenes = scenes_of(names)
+    studios = {scene.studio.role: seeder.seed(scene.studio) for scene in scenes}
+    for seeded in studios.values():
+        seeder.wait_until_active(seeded)
+    found = sum(seeded.found for seeded in studios.values())
+    say(f"Studios: {found} found from an earlier rehearsal, {len(studios) - found} made")
+    charged = seeder.fund(needed(scenes))
+    say(f"Funds: {f'a test card was charged {charged.grouped}' if charged else 'enough on the platform'}")
+    return studios
+
+
+def _twice(available: Money, rows: dict[str, PayoutDue]) -> Money:
+    """Return a ceiling that no scene reaches, whatever somebody else pays into this account meanwhile."""
+    most = max(row.amount_minor for row in rows.values())
+    return Money(max(2 * available.amount_minor, most), CURRENCY)
+
+
+def _settings(given: Settings, keys: RehearsalKeys, root: Path, url: str, address: str, cast: Cast) -> Settings:
+    """Return the settings of the rehearsal: the user's messengers, and of everything else its own."""
+    return given.model_copy(
+        update={
+            "fallback_key": SecretStr(keys.run),
+            "fallback_key_command": "",
+            "read_key": SecretStr(keys.read) if keys.read else None,
+            "read_key_command": "",
+            # Known to the redactor by value; no kernel is given it.
+            "rehearsal_key": SecretStr(keys.seeding),
+            "rehearsal_key_command": "",
+            "stripe_api_base": address,
+            "database_url": SecretStr(url),
+            "ledger_database_url": None,
+            "outputs": root.resolve(),
+            "policy_file": root / "policy.toml",
+            "approvers_file": cast.approvers_file,
+            "allowed_signers_file": cast.allowed_signers_file,
+            "signing_key": cast.operators_key,
+            "inventory_file": None,
+            "operator": incident.OPERATOR,
+        }
+    )
+
+
+def _left_behind(account: str, studios: dict[str, Seeded]) -> str:
+    return (
+        f"Left at Stripe, in test mode under {account}: {len(studios)} connected accounts, which the next rehearsal uses "
+        "again, and the payments, transfers and payouts of this one"
+    )

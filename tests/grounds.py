@@ -1,0 +1,66 @@
+"""The sandbox posing as Stripe's test mode: real time, the full key for seeding, the restricted one for the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import SecretStr
+
+from manual_payout import sandbox, testmode
+from manual_payout.approvals import approve
+from manual_payout.clock import SandboxClock
+from manual_payout.gateway.seeding import Patience
+from manual_payout.intent import confirm_code
+from manual_payout.messengers import NO_MESSENGERS
+from manual_payout.models import Stage
+from manual_payout.requesting import file_request
+from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
+from manual_payout.settings import STRIPE_API, load_settings
+
+# The sandbox's payouts take days, which its clock passes at once.
+PATIENT = Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600)
+KEYS = {
+    "fallback_key": sandbox.FALLBACK_KEY,
+    "read_key": sandbox.READ_KEY,
+    "rehearsal_key": sandbox.FULL_KEY,
+}
+
+
+def settings_with(**given):
+    """A user's settings, with the sandbox's keys unless others are given."""
+    keys = {name: SecretStr(key) if key is not None else None for name, key in (KEYS | given).items() if name in KEYS}
+    others = {name: value for name, value in given.items() if name not in KEYS}
+    base = {"stripe_api_base": STRIPE_API, "policy_file": None, "approvers_file": None, "signing_key": None}
+    commands = dict.fromkeys(("fallback_key_command", "read_key_command", "rehearsal_key_command"), "")
+    return load_settings(**(NO_MESSENGERS | base | commands | keys | others))
+
+
+def ground_on(stripe, root, settings=None, **options):
+    """Stripe's test mode, played by *stripe*: a sandbox, or the address of something else."""
+    address = stripe if isinstance(stripe, str) else stripe.base_url
+    given = {"upstream": address, "patience": PATIENT, "waits": SandboxClock(address)} | options
+    return testmode.ground(root, settings or settings_with(), **given)
+
+
+def approved(ground, parameters, approvers=("priya", "amara")):
+    """File the request of a case and have both teams approve it with the keys of this rehearsal."""
+    desk = ground.desk
+    requester = desk.registry.get_allowed("maya", "request", desk.now(), field="as")
+    request, _ = file_request(desk, parameters, requester, replace=False)
+    for approver in approvers:
+        approve(
+            desk.store, desk.registry, request, approver=approver, amount=parameters.amount,
+            destination_last4=parameters.destination_account[-4:], lifetime_s=3_600, key=ground.key_of(approver),
+        )  # fmt: skip
+    return request
+
+
+def play(ground, parameters, *, before_live=lambda: None):
+    """Run the whole incident with the ordinary runner; returns the results of the stages and the live parameters."""
+    request = approved(ground, parameters)
+    results = run_stages(ground.desk, DRY_RUN, parameters)
+    operator = ground.desk.registry.find(parameters.operator)
+    live = replace(parameters, dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
+    before_live()
+    results += run_stages(ground.desk, LIVE_RUN, live)
+    return results + run_stages(ground.desk, (Stage.CLOSE,), live, extra=ground.closing())
