@@ -11,6 +11,7 @@ from manual_payout import sandbox, settlement
 from manual_payout.demo import incident
 from manual_payout.errors import StripeRefusedError
 from manual_payout.models import State
+from manual_payout.sandbox.payouts import create_payout
 from manual_payout.settlement import Ladder, Reached, Rung, RungName
 
 AT = datetime.fromisoformat(incident.NOW)
@@ -159,6 +160,21 @@ def test_manual_schedule_never_shows_a_payout(paid):
 
     assert (RungName.USABLE_BY_STUDIO, NOT_YET) == (ladder.top, ladder.rungs[-1].reached)
     assert "manual schedule" in ladder.rungs[-1].note
+
+
+def test_failed_payout_made_by_hand_is_told_and_not_taken_for_the_transfers(paid):
+    """Stripe itemises none that was made by hand: the rung stays open, and the note names the payout and what to do."""
+    bank(paid, "fails", schedule="manual")
+    paid.pass_time(days=2)
+    books = paid.stripe.books
+    create_payout(books, books.account(incident.DESTINATION_ACCOUNT), 125_075, "usd", at=books.now_s, automatic=False)
+    paid.pass_time(days=2)
+    rung = look(paid).rungs[-1]
+
+    assert (NOT_YET, "") == (rung.reached, rung.shown_by)
+    assert books.payouts[-1].id in rung.note
+    assert "(account_closed)" in rung.note
+    assert "never send again" in rung.note
 
 
 @pytest.mark.parametrize("amount", [1, 125_075])

@@ -166,13 +166,23 @@ def _usable(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
 
 def _bank(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
     name, account = RungName.PAID_TO_BANK, transfer["destination"]
+    note = "No payout that contains it yet; on a manual schedule there may never be one."
     for payout in gateway.payouts_since(account, transfer["created"]):
         # Only automatic payouts can be itemised, and only once Stripe has reconciled them.
         itemised = payout["automatic"] and payout["reconciliation_status"] == "completed"
         if itemised and gateway.payout_holds(account, payout["id"], transfer["destination_payment"]):
             return _payout_rung(payout)
-    return Rung(
-        name, Reached.NOT_YET, None, "", "No payout that contains it yet; on a manual schedule there may never be one."
+        if not payout["automatic"] and payout["status"] == "failed":
+            note = _failed_by_hand(payout)
+    return Rung(name, Reached.NOT_YET, None, "", note)
+
+
+def _failed_by_hand(payout: dict[str, Any]) -> str:
+    # Told, and not taken for this transfer's: what a payout made by hand contains, Stripe shows to nobody.
+    return (
+        f"A payout made by hand since, {payout['id']}, failed ({payout['failure_code'] or 'no reason given'}); whether it held "
+        "this transfer cannot be shown. If it did, the money is back in the studio's Stripe balance: the studio corrects its "
+        "bank details; never send again."
     )
 
 
