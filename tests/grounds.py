@@ -55,12 +55,26 @@ def approved(ground, parameters, approvers=("priya", "amara")):
     return request
 
 
-def play(ground, parameters, *, before_live=lambda: None):
-    """Run the whole incident with the ordinary runner; returns the results of the stages and the live parameters."""
-    request = approved(ground, parameters)
-    results = run_stages(ground.desk, DRY_RUN, parameters)
-    operator = ground.desk.registry.find(parameters.operator)
-    live = replace(parameters, dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
-    before_live()
-    results += run_stages(ground.desk, LIVE_RUN, live)
-    return results + run_stages(ground.desk, (Stage.CLOSE,), live, extra=ground.closing())
+class Incident:
+    """One case with its request approved and its dry run made."""
+
+    def __init__(self, ground, scene):
+        self.ground, self.parameters = ground, ground.case(scene)
+        self.request = approved(ground, self.parameters)
+        self.dry = run_stages(ground.desk, DRY_RUN, self.parameters)
+        self.operator = ground.desk.registry.find(self.parameters.operator)
+        code = confirm_code(self.request, self.request.line, self.operator.person_id)
+        self.typed = replace(self.parameters, dry_run=False, confirm=code)
+
+    def live(self, stages=LIVE_RUN):
+        """Run *stages* live with the ordinary runner."""
+        return run_stages(self.ground.desk, stages, self.typed)
+
+    def close(self):
+        """Close the incident."""
+        return run_stages(self.ground.desk, (Stage.CLOSE,), self.typed, extra=self.ground.closing())
+
+    @property
+    def record(self):
+        """Our row."""
+        return self.ground.desk.store.find_payout(self.request.line.line_id)

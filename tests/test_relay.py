@@ -8,13 +8,14 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 import stripe
 import trustme
 
 from manual_payout import relay, sandbox
-from manual_payout.errors import SettingsError
+from manual_payout.errors import SettingsError, StripeRefusedError
 from manual_payout.gateway import Accepted, Gateway, Unknown
 
 STUDIO = "acct_123"
@@ -123,6 +124,32 @@ def test_only_creating_a_transfer_loses_its_answer(stripe_books, between, gatewa
     assert isinstance(gateway.create_reversal(made.made["id"], {"amount": 1}, idempotency_key="r"), Accepted)
     assert 0 == between.lost
     assert isinstance(gateway.create_transfer(ORDER, idempotency_key="k2"), Unknown)
+
+
+def test_silence_after_a_lost_answer_ends_by_itself(stripe_books, between, gateway):
+    """So many reads of the list are not even asked; other reads are, and then that list again."""
+    between.lose_next_transfer_answer(then_silent=1)
+    gateway.create_transfer(ORDER, idempotency_key="k")
+    asked = len(stripe_books.requests)
+
+    assert gateway.livemode() is False
+    with pytest.raises(StripeRefusedError, match="cannot be reached"):
+        gateway.transfers_in_group("group-1")
+    assert asked + 1 == len(stripe_books.requests)
+    assert 1 == len(gateway.transfers_in_group("group-1"))
+
+
+def test_held_answer_comes_late_and_whole(stripe_books, between, gateway):
+    """The transfer is made at once; who waits gets the answer."""
+    between.hold_next_transfer_answer(0.5)
+    began = time.monotonic()
+    made = gateway.create_transfer(ORDER, idempotency_key="k")
+    took_s = time.monotonic() - began
+    began = time.monotonic()
+    gateway.create_transfer(ORDER, idempotency_key="k")
+
+    assert isinstance(made, Accepted)
+    assert took_s >= 0.5 > time.monotonic() - began
 
 
 def test_body_and_query_pass_byte_for_byte():

@@ -151,9 +151,13 @@ def test_payout_to_the_bank_ends_as_the_account_number_says(stripe_books, studio
     seeded = seeder.seed(studio)
     stripe_books.books.seed((), None)
     stripe_books.books._set_available(seeded.account, {"usd": 500})
-    ended = seeder.wait_for_end(seeded.account, seeder.pay_out(seeded.account, usd(500), "tr_1")["id"])
+    ended = seeder.wait_for_end(seeded.account, seeder.pay_out(seeded.account, usd(500), {"transfer": "tr_1"})["id"])
 
-    assert (status, code, "tr_1") == (ended["status"], ended["failure_code"], ended["metadata"]["transfer"])
+    assert (status, code, "tr_1") == (
+        ended["status"],
+        ended["failure_code"],
+        ended["metadata"]["transfer"],
+    )
 
 
 def test_bank_account_that_a_failed_payout_disabled_is_replaced(stripe_books):
@@ -161,7 +165,7 @@ def test_bank_account_that_a_failed_payout_disabled_is_replaced(stripe_books):
     seeder = seeder_of(stripe_books, patience=PATIENT)
     seeded = seeder.seed(UNLUCKY)
     stripe_books.books._set_available(seeded.account, {"usd": 500})
-    seeder.wait_for_end(seeded.account, seeder.pay_out(seeded.account, usd(500), "tr_1")["id"])
+    seeder.wait_for_end(seeded.account, seeder.pay_out(seeded.account, usd(500), {"transfer": "tr_1"})["id"])
     spoiled = account(stripe_books, seeded).bank
     again = seeder.seed(UNLUCKY)
     fresh = account(stripe_books, again).bank
@@ -175,7 +179,7 @@ def test_payout_that_does_not_end_ends_the_wait(stripe_books):
     seeder = seeder_of(stripe_books, patience=Patience(payout_s=10, look_s=3))
     seeded = seeder.seed(STUDIO)
     stripe_books.books._set_available(seeded.account, {"usd": 500})
-    payout = seeder.pay_out(seeded.account, usd(500), "tr_1")
+    payout = seeder.pay_out(seeded.account, usd(500), {"transfer": "tr_1"})
     with pytest.raises(NotFinishedError, match=f"Payout {payout['id']} of {seeded.account} has not ended after"):
         seeder.wait_for_end(seeded.account, payout["id"])
 

@@ -177,6 +177,37 @@ def test_failed_payout_made_by_hand_is_told_and_not_taken_for_the_transfers(paid
     assert "never send again" in rung.note
 
 
+@pytest.mark.parametrize(("behaviour", "reached"), [("ok", YES), ("fails", FAILED)])
+def test_payout_made_by_hand_that_names_the_transfer_is_the_last_rung(paid, behaviour, reached):
+    """A platform that pays out by hand, or a rehearsal in test mode, says for which transfer."""
+    bank(paid, behaviour, schedule="manual")
+    paid.pass_time(days=2)
+    books = paid.stripe.books
+    named = {settlement.PAYOUT_METADATA_KEY: paid.record.stripe_transfer_id}
+    studio = books.account(incident.DESTINATION_ACCOUNT)
+    create_payout(books, studio, 125_075, "usd", at=books.now_s, automatic=False, metadata=named)
+    paid.pass_time(days=2)
+    rung = look(paid).rungs[-1]
+
+    assert (reached, books.payouts[-1].id) == (rung.reached, rung.shown_by)
+
+
+@pytest.mark.parametrize("change", [{"amount": 125_074}, {"metadata": {"manual_payout_transfer": "tr_other"}}])
+def test_payout_that_cannot_hold_the_transfer_is_not_taken_at_its_word(paid, change):
+    """Too small, or another's."""
+    bank(paid, "ok", schedule="manual")
+    paid.pass_time(days=2)
+    books = paid.stripe.books
+    given = {"amount": 125_075, "metadata": {settlement.PAYOUT_METADATA_KEY: paid.record.stripe_transfer_id}} | change
+    create_payout(
+        books, books.account(incident.DESTINATION_ACCOUNT), given["amount"], "usd", at=books.now_s, automatic=False,
+        metadata=given["metadata"],
+    )  # fmt: skip
+    paid.pass_time(days=2)
+
+    assert NOT_YET is look(paid).rungs[-1].reached
+
+
 @pytest.mark.parametrize("amount", [1, 125_075])
 def test_reversed_transfer_is_a_failure(paid, amount):
     """Taken back in part or in full: the first rung fails, and nothing counts as done."""

@@ -13,6 +13,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -52,7 +53,9 @@ class Relay:
         self.base_url = base_url
         self.upstream = upstream
         self._lock = threading.Lock()
-        self._to_lose = 0
+        self._to_lose: list[int] = []
+        self._to_hold: list[float] = []
+        self._silent = 0
         self._lost = 0
 
     @property
@@ -60,19 +63,41 @@ class Relay:
         """How many answers were lost so far."""
         return self._lost
 
-    def lose_next_transfer_answer(self) -> None:
-        """Let the next *Create a transfer* be answered by the other side, and lose that answer."""
+    def lose_next_transfer_answer(self, *, then_silent: int = 0) -> None:
+        """
+        Let the next *Create a transfer* be answered by the other side, and lose that answer.
+
+        Args:
+            then_silent: How many reads of the list of transfers after it are not answered either, nor asked.
+        """
         with self._lock:
-            self._to_lose += 1
+            self._to_lose.append(then_silent)
+
+    def hold_next_transfer_answer(self, seconds: float) -> None:
+        """Let the next *Create a transfer* be answered by the other side, and that answer come *seconds* late."""
+        with self._lock:
+            self._to_hold.append(seconds)
+
+    def is_silent(self, method: str, target: str) -> bool:
+        """Whether this request is to meet silence; it is counted then."""
+        with self._lock:
+            if not self._silent or (method, target.partition("?")[0]) != ("GET", _PATH):
+                return False
+            self._silent -= 1
+            return True
 
     def loses(self, method: str, target: str) -> bool:
-        """Whether the answer to this request is to be lost; it is counted as lost then."""
+        """Whether the answer to this request is to be lost; it is counted as lost then. A held one is waited for here."""
+        if (method, target.partition("?")[0]) != (_METHOD, _PATH):
+            return False
         with self._lock:
-            if not self._to_lose or (method, target.partition("?")[0]) != (_METHOD, _PATH):
-                return False
-            self._to_lose -= 1
-            self._lost += 1
-            return True
+            held_s = self._to_hold.pop(0) if self._to_hold else 0.0
+            lost = bool(self._to_lose)
+            if lost:
+                self._silent += self._to_lose.pop(0)
+                self._lost += 1
+        time.sleep(held_s)
+        return lost
 
 
 @contextlib.contextmanager
@@ -142,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None or not self._is_for_us():
             self._refuse()
             return
-        answer = self._ask(body)
+        answer = None if self.relay.is_silent(self.command, self.path) else self._ask(body)
         if answer is None or self.relay.loses(self.command, self.path):
             self._hang_up()
             return

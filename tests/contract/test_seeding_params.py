@@ -58,7 +58,7 @@ def _sent():
         seeded = seeder.seed(Studio("payout_fails", "Kiln and Candle", bank="no_account"))
         seeder.fund(Money(1_000, "usd"))
         running.books._set_available(seeded.account, {"usd": 500})
-        seeder.pay_out(seeded.account, Money(500, "usd"), "tr_1")
+        seeder.pay_out(seeded.account, Money(500, "usd"), {"transfer": "tr_1"})
         return seeder.sent
 
 

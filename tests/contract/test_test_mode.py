@@ -214,7 +214,7 @@ def test_payout_ends_as_its_bank_account_says(run, seeder, studio_of, status):
     began = seeder.clock.now()
     seeder.wait_for_funds(Money(AMOUNT, "usd"), seeded.account)
     usable = seeder.clock.now()
-    payout = seeder.pay_out(seeded.account, Money(AMOUNT, "usd"), made.made["id"])
+    payout = seeder.pay_out(seeded.account, Money(AMOUNT, "usd"), {"transfer": made.made["id"]})
     try:
         ended = seeder.wait_for_end(seeded.account, payout["id"])
     except NotFinishedError as error:

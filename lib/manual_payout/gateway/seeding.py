@@ -150,12 +150,12 @@ class Seeder(Caller):
             lambda: self.available(account).amount_minor >= needed.amount_minor,
         )
 
-    def pay_out(self, account: str, amount: Money, transfer_id: str) -> dict[str, Any]:
-        """Send *amount* from a connected account to its bank; the payout says of which transfer it is."""
+    def pay_out(self, account: str, amount: Money, metadata: dict[str, str]) -> dict[str, Any]:
+        """Send *amount* from a connected account to its bank; *metadata* says what for."""
         body = {
             "amount": amount.amount_minor,
             "currency": amount.currency,
-            "metadata": {METADATA_KEY: "payout", "transfer": transfer_id},
+            "metadata": {METADATA_KEY: "payout", **metadata},
         }
         return self.write("create a payout", self.client.v1.payouts.create, body, account=account)
 

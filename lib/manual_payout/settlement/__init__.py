@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from manual_payout.settlement.following import Round, follow_due, note, watch
-from manual_payout.settlement.ladder import FINAL_AFTER, NEEDS, Ladder, Reached, Rung, RungName, look
+from manual_payout.settlement.ladder import (
+    FINAL_AFTER,
+    NEEDS,
+    PAYOUT_METADATA_KEY,
+    Ladder,
+    Reached,
+    Rung,
+    RungName,
+    look,
+)
 
 __all__ = [
     "FINAL_AFTER",
     "NEEDS",
+    "PAYOUT_METADATA_KEY",
     "Ladder",
     "Reached",
     "Round",

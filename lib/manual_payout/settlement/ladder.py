@@ -26,6 +26,9 @@ from manual_payout.models import PayoutRecord
 # five business days.
 FINAL_AFTER = timedelta(days=7)
 
+# In the metadata of a payout that is made by hand for one transfer; what it contains, Stripe shows to nobody otherwise.
+PAYOUT_METADATA_KEY = "manual_payout_transfer"
+
 
 class RungName(StrEnum):
     """The rungs, lowest first."""
@@ -168,6 +171,8 @@ def _bank(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
     name, account = RungName.PAID_TO_BANK, transfer["destination"]
     note = "No payout that contains it yet; on a manual schedule there may never be one."
     for payout in gateway.payouts_since(account, transfer["created"]):
+        if not payout["automatic"] and _says_it_holds(payout, transfer):
+            return _payout_rung(payout)
         # Only automatic payouts can be itemised, and only once Stripe has reconciled them.
         itemised = payout["automatic"] and payout["reconciliation_status"] == "completed"
         if itemised and gateway.payout_holds(account, payout["id"], transfer["destination_payment"]):
@@ -175,6 +180,12 @@ def _bank(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
         if not payout["automatic"] and payout["status"] == "failed":
             note = _failed_by_hand(payout)
     return Rung(name, Reached.NOT_YET, None, "", note)
+
+
+def _says_it_holds(payout: dict[str, Any], transfer: dict[str, Any]) -> bool:
+    """Whether a payout made by hand names the transfer in its metadata, and is large enough to hold it."""
+    named = (payout["metadata"] or {}).get(PAYOUT_METADATA_KEY) == transfer["id"]
+    return bool(named and payout["currency"] == transfer["currency"] and payout["amount"] >= transfer["amount"])
 
 
 def _failed_by_hand(payout: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ class ReversalRun(Bound):
                 "from": line.destination_account,
                 "moves money": "no, dry run" if self.dry_run else "YES, one reversal",
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings)}, {desk.gateway.identity}",
+                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             },
         )

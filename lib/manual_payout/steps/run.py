@@ -19,7 +19,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
-from manual_payout.settings import STRIPE_API, Settings, load_settings
+from manual_payout.settings import STRIPE_API, load_settings
 
 B = TypeVar("B", bound="Bound")
 P = ParamSpec("P")
@@ -157,7 +157,7 @@ class Run(Bound):
                 "destination": parameters.destination_account,
                 "moves money": _moves_money(self),
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings)}, {desk.gateway.identity}",
+                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             },
         )
@@ -281,10 +281,9 @@ def _moves_money(run: Run) -> str:
     return "no, dry run" if run.dry_run else "YES, one transfer"
 
 
-def place(settings: Settings) -> str:
-    """Name the Stripe that is talked to."""
-    if settings.mode is Mode.SANDBOX:
+def place(mode: Mode, address: str = STRIPE_API) -> str:
+    """Name the Stripe that is talked to, at *address*."""
+    if mode is Mode.SANDBOX:
         return "local sandbox"
     # What stands behind a relay is not this run's to vouch for.
-    where = "api.stripe.com" if settings.stripe_api_base == STRIPE_API else "a relay on this machine"
-    return f"{where}, {settings.mode} mode"
+    return f"{'api.stripe.com' if address == STRIPE_API else 'a relay on this machine'}, {mode} mode"

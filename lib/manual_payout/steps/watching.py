@@ -68,7 +68,7 @@ class MonitorRun(Bound):
                 "tells people": "no, dry run" if self.dry_run else "yes, what is new and what is over",
                 "not configured": ", ".join(silent) or "nothing: Slack and PagerDuty are both told",
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings)}, {desk.watcher.identity}",
+                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.watcher.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             },
         )

@@ -9,10 +9,11 @@ halves of the approvers are never on disk longer than it takes to read them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from manual_payout.demo import incident
 from manual_payout.errors import SettingsError
 from manual_payout.people import Person, load_registry
 from manual_payout.settings import DEMO_APPROVERS
@@ -40,6 +41,10 @@ class Cast:
     The people of one rehearsal.
 
     Attributes:
+        requester, operator: Handles of the registry.
+
+        approvers: One of each team, in the order in which they approve.
+
         approvers_file, allowed_signers_file: As `load_settings` takes them.
 
         operators_key: The file of the key with which the operator seals.
@@ -50,7 +55,10 @@ class Cast:
     approvers_file: Path
     allowed_signers_file: Path
     operators_key: Path
-    keys: dict[str, SigningKey]
+    keys: dict[str, SigningKey] = field(repr=False)
+    requester: str = incident.REQUESTER
+    approvers: tuple[str, ...] = ("priya", "amara")
+    operator: str = incident.OPERATOR
 
     def key_of(self, handle: str) -> SigningKey:
         """
@@ -66,14 +74,12 @@ class Cast:
         return self.keys[handle]
 
 
-def make_cast(folder: Path, private: Path, operator: str, at: datetime) -> Cast:
+def make_cast(folder: Path, private: Path, at: datetime) -> Cast:
     """
     Write the registry of the demo's people into *folder*, with keys made now.
 
     Args:
         private: A folder that only its owner may read; the operator's private key stays in it, for the runner.
-
-        operator: The handle of who operates.
     """
     approvers = folder / "approvers.toml"
     approvers.write_text(DEMO_APPROVERS.read_text("utf-8"), "utf-8")
@@ -82,7 +88,7 @@ def make_cast(folder: Path, private: Path, operator: str, at: datetime) -> Cast:
         purposes = tuple(name for name, may in ((APPROVAL, "approve"), (SEAL, "operate")) if may in person.may)
         if not purposes or not person.valid_at(at):
             continue
-        keys[person.handle] = _new_key(private, person, keep=person.handle == operator)
+        keys[person.handle] = _new_key(private, person, keep=person.handle == incident.OPERATOR)
         public = keys[person.handle].public_key
         lines.append(
             signer_line(
@@ -92,7 +98,7 @@ def make_cast(folder: Path, private: Path, operator: str, at: datetime) -> Cast:
     signers = folder / "allowed_signers"
     signers.write_text(_HEADING + "".join(f"{line}\n" for line in lines), "utf-8")
     signers.with_name("revoked_keys").write_text("", "utf-8")
-    return Cast(approvers, signers, private / operator, keys)
+    return Cast(approvers, signers, private / incident.OPERATOR, keys)
 
 
 def _new_key(private: Path, person: Person, *, keep: bool) -> SigningKey:

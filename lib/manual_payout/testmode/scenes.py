@@ -29,11 +29,14 @@ class Scene:
         amount: In major units; of `insufficient_balance` it is found out when the balance is known.
 
         sends: Whether money is to be moved in it.
+
+        connected: Whether its studio has an account of this platform; else it is nobody's.
     """
 
     studio: Studio
     amount: str
     sends: bool = True
+    connected: bool = True
 
 
 _SCENES = (
@@ -42,15 +45,29 @@ _SCENES = (
     Scene(Studio("killed_kernel", "Copper Kettle Glassworks"), "613.40"),
     Scene(Studio("stale_approval", "Foxglove Letterpress"), "478.00"),
     Scene(Studio("wrong_account", "Cedar Hollow Woodshop"), "955.25"),
+    Scene(Studio("not_connected", "Tide & Timber Print Shop"), "287.30", connected=False),
     Scene(Studio("insufficient_balance", "Blue Heron Weavers"), "0", sends=False),
     Scene(Studio("payout_fails", "Alder Lane Ceramics", bank="no_account"), "320.60"),
 )
+# An account id that Stripe never gave to anybody, in its own form.
+NOBODYS_ACCOUNT = "acct_1RehearsalNobody"
+
+# What a scene is called elsewhere.
+_ALSO = {"failing_later": "payout_fails"}
+
 SCENES = tuple(scene.studio.role for scene in _SCENES)
+
+
+def scene_name(name: str) -> str:
+    """Return the name of a scene as it stands here: with underscores, and by one name each."""
+    plain = str(name).replace("-", "_")
+    return _ALSO.get(plain, plain)
 
 
 def scenes_of(names: Sequence[str]) -> list[Scene]:
     """Return the scenes of these names, in the order in which they are told."""
-    return [scene for scene in _SCENES if scene.studio.role in names]
+    wanted = {scene_name(name) for name in names}
+    return [scene for scene in _SCENES if scene.studio.role in wanted]
 
 
 def needed(scenes: Sequence[Scene]) -> Money:

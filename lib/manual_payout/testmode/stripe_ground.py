@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from manual_payout import database, relay
 from manual_payout.clock import Clock, DatabaseClock
-from manual_payout.demo import incident
+from manual_payout.demo import automation, incident
 from manual_payout.demo.ledger import create_demo_ledger
 from manual_payout.desk import Desk, open_desk
 from manual_payout.errors import NotFinishedError, ParameterError
@@ -23,13 +23,27 @@ from manual_payout.ledger import PayoutDue
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
 from manual_payout.settings import STRIPE_API, Settings
+from manual_payout.settlement import PAYOUT_METADATA_KEY
 from manual_payout.signatures import SigningKey
 from manual_payout.testmode.keys import RehearsalKeys, find_platform, rehearsal_keys
 from manual_payout.testmode.people import Cast, make_cast
 from manual_payout.testmode.policy import rehearsal_policy, write_policy
-from manual_payout.testmode.scenes import SCENES, cases_of, closing_of, due, ledger_of, needed, scenes_of
+from manual_payout.testmode.scenes import (
+    NOBODYS_ACCOUNT,
+    SCENES,
+    Scene,
+    cases_of,
+    closing_of,
+    due,
+    ledger_of,
+    needed,
+    scene_name,
+    scenes_of,
+)
 
 _SEEDING_TIMEOUT_S = 30.0
+# Real seconds; the kernel is killed as soon as its intent is on record, which takes far less.
+_HELD_S = 10.0
 
 
 @dataclass
@@ -38,7 +52,15 @@ class StripeGround:
     Stripe's test mode, ready for a rehearsal.
 
     Attributes:
+        name: What ``--target`` calls it.
+
         desk: Settings and clock of this rehearsal, and a database of its own.
+
+        cast: Who plays, with the keys they sign with.
+
+        pause_s: How long people take between two steps: not at all, because waiting is real here.
+
+        short_approval_s: How long an approval stands that is meant to go stale; a dry run fits into it.
 
         changes: What of the user's policy is different here, in sentences.
 
@@ -48,12 +70,14 @@ class StripeGround:
     desk: Desk
     changes: tuple[str, ...]
     studios: dict[str, Seeded]
+    cast: Cast
     _cases: dict[str, Parameters] = field(repr=False)
-    _cast: Cast = field(repr=False)
     _seeder: Seeder = field(repr=False)
     _books: Gateway = field(repr=False)
     _relay: relay.Relay = field(repr=False)
     name: str = "stripe"
+    pause_s: float = 0.0
+    short_approval_s: int = 90
 
     def case(self, scene: str) -> Parameters:
         """
@@ -62,9 +86,10 @@ class StripeGround:
         Raises:
             ParameterError: There is no such scene here.
         """
-        if scene not in self._cases:
+        found = self._cases.get(scene_name(scene))
+        if found is None:
             raise ParameterError("scene", scene, f"one of {', '.join(self._cases)}")
-        return self._cases[scene]
+        return found
 
     def closing(self) -> dict[str, str | bool]:
         """Return what 6-close is told; its dates are judged by the real clock here."""
@@ -72,11 +97,15 @@ class StripeGround:
 
     def key_of(self, handle: str) -> SigningKey:
         """Return the key with which a person of this rehearsal signs."""
-        return self._cast.key_of(handle)
+        return self.cast.key_of(handle)
 
     def lose_answer(self) -> None:
-        """Let the next transfer be made, and its answer be lost."""
-        self._relay.lose_next_transfer_answer()
+        """Let the next transfer be made, lose its answer, and leave the question that follows at once unanswered too."""
+        self._relay.lose_next_transfer_answer(then_silent=1)
+
+    def hold_answer(self) -> None:
+        """Let the answer to the next transfer take long enough to kill a kernel meanwhile."""
+        self._relay.hold_next_transfer_answer(_HELD_S)
 
     def fail_bank_payout(self, parameters: Parameters, transfer_id: str) -> None:
         """
@@ -90,7 +119,8 @@ class StripeGround:
         """
         amount = parameters.amount_in(CURRENCY)
         self._seeder.wait_for_funds(amount, parameters.destination_account)
-        payout = self._seeder.pay_out(parameters.destination_account, amount, transfer_id)
+        said = {PAYOUT_METADATA_KEY: transfer_id}
+        payout = self._seeder.pay_out(parameters.destination_account, amount, said)
         ended = self._seeder.wait_for_end(parameters.destination_account, payout["id"])
         if ended["status"] != "failed":
             raise NotFinishedError(
@@ -101,6 +131,14 @@ class StripeGround:
     def transfers(self, ledger_payout_id: str) -> int:
         """Count what Stripe's own list shows for this payout, asked past the relay."""
         return len(self._books.transfers_in_group(transfer_group(ledger_payout_id)))
+
+    def automation_pays(self, ledger_payout_id: str) -> bool:
+        """Let the demo's automation make its next run on this payout, and say whether it paid it."""
+        engine = database.connect(self.desk.settings.ledger_database_text(), name="LEDGER_DATABASE_URL")
+        try:
+            return automation.attempt(engine, ledger_payout_id, self.desk.now())
+        finally:
+            engine.dispose()
 
 
 @contextmanager
@@ -151,12 +189,12 @@ def ground(
         patience=patience,
     )
     account = find_platform(keys, seeder, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
+    if keys.read is None:
+        say("No STRIPE_READ_SECRET_KEY: a payout to the bank that fails cannot be seen, and its scene ends otherwise")
     say(f"Stripe's test mode, platform account {account}; database and evidence in {root}")
     studios = _seed(seeder, scenes, say)
     available = seeder.available()
-    rows = {
-        scene.studio.role: due(scene, studios[scene.studio.role].account, available, now) for scene in scenes_of(scenes)
-    }
+    rows = {scene.studio.role: due(scene, _account(scene, studios), available, now) for scene in scenes_of(scenes)}
     create_demo_ledger(engine, ledger_of(list(rows.values()), now))
     engine.dispose()
     largest = _twice(available, rows)
@@ -166,11 +204,11 @@ def ground(
         relay.running(upstream) as between,
         tempfile.TemporaryDirectory(prefix="rehearsal-") as private,
     ):
-        cast = make_cast(root, Path(private), incident.OPERATOR, now)
+        cast = make_cast(root, Path(private), now)
         own = _settings(settings, keys, root, url, between.base_url, cast).model_copy(update={"policy": policy})
         books = Gateway(keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
         try:
-            yield StripeGround(open_desk(own), changes, studios, cases_of(rows, now), cast, seeder, books, between)
+            yield StripeGround(open_desk(own), changes, studios, cast, cases_of(rows, now), seeder, books, between)
         finally:
             say(_left_behind(account, studios))
 
@@ -178,7 +216,7 @@ def ground(
 def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Seeded]:
     """Make all studios before the first is waited for, so that Stripe checks their owners side by side."""
     scenes = scenes_of(names)
-    studios = {scene.studio.role: seeder.seed(scene.studio) for scene in scenes}
+    studios = {scene.studio.role: seeder.seed(scene.studio) for scene in scenes if scene.connected}
     for seeded in studios.values():
         seeder.wait_until_active(seeded)
     found = sum(seeded.found for seeded in studios.values())
@@ -186,6 +224,10 @@ def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> d
     charged = seeder.fund(needed(scenes))
     say(f"Funds: {f'a test card was charged {charged.grouped}' if charged else 'enough on the platform'}")
     return studios
+
+
+def _account(scene: Scene, studios: dict[str, Seeded]) -> str:
+    return studios[scene.studio.role].account if scene.connected else NOBODYS_ACCOUNT
 
 
 def _twice(available: Money, rows: dict[str, PayoutDue]) -> Money:
