@@ -117,6 +117,19 @@ def test_no_key_is_left_anywhere(played):
     assert not [secret for secret in SECRETS if secret in f"{ground!r} {said}"]
 
 
+def test_no_notebook_is_given_the_key_that_seeds(played, monkeypatch):
+    """Whatever the shell exports; and the redactor knows it by value."""
+    ground, _, _, _ = played
+    for name in ("STRIPE_REHEARSAL_SECRET_KEY", "STRIPE_REHEARSAL_SECRET_KEY_COMMAND"):
+        monkeypatch.setenv(name, sandbox.FULL_KEY)
+    environment = kernel_environment(ground.desk.settings)
+
+    assert [] == [
+        name for name, value in environment.items() if "REHEARSAL_SECRET" in name or sandbox.FULL_KEY in value
+    ]
+    assert sandbox.FULL_KEY not in ground.desk.redactor.redact(f"x{sandbox.FULL_KEY}y")
+
+
 def test_what_happens_is_said(played):
     """Account, studios, funds, and what of the policy is different."""
     ground, _, _, said = played

@@ -11,7 +11,7 @@ Stripe's test mode as the place where a rehearsal is played: real HTTP, real per
 
 from __future__ import annotations
 
-from manual_payout.testmode.stripe_ground import StripeGround, ground
 from manual_payout.testmode.scenes import SCENES
+from manual_payout.testmode.stripe_ground import StripeGround, ground
 
 __all__ = ["SCENES", "StripeGround", "ground"]
