@@ -84,6 +84,28 @@ def test_where_v1_is_refused_the_studio_is_made_by_v2(stripe_books, seeder, need
     assert ("active" if needs_cards else "unrequested") == made.card_payments
 
 
+def test_seeding_that_broke_off_is_taken_up_where_it_was(stripe_books, seeder):
+    """The account is there, its schedule and bank account are not: the next rehearsal sees to both, and makes no other."""
+    stripe_books.switch(accounts_v1=False)
+    stripe_books.fault("status_403", path="/v1/balance_settings")
+    with pytest.raises(StripeRefusedError, match="set a payout schedule"):
+        seeder.seed(STUDIO)
+    seeded = seeder.seed(STUDIO)
+    made = account(stripe_books, seeded)
+
+    assert (True, 1) == (seeded.found, len(stripe_books.books.accounts))
+    assert ("manual", "6789") == (made.payout_schedule, made.bank.last4)
+
+
+@pytest.mark.parametrize("where", ["GET", "POST"])
+def test_v1_may_be_refused_already_when_it_is_listed(stripe_books, seeder, where):
+    """Wherever Stripe says that v2 is to be used, it is."""
+    said = "Stripe no longer recommends Accounts v1. Use /v2/core/accounts instead."
+    stripe_books.fault("refuse", method=where, path="/v1/accounts", message=said)
+
+    assert 2 == seeder.seed(STUDIO).version
+
+
 def test_v1_that_was_enabled_meanwhile_is_tried_again(stripe_books, seeder):
     """Stripe keeps the refusal under its idempotency key; every rehearsal has keys of its own."""
     stripe_books.switch(accounts_v1=False, accounts_v2=False)

@@ -80,19 +80,13 @@ class Seeder(Caller):
         Raises:
             StripeRefusedError: Stripe allows neither, or refuses something else.
         """
-        found = self._find(studio, self._accounts_v1())
-        if found is not None:
-            return self._with_bank(Seeded(studio, found, 1, found=True))
         try:
-            return Seeded(studio, self._make_v1(studio), 1, found=False)
+            seeded = self._seed_v1(studio)
         except StripeRefusedError as error:
             if USE_V2 not in error.message:
                 raise
-        found = self._find(studio, self._accounts_v2())
-        if found is not None:
-            return self._with_bank(Seeded(studio, found, 2, found=True))
-        seeded = Seeded(studio, self._make_v2(studio), 2, found=False)
-        self._pay_out_by_hand(seeded.account)
+            seeded = self._seed_v2(studio)
+            self._pay_out_by_hand(seeded.account)
         return self._with_bank(seeded)
 
     def wait_until_active(self, seeded: Seeded) -> None:
@@ -183,6 +177,14 @@ class Seeder(Caller):
         )
         return shown[-1]
 
+    def _seed_v1(self, studio: Studio) -> Seeded:
+        found = self._find(studio, self._accounts_v1())
+        return Seeded(studio, found or self._make_v1(studio), 1, found=found is not None)
+
+    def _seed_v2(self, studio: Studio) -> Seeded:
+        found = self._find(studio, self._accounts_v2())
+        return Seeded(studio, found or self._make_v2(studio), 2, found=found is not None)
+
     def _find(self, studio: Studio, accounts: Iterator[dict[str, Any]]) -> str | None:
         """Return the oldest account that says it was made for *studio*; lists are newest first."""
         made = [one["id"] for one in accounts if (one.get("metadata") or {}).get(METADATA_KEY) == studio.role]
@@ -229,10 +231,15 @@ class Seeder(Caller):
 
     def _pay_out_by_hand(self, account: str) -> None:
         # Raw: the SDK stumbles over a map that is null in the answer, after Stripe has done what it was asked.
+        path = "/v1/balance_settings"
+        shown = self.raw("read a payout schedule", "get", path, stripe_account=account)
+        payouts = (shown.get("payments") or {}).get("payouts") or {}
+        if (payouts.get("schedule") or {}).get("interval") == "manual":
+            return
         self.raw(
             "set a payout schedule",
             "post",
-            "/v1/balance_settings",
+            path,
             payments={"payouts": {"schedule": {"interval": "manual"}}},
             stripe_account=account,
             idempotency_key=new_key(),

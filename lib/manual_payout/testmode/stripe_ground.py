@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -180,37 +181,35 @@ def ground(
     url = f"sqlite:///{(root / 'rehearsal.sqlite').resolve()}"
     engine = database.connect(url, name="DATABASE_URL")
     database.upgrade(engine)
-    now = DatabaseClock(engine).now()
+    clock = DatabaseClock(engine)
+    now = clock.now()
     seeder = Seeder(
-        keys.seeding,
-        base_url=upstream,
-        timeout_s=_SEEDING_TIMEOUT_S,
-        clock=waits or DatabaseClock(engine),
-        patience=patience,
+        keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S, clock=waits or clock, patience=patience
     )
     account = find_platform(keys, seeder, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
+    say(f"Stripe's test mode, platform account {account}; database and evidence in {root}")
     if keys.read is None:
         say("No STRIPE_READ_SECRET_KEY: a payout to the bank that fails cannot be seen, and its scene ends otherwise")
-    say(f"Stripe's test mode, platform account {account}; database and evidence in {root}")
     studios = _seed(seeder, scenes, say)
-    available = seeder.available()
-    rows = {scene.studio.role: due(scene, _account(scene, studios), available, now) for scene in scenes_of(scenes)}
+    rows = _owed(scenes, studios, seeder.available(), now)
     create_demo_ledger(engine, ledger_of(list(rows.values()), now))
-    engine.dispose()
-    largest = _twice(available, rows)
+    largest = max((row.amount for row in rows.values()), key=lambda amount: amount.amount_minor)
     policy, changes = rehearsal_policy(settings, account, largest)
     write_policy(root / "policy.toml", policy, changes)
-    with (
-        relay.running(upstream) as between,
-        tempfile.TemporaryDirectory(prefix="rehearsal-") as private,
-    ):
+    with relay.running(upstream) as between, tempfile.TemporaryDirectory(prefix="rehearsal-") as private:
         cast = make_cast(root, Path(private), now)
         own = _settings(settings, keys, root, url, between.base_url, cast).model_copy(update={"policy": policy})
         books = Gateway(keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
         try:
             yield StripeGround(open_desk(own), changes, studios, cast, cases_of(rows, now), seeder, books, between)
         finally:
+            engine.dispose()
             say(_left_behind(account, studios))
+
+
+def _owed(names: Sequence[str], studios: dict[str, Seeded], available: Money, now: datetime) -> dict[str, PayoutDue]:
+    """Return what the ledger owes each studio, by scene."""
+    return {scene.studio.role: due(scene, _account(scene, studios), available, now) for scene in scenes_of(names)}
 
 
 def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> dict[str, Seeded]:
@@ -228,12 +227,6 @@ def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> d
 
 def _account(scene: Scene, studios: dict[str, Seeded]) -> str:
     return studios[scene.studio.role].account if scene.connected else NOBODYS_ACCOUNT
-
-
-def _twice(available: Money, rows: dict[str, PayoutDue]) -> Money:
-    """Return a ceiling that no scene reaches, whatever somebody else pays into this account meanwhile."""
-    most = max(row.amount_minor for row in rows.values())
-    return Money(max(2 * available.amount_minor, most), CURRENCY)
 
 
 def _settings(given: Settings, keys: RehearsalKeys, root: Path, url: str, address: str, cast: Cast) -> Settings:
