@@ -221,16 +221,20 @@ def _sqlite_scene(tmp_path, demo_file, shared_stripe):
     yield from _scene(tmp_path, f"sqlite:///{tmp_path / 'state.sqlite'}", shared_stripe)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"], name="any_scene")
-def _any_scene(request, tmp_path, shared_stripe):
-    """The scene, once on each kind of database."""
+@pytest.fixture(params=["sqlite", "postgresql"], name="any_demo_url")
+def _any_demo_url(request, tmp_path):
+    """A database of the demo's, once of each kind."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("demo_file"), tmp_path / "state.sqlite")
-        url = f"sqlite:///{tmp_path / 'state.sqlite'}"
-    else:
-        template, server = request.getfixturevalue("demo_template"), request.getfixturevalue("postgresql_server")
-        name = f"scene_{next(_numbers)}"
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        url = server.replace("/postgres?", f"/{name}?")
-    yield from _scene(tmp_path, url, shared_stripe)
+        return f"sqlite:///{tmp_path / 'state.sqlite'}"
+    template, server = request.getfixturevalue("demo_template"), request.getfixturevalue("postgresql_server")
+    name = f"scene_{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(name="any_scene")
+def _any_scene(any_demo_url, tmp_path, shared_stripe):
+    """The scene, once on each kind of database."""
+    yield from _scene(tmp_path, any_demo_url, shared_stripe)

@@ -24,12 +24,13 @@ from manual_payout.comms.alarms import Alarm, alarm_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.demo import incident
 from manual_payout.gateway import Gateway
+from manual_payout.inventory import Missing
 from manual_payout.models import Channel, Mode
 from manual_payout.monitoring import evaluate, gather, watch_round
 from manual_payout.monitoring.evaluation import Evaluation
-from manual_payout.monitoring.facts import Missing
 from manual_payout.monitoring.gathering import compare
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
+from manual_payout.reviewed import procedure_digest
 from manual_payout.settings import MessagePolicy
 
 ROOT = Path(__file__).parents[1]
@@ -340,7 +341,7 @@ def test_firing_is_exit_code_6_and_calm_is_0(watched, tmp_path):
     """The code is what a scheduler reads; the answer names rule, severity and value."""
     (tmp_path / "calm.toml").write_text(
         'access_reviewed_on = 2026-02-01\n[[rehearsal]]\non = 2026-02-01\ngreen = true\n'
-        'approvers = ["priya", "amara", "jonas", "lucia", "greta"]\n', "utf-8"
+        f'procedure = "{procedure_digest()}"\napprovers = ["priya", "amara", "jonas", "lucia", "greta"]\n', "utf-8"
     )  # fmt: skip
     firing, calm = (
         watched("monitor", "--json"),

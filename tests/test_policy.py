@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from manual_payout import policy
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, PolicyRefusedError, StripeRefusedError
+from manual_payout.inventory import Standing
 from manual_payout.ledger import PayoutDue, StudioBalance
 from manual_payout.models import CheckStatus, Kind, Line, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.money import Money
@@ -149,7 +150,22 @@ def test_rule_says_no_to_its_fact_and_what_to_do(name, facts, remedy):
 
 def test_every_rule_has_a_fact_that_breaks_it():
     """No rule is for show."""
-    assert {check.name for check in judged()} == {name for name, _, _ in NO_GO}
+    only_warns = {policy.REHEARSAL}
+
+    assert {check.name for check in judged()} - only_warns == {name for name, _, _ in NO_GO}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_rehearsal_is_asked_for_in_live_mode_only_and_stops_nothing(mode):
+    """A warning, with the reason and what to do; where no real money moves it says that nothing is asked."""
+    found = Standing(False, "none is on record", "Rehearse.", None)
+    for standing in (found, None):
+        check = next(one for one in judged(mode=mode, rehearsal=standing) if one.name == policy.REHEARSAL)
+
+        assert not check.stops
+        assert (CheckStatus.WARN if mode is Mode.LIVE else CheckStatus.OK) is check.status
+        assert ("recorded under the operator's name" in check.remedy) is (mode is Mode.LIVE)
+        assert ("no real money moves" in check.found) is (mode is not Mode.LIVE)
 
 
 @given(

@@ -12,21 +12,17 @@ import trustme
 
 from manual_payout.alerts import Severity
 from manual_payout.errors import SettingsError
+from manual_payout.inventory import Credential, Inventory, Missing, Rehearsed, read_inventory
 from manual_payout.models import Mode
 from manual_payout.monitoring import NO_DATA, RULES, evaluate
 from manual_payout.monitoring.facts import (
     Comparison,
-    Credential,
     Facts,
-    Inventory,
-    Missing,
     OpenRequest,
     Pending,
     Recent,
-    Rehearsed,
     Studio,
 )
-from manual_payout.monitoring.inventory import read_inventory
 from manual_payout.monitoring.metrics import metrics_text
 from manual_payout.monitoring.table import rules_table
 from manual_payout.settings import MonitoringPolicy
@@ -34,6 +30,9 @@ from manual_payout.settings import MonitoringPolicy
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 POLICY = MonitoringPolicy()
 DOCS = Path(__file__).parents[1] / "docs" / "monitoring.md"
+
+
+PROCEDURE, OTHER = "a" * 64, "b" * 64
 
 
 def days(number):
@@ -46,7 +45,7 @@ def waiting(since, state="unknown"):
 
 QUIET = Inventory(
     credentials=(Credential("certificate", NOW + days(31)),),
-    rehearsals=(Rehearsed(NOW - days(91), green=True, approvers=frozenset({"priya"})),),
+    rehearsals=(Rehearsed(NOW - days(91), True, frozenset({"priya"}), "sandbox", PROCEDURE),),
     rotations=(),
     access_reviewed_on=NOW - days(91),
 )
@@ -61,6 +60,7 @@ CALM = Facts(
     exposed_since=NOW - days(2),
     inventory=QUIET,
     approvers=("priya",),
+    procedure=PROCEDURE,
 )
 
 
@@ -96,6 +96,7 @@ def test_calm_facts_raise_nothing():
         (with_inventory(access_reviewed_on=NOW - days(92.1)), {("access-review-overdue", "access review")}),
         (with_inventory(access_reviewed_on=None), {("access-review-overdue", "access review")}),
         ({"approvers": ("priya", "lucia")}, {("approver-unrehearsed", "lucia")}),
+        ({"procedure": OTHER}, {("rehearsal-overdue", "rehearsal")}),
     ],
 )  # fmt: skip
 def test_rule_fires_beyond_its_threshold_and_no_other_with_it(changed, expected):
@@ -120,9 +121,22 @@ def test_credential_is_in_one_band_at_a_time(left, rule):
 
 def test_failed_rehearsal_is_none_but_its_approvers_took_part():
     """Only a green one counts for the quarter."""
-    red = (Rehearsed(NOW - days(1), green=False, approvers=frozenset({"priya"})),)
+    red = (Rehearsed(NOW - days(1), False, frozenset({"priya"}), "", PROCEDURE),)
 
     assert {("rehearsal-overdue", "rehearsal")} == found(**with_inventory(rehearsals=red))
+
+
+def test_alert_says_that_the_last_rehearsal_was_of_other_notebooks():
+    """The quarter asks for these notebooks; an approver's year does not, and says so where it is over."""
+    old = (Rehearsed(NOW - days(400), True, frozenset({"priya"}), "", OTHER),)
+    said = {
+        rule.rule_id: one.summary
+        for rule, one in evaluate(replace(CALM, **with_inventory(rehearsals=old)), POLICY).found
+    }
+
+    assert "was of other notebooks (bbbbbbbb…; these are aaaaaaaa…)" in said["rehearsal-overdue"]
+    assert "on 2025-01-26, of other notebooks (bbbbbbbb…; these are aaaaaaaa…)." in said["approver-unrehearsed"]
+    assert set() == found(**with_inventory(rehearsals=(*QUIET.rehearsals, *old)))
 
 
 @pytest.mark.parametrize("mode", [Mode.SANDBOX, Mode.TEST])
@@ -229,6 +243,11 @@ def test_certificate_that_cannot_be_read_is_missing_and_hides_no_other(tmp_path,
         ("acces_reviewed_on = 2026-01-01", "acces_reviewed_on"),
         ('access_reviewed_on = "soon"', "access_reviewed_on"),
         ("[[", "cannot be read"),
+        ('[[rehearsal]]\non = 2026-01-01\ngreen = true\napprovers = []\ntarget = "live"', "rehearsal.0.target"),
+        (
+            '[[rehearsal]]\non = 2026-01-01\ngreen = true\napprovers = []\nprocedure = "76567E92"',
+            "rehearsal.0.procedure",
+        ),
     ],
 )
 def test_inventory_that_cannot_be_right_is_refused_by_name(tmp_path, text, said):

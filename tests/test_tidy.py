@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
     "verifier", "errors", "money", "canonical", "signatures", "models", "alerts", "plain_text", "parameters", "display", "durable", "clock",
-    "pauses", "messengers", "lean", "settings", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
+    "pauses", "messengers", "lean", "settings", "inventory", "reviewed", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "privileges", "desk", "requesting", "approving", "verification", "reversal", "transfer", "settlement", "comms", "closing",
-    "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "reviewed", "runner", "sandbox",
+    "privileges", "desk", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
+    "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "runner", "sandbox",
     "demo", "relay", "testmode", "rehearsal", "cli",
 ]  # fmt: skip
 

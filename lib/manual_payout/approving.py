@@ -10,9 +10,12 @@ from statistics import median
 from manual_payout.desk import Desk
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import PolicyRefusedError
+from manual_payout.inventory import SHOWN
 from manual_payout.ledger import PayoutDue
-from manual_payout.models import PayoutRecord
+from manual_payout.models import PayoutRecord, Request, stream_of
 from manual_payout.money import Money
+from manual_payout.people import Person
+from manual_payout.verification import rehearsal_at
 
 # Of the earlier payouts; the number of all is always said.
 _SHOWN = 3
@@ -20,7 +23,7 @@ _SHOWN = 3
 
 def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> Table:
     """
-    Show what this payout would do: before and after, the destination, and how unusual it is. Reads the ledger only.
+    Show what this payout would do: before and after, the destination, and how unusual it is. Reads only, and not Stripe.
 
     Raises:
         PolicyRefusedError: There is no such request, or the ledger does not know the payout.
@@ -48,10 +51,35 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "earlier manual payouts to this studio": _listed(earlier),
         "reason and notes": f"{request.reason.value}: {request.notes}",
         "requested by": desk.registry.name_of(request.requested_by),
+        "rehearsal": _rehearsal(desk),
         "mode and account": f"{request.mode}, {request.platform_account}",
         "request digest": request.digest,
     }
     return facts_table(f"{incident_id}: you are asked to approve {line.amount.grouped} for {due.studio_name}.", facts)
+
+
+def note_warning(desk: Desk, request: Request, person: Person) -> None:
+    """
+    Note in the journal that *person* is shown the warning about the rehearsal, where there is one.
+
+    Before they approve, and whether they do or not: an override says which of the two approvers had been warned.
+    """
+    standing = rehearsal_at(desk)
+    if standing is None or standing.good:
+        return
+    for line in request.lines:
+        data = {"request_id": request.request_id, "reason": standing.found}
+        stream = stream_of(request.incident_id, line.ledger_payout_id)
+        desk.store.record_event(stream, SHOWN, person.person_id, data)
+
+
+def _rehearsal(desk: Desk) -> str:
+    standing = rehearsal_at(desk)
+    if standing is None:
+        return f"not asked: no real money moves in {desk.settings.mode} mode"
+    if standing.good:
+        return f"of these notebooks, {standing.found}"
+    return f"WARNING: {standing.found}. Sending all the same is recorded, with your name as one who was warned."
 
 
 def _effect(before: Money, amount: Money) -> str:

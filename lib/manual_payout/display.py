@@ -185,6 +185,12 @@ def check_table(checks: Sequence[Check], *, of: str = "payout") -> Table:
     return Table(caption, columns[:shown], tuple(row[:shown] for row in rows))
 
 
+def warnings_of(checks: Sequence[Check]) -> list[str]:
+    """Say every warning of a verification in a sentence or two, with what to do."""
+    warned = [check for check in checks if check.status is CheckStatus.WARN]
+    return [f"{check.question} {check.found.rstrip('.')}. {check.remedy}" for check in warned]
+
+
 def verdict(checks: Sequence[Check]) -> str:
     """Say GO or NO-GO."""
     return "NO-GO" if any(check.stops for check in checks) else "GO"

@@ -10,11 +10,15 @@ from datetime import datetime
 from typing import Protocol
 
 from manual_payout.errors import ManualPayoutError
+from manual_payout.inventory import Standing
 from manual_payout.ledger import PayoutDue, StudioBalance
 from manual_payout.models import Check, CheckStatus, Line, Mode, PayoutRecord, Request, State
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
 from manual_payout.settings import Policy
+
+# The check that only warns, and whose warning has to be on record before a live send goes on.
+REHEARSAL = "rehearsal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,8 @@ class Facts:
         earlier: Other live or finished payout records for the same ledger payout.
 
         dead_claims: Lines whose claim on the ledger payout no longer stands for any money.
+
+        rehearsal: How the last rehearsal stands; None where it was not asked for, since no real money moves.
     """
 
     parameters: Parameters
@@ -103,6 +109,7 @@ class Facts:
     earlier: tuple[PayoutRecord, ...]
     stripe: StripeFacts
     dead_claims: tuple[str, ...] = ()
+    rehearsal: Standing | None = None
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
@@ -344,6 +351,21 @@ def stripe_balance(facts: Facts, _policy: Policy) -> Check:
     )  # fmt: skip
 
 
+def rehearsed(facts: Facts, policy: Policy) -> Check:
+    """SOP, rehearsal procedure: quarterly. A warning: who goes on all the same is on record (`REHEARSAL`)."""
+    question, found = "Were these notebooks rehearsed lately?", facts.rehearsal
+    if facts.mode is not Mode.LIVE:
+        return Check(
+            REHEARSAL, question, CheckStatus.OK, "nothing", f"not asked: no real money moves in {facts.mode} mode"
+        )
+    expected = f"a green rehearsal of these notebooks within {policy.monitoring.rehearsal_every_days} days"
+    if found is not None and found.good:
+        return Check(REHEARSAL, question, CheckStatus.OK, expected, found.found)
+    why, remedy = (found.found, f"{found.remedy} ") if found is not None else ("not looked at", "")
+    on_record = "Sending all the same is allowed, and recorded under the operator's name."
+    return Check(REHEARSAL, question, CheckStatus.WARN, expected, why, f"{remedy}{on_record}")
+
+
 RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     incident,
     request_in_force,
@@ -363,6 +385,7 @@ RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     account_is_right,
     no_transfer_in_group,
     stripe_balance,
+    rehearsed,
 )
 
 

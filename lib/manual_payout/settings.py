@@ -206,6 +206,8 @@ class MonitoringPolicy(_Section):
     Attributes:
         payouts_max: How many manual payouts within `window_days` are no news, in all and to one studio.
 
+        rehearsal_at_stripe: Whether only a rehearsal against Stripe's test mode counts, for the monitor and for a live run.
+
         automation_metadata_key: A metadata key that every transfer of the automation carries at Stripe; without it nobody
             can tell the automation's transfers from those that somebody made in the Dashboard.
 
@@ -218,6 +220,7 @@ class MonitoringPolicy(_Section):
     unsettled_after_days: int = Field(5, gt=0)
     rotation_after_days: int = Field(2, gt=0)
     rehearsal_every_days: int = Field(92, gt=0)
+    rehearsal_at_stripe: bool = False
     access_review_every_days: int = Field(92, gt=0)
     approver_rehearsal_days: int = Field(365, gt=0)
     automation_metadata_key: str = Field("", max_length=40)

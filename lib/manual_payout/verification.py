@@ -12,9 +12,11 @@ from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import is_own, transfer_group
-from manual_payout.models import Check, PayoutRecord, Record, Request, State
+from manual_payout.inventory import Standing, find_inventory, standing_of
+from manual_payout.models import Check, Mode, PayoutRecord, Record, Request, State
 from manual_payout.parameters import Parameters
 from manual_payout.policy import Facts, StripeFacts
+from manual_payout.reviewed import procedure_digest
 
 F = TypeVar("F")
 
@@ -83,7 +85,16 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         earlier=_earlier(desk, parameters, request),
         dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
         stripe=_stripe(desk, parameters, request, due.currency if due else None),
+        rehearsal=rehearsal_at(desk),
     )
+
+
+def rehearsal_at(desk: Desk) -> Standing | None:
+    """Say how the last rehearsal of these notebooks stands by the inventory; None where no real money moves."""
+    if desk.settings.mode is not Mode.LIVE:
+        return None
+    inventory = find_inventory(desk.settings.inventory_path())
+    return standing_of(inventory, procedure_digest(), desk.settings.policy.monitoring, desk.now())
 
 
 def approvals_at(

@@ -119,7 +119,10 @@ class Both:
         attempt, fence = (held.attempt_no + 1, held.fence + 1) if again else (1, 1)
         not_after = self.clock.now() + timedelta(seconds=0 if people == (4, 5) else 60)
         ids = tuple(f"approval-{number}-{person}" for person in people)
-        self.call("record_intent", intent_of(number, attempt, fence), ids, lease_s=100, not_after=not_after)
+        # Half of them are sent in spite of a warning.
+        override = {"reason": "none is on record", "approved_by": list(ids)} if sum(people) % 2 else None
+        record = intent_of(number, attempt, fence)
+        self.call("record_intent", record, ids, lease_s=100, not_after=not_after, override=override)
 
     def again(self, back):
         """A new attempt of whatever the record says that it is."""
@@ -290,6 +293,18 @@ def test_known_transfer_ends_sending_and_refusing(both):
     assert {("mark_sent", "ClaimError"), ("record_outcome", "ClaimError"), ("record_outcome", "done")} <= both.met
 
 
+def test_override_is_written_with_its_intent_or_not_at_all(both):
+    """The same on SQLite, on PostgreSQL and in memory: the event comes before the intent; a refused intent has none."""
+    both.file(0, None)
+    both.begin(0, 9, (0, 1))
+    both.begin(0, 9, (0, 1))
+    kinds = [event.kind for event in both.real.events_of("/".join(FILED[0]))]
+
+    assert {("record_intent", "done"), ("record_intent", "ClaimError")} <= both.met
+    assert 1 == kinds.count("rehearsal_overridden") == kinds.count("intent_recorded")
+    assert kinds.index("rehearsal_overridden") + 1 == kinds.index("intent_recorded")
+
+
 @pytest.mark.parametrize(("attempt", "fence", "expected"), [(2, 2, "done"), (2, 5, "ClaimError"), (3, 2, "ClaimError")])
 def test_next_attempt_follows_the_last(both, attempt, fence, expected):
     """A new attempt begins where the refused one ended, by number and by fence."""
@@ -374,10 +389,13 @@ def test_failure_falls_before_or_after_the_whole(side, begun):
     store.record_request(request_of(0))
     store.hooks = Broken(f"record_intent:{side}")
     with pytest.raises(DatabaseError):
-        store.record_intent(intent_of(0, 1, 1), ("a", "b"), lease_s=100, not_after=NOW + timedelta(hours=1))
+        store.record_intent(
+            intent_of(0, 1, 1), ("a", "b"), lease_s=100, not_after=NOW + timedelta(hours=1), override={"reason": "red"}
+        )
     kinds = [event.kind for event in store.events["/".join(FILED[0])]]
 
     assert begun == bool(store.rows) == bool(store.attempts) == ("intent_recorded" in kinds)
+    assert begun == ("rehearsal_overridden" in kinds)
 
 
 def test_broken_chain_of_the_fake_shows():

@@ -7,15 +7,19 @@ The digest of a changed notebook changes with it: whoever commits it says that i
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from tests.notebooks.story import told
 
-from manual_payout import reviewed, templates
+from manual_payout import demo, reviewed, templates
 
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
+
+# Its rehearsal is always one of these very notebooks.
+INVENTORY = Path(demo.__file__).parent / "inventory.toml"
 
 
 def main() -> None:
@@ -24,6 +28,15 @@ def main() -> None:
     # First, since the runner refuses a notebook that is not the reviewed one; outputs are no part of the digest.
     digests = {path.stem: templates.load_template(path).digest for path in paths}
     reviewed.FILE.write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
+    INVENTORY.write_text(
+        re.sub(
+            "^procedure = .*$",
+            f'procedure = "{reviewed.procedure_digest()}"',
+            INVENTORY.read_text("utf-8"),
+            flags=re.MULTILINE,
+        ),
+        "utf-8",
+    )
     with told() as story:
         for path in paths:
             story.reach(path.stem)

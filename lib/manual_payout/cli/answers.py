@@ -100,13 +100,15 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
     manifest = Path(folder) / MANIFEST
     head = digest_bytes(manifest.read_bytes()) if manifest.is_file() else ""
     code = last.result.get("findings", {}).get("confirm_code", "")
+    # Each stage verifies afresh and may say the same.
+    warnings = list(dict.fromkeys(said for r in results for said in r.result.get("findings", {}).get("warnings", [])))
     if as_json:
         stages = [
             {"stage": r.stage.value, "exit_code": r.exit_code, "verdict": r.verdict, "notebook": r.notebook.name}
             for r in results
         ]
         show_json(
-            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": code}
+            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": code, "warnings": warnings}
             | {"message": last.message, "remedy": last.remedy}
         )
     else:
@@ -115,6 +117,8 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
         typer.echo(f"Evidence: {folder}")
         if head:
             typer.echo(f"SHA-256 of its manifest, for the ticket: {head}")
+        for sentence in warnings:
+            typer.echo(f"Warning: {sentence}")
     if last.exit_code:
         error = ManualPayoutError(last.message, last.remedy)
         error.exit_code = last.exit_code

@@ -118,13 +118,18 @@ def approve(
       manual-payout approve INC-123 --as priya --key ~/.ssh/manual_payout
       manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
     """
-    from manual_payout.approving import facts_for_approver
+    from manual_payout.approving import facts_for_approver, note_warning
 
     desk = open_operators_desk()
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = _open_request(desk, incident, ledger_payout_id)
+
+    def facts() -> Table:
+        note_warning(desk, found, person)
+        return facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id)
+
     ask_for_approval(
-        desk, found, person, lambda: facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id),
+        desk, found, person, facts,
         amount=amount, destination_last4=destination_last4, key_file=key, as_json=as_json,
     )  # fmt: skip
 

@@ -46,7 +46,7 @@ _SLACK_COLON = re.compile(r":(?=[\w+-]*:|//)|(?<=\w):(?=\S)")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 # Free text: names that people gave, and what Stripe said. Everything else is validated, or formatted by us.
-_FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note")
+_FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note", "override")
 
 _SUBJECTS = {
     "studio_email": "Your payout of {amount_local} is on its way",
@@ -77,6 +77,8 @@ class Occasion:
         rung: How far the money has come, or where it failed.
 
         note: What Stripe showed there.
+
+        override: Who sent it in spite of the rehearsal's warning, in a sentence; empty where there was none.
     """
 
     record: PayoutRecord
@@ -87,6 +89,7 @@ class Occasion:
     automatic: frozenset[Channel] = frozenset()
     rung: str = ""
     note: str = ""
+    override: str = ""
 
 
 def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
@@ -183,6 +186,7 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "rung": occasion.rung,
         "where": _RUNGS.get(occasion.rung, ""),
         "note": one_line(occasion.note),
+        "override": one_line(occasion.override),
     }
 
 

@@ -36,6 +36,7 @@ _FACTS = {
         "Payments Ops": "{payments_ops_approver}",
         "Finance": "{finance_approver}",
         "Run by": "{operator}",
+        "Rehearsal": "{override}",
     },
     "slack_arrived": {
         "Studio": "{studio_name}",
@@ -67,7 +68,10 @@ def slack_blocks(kind: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "type": "section",
             "fields": [
-                _plain(f"{name}\n{value.format_map(values)}", _FIELD_MAX) for name, value in _FACTS[kind].items()
+                _plain(f"{name}\n{text}", _FIELD_MAX)
+                for name, value in _FACTS[kind].items()
+                # What there was no occasion for is no field.
+                if (text := value.format_map(values))
             ],
         },
         {

@@ -9,6 +9,7 @@ from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
 from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk import Desk
+from manual_payout.inventory import override_sentence
 from manual_payout.models import Message, PayoutRecord, stream_of
 from manual_payout.store import ARRIVED, SEALED, SENT
 
@@ -69,6 +70,7 @@ def is_about_settlement(message: Message) -> bool:
 
 
 def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:
+    events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
     return Occasion(
         record=record,
         due=desk.ledger.get_payout_due(record.ledger_payout_id),
@@ -76,6 +78,7 @@ def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:
         policy=desk.settings.policy.messages,
         rehearsal=is_rehearsal(record.mode),
         automatic=configured_channels(desk.settings),
+        override=override_sentence(events, record.request_id, desk.registry.name_of),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from manual_payout.closing import read_follow_ups
 from manual_payout.evidence.timeline import draw
+from manual_payout.inventory import override_sentence
 from manual_payout.models import Event, PayoutRecord
 from manual_payout.requesting import markdown_safe
 
@@ -36,7 +37,7 @@ def postmortem_text(
     sections = [
         f"# Postmortem of {incident_id} (draft)",
         "Filled in from the journal when the incident was closed. What stands in italics is for people to write.",
-        "## What happened\n\n" + _facts(record, name_of),
+        "## What happened\n\n" + _facts(record, events, name_of),
         "## How long it took\n\n" + _durations(events),
         "## Timeline\n\n" + _timeline(events, name_of),
         f"## Root cause\n\n{markdown_safe(str(typed.get('root_cause') or '')) or _OPEN}",
@@ -46,7 +47,7 @@ def postmortem_text(
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(record: PayoutRecord | None, name_of: Callable[[str], str]) -> str:
+def _facts(record: PayoutRecord | None, events: Sequence[Event], name_of: Callable[[str], str]) -> str:
     if record is None:
         return "No sending was begun; nothing has moved."
     rows = {
@@ -61,6 +62,8 @@ def _facts(record: PayoutRecord | None, name_of: Callable[[str], str]) -> str:
         "attempts": str(record.attempt_no),
         "mode": record.mode.value,
     }
+    if override := override_sentence(events, record.request_id, name_of):
+        rows["rehearsal"] = markdown_safe(override)
     return _table(("fact", "value"), list(rows.items()))
 
 

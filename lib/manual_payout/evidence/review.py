@@ -21,6 +21,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.story import Story, gather
 from manual_payout.evidence.timeline import draw
 from manual_payout.evidence.verdicts import verdict_of
+from manual_payout.inventory import override_sentence
 from manual_payout.models import Event, MessageState, Mode, State, Team
 from manual_payout.plain_text import shown
 
@@ -108,6 +109,7 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
             later=later,
             teams=_TEAMS,
             message_states=_SENT,
+            override=_override(desk, story),
             moved=story.record is not None and story.record.state in _MOVED,
         )
     )
@@ -125,6 +127,10 @@ def _operators(story: Story) -> list[Event]:
         if event.kind in kinds:
             first.setdefault(event.actor, event)
     return list(first.values())
+
+
+def _override(desk: Desk, story: Story) -> str:
+    return override_sentence(story.events, story.request.request_id, desk.registry.name_of) if story.request else ""
 
 
 def _rungs(story: Story) -> list[dict[str, str]]:

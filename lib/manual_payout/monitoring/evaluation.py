@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manual_payout.alerts import Finding
-from manual_payout.monitoring.facts import Facts, Missing
+from manual_payout.inventory import Missing
+from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.rules import NO_DATA, RULES, Rule
 from manual_payout.settings import MonitoringPolicy
 

@@ -5,20 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from manual_payout.inventory import Inventory, Missing
 from manual_payout.models import Mode
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """
-    A fact that could not be gathered. It is an alert of its own, and never counts as *all is well*.
-
-    Attributes:
-        source: What could not be asked: a short name.
-    """
-
-    source: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +79,6 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
-    """A certificate or another credential, and when it has to be renewed."""
-
-    name: str
-    due: datetime | Missing
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """A rehearsal on record."""
-
-    on: datetime
-    green: bool
-    approvers: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """What the inventory file says (docs/monitoring.md)."""
-
-    credentials: tuple[Credential, ...]
-    rehearsals: tuple[Rehearsed, ...]
-    rotations: tuple[datetime, ...]
-    access_reviewed_on: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """
     Everything that the rules are held against, as it was at one instant.
@@ -130,6 +91,8 @@ class Facts:
         exposed_since: The first real payment after the last key rotation, or None.
 
         approvers: Handles of the people who may approve now.
+
+        procedure: The digest of the numbered notebooks at hand.
     """
 
     at: datetime
@@ -142,4 +105,5 @@ class Facts:
     exposed_since: datetime | None
     inventory: Inventory | Missing
     approvers: tuple[str, ...]
+    procedure: str
     blind: tuple[Missing, ...] = ()

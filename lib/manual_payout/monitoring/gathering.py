@@ -8,11 +8,12 @@ from typing import Any
 
 from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.inventory import Inventory, Missing, find_inventory
 from manual_payout.models import Kind, Mode, State
 from manual_payout.money import Money
-from manual_payout.monitoring.facts import Comparison, Facts, Inventory, Missing, OpenRequest, Pending, Recent, Studio
-from manual_payout.monitoring.inventory import read_inventory
+from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
+from manual_payout.reviewed import procedure_digest
 
 # A payout that was made within it may be missing from a listing that began before it.
 _EDGE = timedelta(days=1)
@@ -38,7 +39,7 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
     policy = desk.settings.policy.monitoring
     since = now - timedelta(days=policy.window_days)
     comparison = compare(desk, since, now)
-    inventory = _inventory(desk)
+    inventory = find_inventory(desk.settings.inventory_path())
     return Facts(
         at=now,
         mode=mode,
@@ -53,6 +54,7 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
         exposed_since=_exposed_since(desk, inventory, now),
         inventory=inventory,
         approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
+        procedure=procedure_digest(),
         blind=blind,
     )
 
@@ -131,16 +133,6 @@ def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) ->
     rotations = [*rotations_of(inventory), desk.store.last_key_rotation()]
     last = max((at for at in rotations if at is not None and at <= now), default=now - _EXPOSURE_MAX)
     return desk.store.first_payment_after(desk.settings.mode, last)
-
-
-def _inventory(desk: Desk) -> Inventory | Missing:
-    path = desk.settings.inventory_path()
-    if path is None:
-        return Missing("inventory", "MANUAL_PAYOUT_INVENTORY is not set.")
-    try:
-        return read_inventory(path)
-    except SettingsError as error:
-        return Missing("inventory", error.message)
 
 
 def _pending(row: Any) -> Pending:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from manual_payout.alerts import Alert
 from manual_payout.errors import UsageError
-from manual_payout.monitoring.facts import Facts, Inventory, Missing
+from manual_payout.inventory import Inventory, Missing, last_green
+from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.rules import NO_DATA, RULES
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _inventory(registry: CollectorRegistry, facts: Facts, inventory: Inventory) 
     for credential in inventory.credentials:
         if not isinstance(credential.due, Missing):
             left.labels(credential.name).set((credential.due - facts.at) / _DAY)
-    green = max((one.on for one in inventory.rehearsals if one.green), default=None)
+    green = last_green(inventory, facts.procedure, facts.at)
     for name, last in (("rehearsal", green), ("access_review", inventory.access_reviewed_on)):
         if last is not None:
             _age(registry, f"manual_payout_{name}_age_days", facts.at, last)

@@ -10,8 +10,9 @@ from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.delivery import Round as Delivery
 from manual_payout.comms.telling import write_all_announced
 from manual_payout.desk import Desk
+from manual_payout.inventory import Missing
 from manual_payout.monitoring.evaluation import Evaluation, evaluate
-from manual_payout.monitoring.facts import Facts, Missing
+from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.gathering import gather
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
 from manual_payout.store import AlertRound

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from manual_payout.alerts import Finding, Severity
+from manual_payout.inventory import Inventory, Missing, other_notebooks, standing_of
 from manual_payout.models import Mode
-from manual_payout.monitoring.facts import Facts, Inventory, Missing, Pending, Recent, Studio
+from manual_payout.monitoring.facts import Facts, Pending, Recent, Studio
 from manual_payout.settings import MonitoringPolicy
 
 Found = list[Finding | Missing]
@@ -128,8 +129,12 @@ def _exposed(facts: Facts, policy: MonitoringPolicy) -> Found:
 def _rehearsal(facts: Facts, policy: MonitoringPolicy) -> Found:
     if isinstance(facts.inventory, Missing):
         return [facts.inventory]
-    last = max((one.on for one in facts.inventory.rehearsals if one.green), default=None)
-    return _overdue(facts, "rehearsal", "green rehearsal", last, policy.rehearsal_every_days)
+    # The same judgement that a live run makes, so that nobody hears of it for the first time at night.
+    standing = standing_of(facts.inventory, facts.procedure, policy, facts.at)
+    if standing.good:
+        return []
+    value = _span(facts.at - standing.last.on) if standing.last else "never"
+    return [Finding("rehearsal", f"No green rehearsal of these notebooks counts now: {standing.found}.", value)]
 
 
 def _access_review(facts: Facts, policy: MonitoringPolicy) -> Found:
@@ -144,8 +149,11 @@ def _unrehearsed(facts: Facts, policy: MonitoringPolicy) -> Found:
         return [facts.inventory]
     found: Found = []
     for handle in facts.approvers:
-        last = max((one.on for one in facts.inventory.rehearsals if handle in one.approvers), default=None)
-        found += _overdue(facts, handle, f"rehearsal with {handle} as approver", last, policy.approver_rehearsal_days)
+        took_part = [one for one in facts.inventory.rehearsals if handle in one.approvers]
+        last = max(took_part, key=lambda one: one.on, default=None)
+        what = f"rehearsal with {handle} as approver"
+        other = other_notebooks(last, facts.procedure) if last else ""
+        found += _overdue(facts, handle, what, last.on if last else None, policy.approver_rehearsal_days, other)
     return found
 
 
@@ -183,12 +191,16 @@ def _waiting(facts: Facts, rows: tuple[Pending, ...], patience: timedelta, said:
     ]
 
 
-def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days: int) -> Found:
+def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days: int, other: str = "") -> Found:
     if last is None:
         return [Finding(subject, f"No {what} is on record.", "never")]
     if facts.at - last <= timedelta(days=days):
         return []
-    return [Finding(subject, f"The last {what} was on {last:%Y-%m-%d}.", _span(facts.at - last))]
+    return [
+        Finding(
+            subject, f"The last {what} was on {last:%Y-%m-%d}{f', {other}' if other else ''}.", _span(facts.at - last)
+        )
+    ]
 
 
 def _at_stripe(facts: Facts) -> Recent | None:
@@ -236,7 +248,7 @@ RULES: tuple[Rule, ...] = (
          lambda p: f"more than {p.payouts_max} to one studio within {p.window_days} days",
          "manual_payout_repeated_studios", _repeated_studio),
     Rule("credential-due-14", Severity.WARNING, lambda _: "due within 14 days", "manual_payout_credential_days_left", _due(7, 14)),
-    Rule("rehearsal-overdue", Severity.WARNING, lambda p: f"no green rehearsal within {p.rehearsal_every_days} days",
+    Rule("rehearsal-overdue", Severity.WARNING, lambda p: f"no green rehearsal of these notebooks within {p.rehearsal_every_days} days",
          "manual_payout_rehearsal_age_days", _rehearsal),
     Rule("access-review-overdue", Severity.WARNING, lambda p: f"no access review within {p.access_review_every_days} days",
          "manual_payout_access_review_age_days", _access_review),

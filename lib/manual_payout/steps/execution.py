@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from manual_payout import transfer
-from manual_payout.display import Banner, Table, Text
+from manual_payout.display import Banner, Table, Text, warnings_of
 from manual_payout.errors import ManualPayoutError
 from manual_payout.evidence.folder import json_text
 from manual_payout.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.inventory import override_sentence
 from manual_payout.models import PayoutRecord, State
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
@@ -79,14 +80,16 @@ def _dry(run: Run) -> Banner:
             good=True,
         )
     request = transfer.find_request(run.desk, run.parameters)
-    verify_afresh(run.desk, run.parameters, run.operator.person_id).require_go()
+    verification = verify_afresh(run.desk, run.parameters, run.operator.person_id)
+    verification.require_go()
+    warned = "".join(f" WARNING: {sentence}" for sentence in warnings_of(verification.checks))
     code = confirm_code(request, request.line, run.operator.person_id)
     run.findings["confirm_code"] = code
     data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
     run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
     return Banner(
         f"Confirm code: {code}",
-        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
+        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.{warned}",
         good=True,
     )
 
@@ -104,9 +107,15 @@ def _live(run: Run) -> Banner:
     return Banner(
         f"Sent: {record.stripe_transfer_id}",
         f"{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
-        f"attempt {record.attempt_no}. {record.outcome_reason}; its response is saved as stripe-response.json.",
+        f"attempt {record.attempt_no}. {record.outcome_reason}; its response is saved as stripe-response.json.{_overridden(run)}",
         good=True,
     )
+
+
+def _overridden(run: Run) -> str:
+    events, names = run.desk.store.events_of(run.stream), run.desk.registry
+    said = override_sentence(events, run.get_record().request_id, names.name_of)
+    return f" {said}" if said else ""
 
 
 def _attempt_no(record: PayoutRecord | None) -> int:

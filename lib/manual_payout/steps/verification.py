@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from manual_payout.canonical import instant_text
-from manual_payout.display import Table, check_table, facts_table, verdict
+from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
 from manual_payout.models import Check, Stage
@@ -91,6 +91,9 @@ def verify(run: Run) -> Table:
         run.folder.keep("verification.json", json_text(_record(run, found.facts, answers)))
     checks = {check.name: check.status.value for check in answers}
     run.findings |= {"checks": checks, "verdict": verdict(answers)}
+    if warnings := warnings_of(answers):
+        # For whoever reads the terminal and not the notebook.
+        run.findings["warnings"] = warnings
     # Whose keys counted then: `sha256sum` of the reviewed files tells whether they are the same still.
     data = {"verdict": verdict(answers), "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
     # By which the close tells the new key from this one.

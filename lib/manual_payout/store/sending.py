@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError
+from manual_payout.inventory import OVERRIDDEN
 from manual_payout.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State
 from manual_payout.store.announcing import SENT, announce
 from manual_payout.store.reversals import ReversalRecords
@@ -27,7 +28,15 @@ from manual_payout.store.shapes import R, Shape, shape_of
 class Sendings(ReversalRecords):
     """Who may send, and what came of it."""
 
-    def record_intent(self, record: R, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime) -> R:
+    def record_intent(
+        self,
+        record: R,
+        approval_ids: tuple[str, str],
+        *,
+        lease_s: float,
+        not_after: datetime,
+        override: dict[str, Any] | None = None,
+    ) -> R:
         """
         Commit the intent to send, before anything is sent: the row, its attempt and its event.
 
@@ -39,6 +48,8 @@ class Sendings(ReversalRecords):
             lease_s: For how long nobody else may take over the sending.
 
             not_after: Until when what was judged may be relied on: the facts, the approvals, the request.
+
+            override: The warning about the rehearsal that the operator sends in spite of; its event comes first.
 
         Raises:
             ClaimError: Somebody else's row for the same ledger payout, or the same transfer, is live, or was faster.
@@ -57,6 +68,9 @@ class Sendings(ReversalRecords):
                 }
                 self._begin(connection, record, values)
                 self._begin_attempt(connection, record, now)
+                if override is not None:
+                    told = override | {"attempt_no": record.attempt_no}
+                    self._append(connection, now, stream, OVERRIDDEN, record.operator_id, told)
                 data = _intent_data(record) | {"approval_ids": list(approval_ids)}
                 self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
                 return shape.present(connection, record)

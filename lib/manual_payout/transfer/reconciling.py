@@ -31,6 +31,7 @@ from manual_payout.transfer.delivery import (
 )
 from manual_payout.transfer.gate import check_standing, claim, require_same_account
 from manual_payout.transfer.movement import end_state, listed, noun, reconcile_command, subject
+from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
 
 # The question that reconcile exists to answer does not forbid reconcile.
@@ -202,8 +203,10 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             raise PolicyRefusedError("its key has left the window in which Stripe surely remembers it", "")
         approved = check_standing(desk, request, operator)
         if isinstance(record, PayoutRecord):
-            verify(desk, _as_filed(request, operator), operator.person_id).require_go(but=_ANSWERED_HERE)
+            verification = verify(desk, _as_filed(request, operator), operator.person_id)
+            verification.require_go(but=_ANSWERED_HERE)
             claim(desk, request)
+            record_override(desk, record, override_of(desk, request, verification, approved), operator)
         else:
             verify_reversal(desk, request, operator.person_id).require_go(but=_ANSWERED_HERE)
     except RefusedError as error:

@@ -5,6 +5,7 @@ From a request that both teams approved to a transfer, or to a reversal of one: 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,11 +23,20 @@ from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
 from manual_payout.transfer.movement import reconcile_command, subject
+from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
 
 # How old the judgement of facts and approvals may be when the intent is committed. Stripe's slowest answers to the
 # verification fit into it; a laptop that was closed in between does not.
 JUDGEMENT_AGE_MAX = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What allows a send, and what it goes on in spite of."""
+
+    approved: Approved
+    override: dict[str, Any] | None = None
 
 
 def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
@@ -48,11 +58,12 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     """
     request = find_request(desk, parameters)
 
-    def judge() -> Approved:
+    def judge() -> _Judgement:
         approved = admit(desk, parameters, request, operator)
-        verify(desk, parameters, operator.person_id).require_go()
+        verification = verify(desk, parameters, operator.person_id)
+        verification.require_go()
         claim(desk, request)
-        return approved
+        return _Judgement(approved, override_of(desk, request, verification, approved))
 
     record = desk.store.find_payout(request.line.line_id)
     if record is not None and record.state in (State.PAID, State.PARTLY_REVERSED, State.REVERSED):
@@ -79,10 +90,10 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
     """
     request = get_reversal_request(desk, parameters)
 
-    def judge() -> Approved:
+    def judge() -> _Judgement:
         approved = admit(desk, parameters, request, operator)
         verify_reversal(desk, request, operator.person_id).require_go()
-        return approved
+        return _Judgement(approved)
 
     record = desk.store.find_reversal(request.line.line_id)
     return _move(desk, request, operator, record, judge, _reversal_intent)
@@ -101,17 +112,20 @@ def _move(
     request: Request,
     operator: Person,
     record: R | None,
-    judge: Callable[[], Approved],
+    judge: Callable[[], _Judgement],
     intent: Callable[[Request, dict[str, Any]], R],
 ) -> R:
     if record is not None and _is_done(record):
         return record
     not_after = desk.now() + JUDGEMENT_AGE_MAX
-    approved = _pass_gate(judge, record)
+    judged = _pass_gate(judge, record)
     if record is None or record.state is State.REFUSED:
+        approved = judged.approved
         not_after = min(not_after, request.expires_at, approved.stand_until)
         begun = intent(request, _common(request, approved, record, operator, at=desk.now()))
-        begun = desk.store.record_intent(begun, approved.approval_ids, lease_s=lease_s(desk), not_after=not_after)
+        begun = desk.store.record_intent(
+            begun, approved.approval_ids, lease_s=lease_s(desk), not_after=not_after, override=judged.override
+        )
         return deliver(desk, begun)
     record = take_over(desk, record, operator)
     if record.state is State.REFUSED:
@@ -122,11 +136,11 @@ def _move(
     if _is_done(record):
         return record
     # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
-    _pass_gate(judge, record)
+    record_override(desk, record, _pass_gate(judge, record).override, operator)
     return deliver(desk, record)
 
 
-def _pass_gate(judge: Callable[[], Approved], record: Record | None) -> Approved:
+def _pass_gate(judge: Callable[[], _Judgement], record: Record | None) -> _Judgement:
     try:
         return judge()
     except RefusedError as error:

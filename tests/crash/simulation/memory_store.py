@@ -272,7 +272,15 @@ class MemoryStore:
 
     # ---------------------------------------------------------------------------------- sendings
 
-    def record_intent(self, record: R, approval_ids: tuple[str, str], *, lease_s: float, not_after: datetime) -> R:
+    def record_intent(
+        self,
+        record: R,
+        approval_ids: tuple[str, str],
+        *,
+        lease_s: float,
+        not_after: datetime,
+        override: dict[str, Any] | None = None,
+    ) -> R:
         self.hooks.step("record_intent:before")
         now, stream = self.clock.now(), _stream(record)
         events = self.events.get(stream, ())
@@ -302,6 +310,9 @@ class MemoryStore:
         self._put(record)
         self.approval_ids[record.line_id] = approval_ids
         self.attempts[record.idempotency_key] = Attempt(record.line_id, record.attempt_no, now)
+        if override is not None:
+            told = override | {"attempt_no": record.attempt_no}
+            self._append(stream, "rehearsal_overridden", record.operator_id, told)
         data = _named(record) | {
             "attempt_no": record.attempt_no,
             "idempotency_key": record.idempotency_key,

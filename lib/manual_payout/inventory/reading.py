@@ -9,12 +9,12 @@ from __future__ import annotations
 import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from manual_payout.errors import SettingsError
-from manual_payout.monitoring.facts import Credential, Inventory, Missing, Rehearsed
+from manual_payout.inventory.entries import Credential, Inventory, Missing, Rehearsed
 
 
 class _Entry(BaseModel):
@@ -37,6 +37,8 @@ class _Rehearsal(_Entry):
     on: date
     green: bool
     approvers: list[str]
+    target: Literal["", "sandbox", "stripe"] = ""
+    procedure: str = Field("", pattern="^([0-9a-f]{64})?$")
 
 
 class _Rotation(_Entry):
@@ -48,6 +50,16 @@ class _File(_Entry):
     credential: list[_Credential] = Field(default_factory=list)
     rehearsal: list[_Rehearsal] = Field(default_factory=list)
     key_rotation: list[_Rotation] = Field(default_factory=list)
+
+
+def find_inventory(path: Path | None) -> Inventory | Missing:
+    """Read the inventory where one is configured (`Settings.inventory_path`), or say why there is none to be read."""
+    if path is None:
+        return Missing("inventory", "MANUAL_PAYOUT_INVENTORY is not set.")
+    try:
+        return read_inventory(path)
+    except SettingsError as error:
+        return Missing("inventory", error.message)
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -74,7 +86,9 @@ def read_inventory(path: Path) -> Inventory:
     reviewed = content.access_reviewed_on
     return Inventory(
         credentials=tuple(_credential(one, path.parent) for one in content.credential),
-        rehearsals=tuple(Rehearsed(_start(r.on), r.green, frozenset(r.approvers)) for r in content.rehearsal),
+        rehearsals=tuple(
+            Rehearsed(_start(r.on), r.green, frozenset(r.approvers), r.target, r.procedure) for r in content.rehearsal
+        ),
         rotations=tuple(_start(rotation.on) for rotation in content.key_rotation),
         access_reviewed_on=_start(reviewed) if reviewed is not None else None,
     )

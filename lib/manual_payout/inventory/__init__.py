@@ -1,0 +1,28 @@
+"""
+The inventory: which certificates and credentials there are, and what was rehearsed, rotated and reviewed when.
+
+The monitor holds its rules against it, and a live run asks it for the last rehearsal (docs/monitoring.md).
+"""
+
+from __future__ import annotations
+
+from manual_payout.inventory.entries import Credential, Inventory, Missing, Rehearsed
+from manual_payout.inventory.overrides import OVERRIDDEN, SHOWN, override_sentence
+from manual_payout.inventory.reading import find_inventory, read_inventory
+from manual_payout.inventory.rehearsals import Standing, last_green, other_notebooks, standing_of
+
+__all__ = [
+    "OVERRIDDEN",
+    "SHOWN",
+    "Credential",
+    "Inventory",
+    "Missing",
+    "Rehearsed",
+    "Standing",
+    "find_inventory",
+    "last_green",
+    "other_notebooks",
+    "override_sentence",
+    "read_inventory",
+    "standing_of",
+]
