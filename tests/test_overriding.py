@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from desks import LAST4
 from live import LiveScene, live_stripe
 from manual_payout import steps
 from manual_payout.approving import facts_for_approver, note_warning
@@ -23,13 +25,16 @@ from manual_payout.errors import ClaimError, DatabaseError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.review import write_page
+from manual_payout.evidence.sealing import seal_folder
 from manual_payout.models import CheckStatus, Stage, State
 from manual_payout.rehearsal import APPROVERS
-from manual_payout.reviewed import procedure_digest
+from manual_payout.reviewed import procedure_digest, reviewed_digests
 from manual_payout.runner import StageResult
 from manual_payout.steps.run import Run
 from manual_payout.transfer import sending
 from manual_payout.verification import verify
+from manual_payout.verifier import check_contents, check_files, read_folder
+from shells import Shell
 
 OTHER = "ab" * 32
 
@@ -171,6 +176,42 @@ def test_approver_is_shown_the_warning_and_it_is_noted_who_was_not(live):
     assert "Approved before, or without, the warning by Amara Diallo." in slack_of(live)["body"]
 
 
+def test_approve_shows_the_warning_before_anything_is_typed(live):
+    """The command line of an approver in live mode: it says so, and notes that it did, whether they approve or not."""
+    policy = live.people / "policy.toml"
+    policy.write_text(f'[stripe]\nmode = "live"\nplatform_account = "{live.request.platform_account}"\n', "utf-8")
+    settings = live.desk.settings
+    shell = Shell(
+        live.people, live.stripe, live.desk,
+        {
+            "PATH": os.environ["PATH"], "DATABASE_URL": live.url, "MANUAL_PAYOUT_POLICY": str(policy),
+            "MANUAL_PAYOUT_APPROVERS": str(settings.approvers_file),
+            "MANUAL_PAYOUT_ALLOWED_SIGNERS": str(settings.allowed_signers_file),
+            "MANUAL_PAYOUT_OUTPUTS": str(settings.outputs_dir), "COLUMNS": "200",
+        },
+    )  # fmt: skip
+    words = (
+        "approve",
+        incident.INCIDENT_ID,
+        "--as",
+        "priya",
+        "--key",
+        live.people / "priya",
+        "--destination-last4",
+        LAST4,
+    )
+    wrong, right = shell(*words, "--amount", "1.00"), shell(*words, "--amount", incident.AMOUNT)
+    live.rehearsed(entry(live, 1))
+    calm = shell(*words, "--amount", "1.00", MANUAL_PAYOUT_INVENTORY=str(live.inventory))
+
+    assert (2, 0, 2) == (wrong.code, right.code, calm.code), right.said
+    for answer in (wrong, right):
+        assert "WARNING: not known: MANUAL_PAYOUT_INVENTORY is not set. Sending all the same is recorded" in answer.err
+    assert "of these notebooks, green on" in calm.err
+    assert 2 == len(live.events("rehearsal_warning_shown"))
+    assert kinds(live).index("rehearsal_warning_shown") < kinds(live).index("approved")
+
+
 def test_whoever_continues_a_sending_is_on_record_too(live, monkeypatch):
     """It was begun while the rehearsal was good; by the time that another operator goes on it is not."""
     live.rehearsed(entry(live, 1))
@@ -248,3 +289,17 @@ def test_reviewer_slack_and_postmortem_tell_of_it(live):
     assert said in draft.replace("\\", "")
     assert f"Rehearsal: {said}" in slack["body"]
     assert any("Both approvers had been warned" in field["text"] for field in slack["blocks"][1]["fields"])
+
+
+def test_verifier_accepts_the_evidence_of_it(live):
+    """A folder whose journal tells of the warning and of the override passes every check of its contents."""
+    warn_both(live)
+    live.approve_both()
+    steps.send(step(live, dry_run=False))
+    folder = Folder(live.desk.settings.outputs_dir / "evidence", live.desk.redactor)
+    seal_folder(live.desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, None)
+    sealed = read_folder(folder.path)
+    findings = check_files(sealed) + check_contents(sealed, reviewed_digests(), "live", "")
+
+    assert {"rehearsal_overridden", "rehearsal_warning_shown"} <= {event["kind"] for event in sealed.events()}
+    assert [] == [found.line() for found in findings if found.wrong]
