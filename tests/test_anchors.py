@@ -11,12 +11,13 @@ import trustme
 from pydantic import SecretStr
 from tests.outbox.servers import PagerDuty, Slack, running
 
+from manual_payout.comms.telling import write_announced
 from manual_payout.demo import incident
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import head_digest
-from manual_payout.models import MessageState
+from manual_payout.models import MessageState, Stage
 from manual_payout.reviewed import reviewed_digests
-from manual_payout.runner import seal_again
+from manual_payout.runner import LIVE_RUN, run_stages, seal_again
 from manual_payout.verifier import check_contents, read_folder
 
 
@@ -114,6 +115,23 @@ def test_a_journal_that_was_begun_anew_does_not_match(scene, services):
     (folder.path / "journal.json").write_text(json.dumps(journal))
 
     assert "the journal does not continue the one of seals/001.json" in compared(folder, digest)
+
+
+def test_dry_run_tells_nobody_anything(scene, services):
+    """Every notebook once more, dry, after the money moved and with a message that waits: the folder is sealed, nobody is told."""
+    slack, pagerduty = services
+    scene.send()
+    desk = told_desk(scene, services)
+    write_announced(desk, scene.record, actor="tomas")
+    waiting = desk.store.messages_of(scene.record.payout_id)
+    results = run_stages(desk, (*LIVE_RUN, Stage.CLOSE), scene.typed())
+    folder = Folder(desk.settings.outputs_dir / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID, desk.redactor)
+
+    assert {"slack_alert"} == {m.kind for m in waiting if m.state is MessageState.WAITING}
+    assert [0] * 6 == [result.exit_code for result in results]
+    assert (folder.path / "manifest.json.sig").is_file()
+    assert ([], [], []) == (slack.posted, pagerduty.notified, pagerduty.changes)
+    assert waiting == desk.store.messages_of(scene.record.payout_id)
 
 
 def test_without_money_or_services_nothing_is_told(scene, services):

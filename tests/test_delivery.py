@@ -24,7 +24,7 @@ from manual_payout.comms.courier import Absent, Delayed, Delivered, Refused, Unk
 from manual_payout.comms.delivery import PAUSE_MAX_S, Postroom, pause_s
 from manual_payout.comms.telling import sent_messages, write_all_announced, write_announced
 from manual_payout.comms.wiring import configured_channels, objection, open_courier
-from manual_payout.errors import ClaimError, UnknownOutcomeError
+from manual_payout.errors import ClaimError, SettingsError, UnknownOutcomeError
 from manual_payout.messengers import NO_MESSENGERS
 from manual_payout.models import Channel, Message, MessageState, Mode
 from manual_payout.settings import load_settings
@@ -456,6 +456,19 @@ def test_rehearsal_never_looks_at_the_live_services():
 
     assert frozenset() == configured_channels(with_messengers(**LIVE))
     assert [None] * 3 == [open_courier(with_messengers(**LIVE), channel) for channel in Channel]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("slack_{}webhook_url", LIVE["slack_webhook_url"]), ("pagerduty_{}routing_key", "LIVEKEY")]
+)
+def test_live_readers_own_door_is_no_rehearsals(name, value):
+    """A webhook is a channel and a routing key is a team: one that is given for both is refused by name, and not shown."""
+    same = {name.format(""): value, name.format("rehearsal_"): value}
+    with pytest.raises(SettingsError, match="is the same as") as refused:
+        with_messengers(**same)
+
+    assert "REHEARSAL" in refused.value.message
+    assert value not in refused.value.message
 
 
 def test_rehearsal_writes_to_its_own_readers_only(demo, store):

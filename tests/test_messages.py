@@ -20,7 +20,7 @@ from manual_payout.comms.messages import Occasion, amount_for, compose, is_rehea
 from manual_payout.demo import incident
 from manual_payout.desk import Desk
 from manual_payout.errors import ParameterError
-from manual_payout.models import Mode, PayoutRecord, Reason, State
+from manual_payout.models import Channel, MessageState, Mode, PayoutRecord, Reason, State
 from manual_payout.money import STEP_MINOR, THREE_DECIMAL, TWO_DECIMAL, ZERO_DECIMAL, Money
 from manual_payout.parameters import check
 from manual_payout.rehearsal import demo_parameters
@@ -98,6 +98,15 @@ def test_the_facts_are_in_both_messages_as_they_are(occasion):
         assert fact in text
         assert fact in html
     assert subject.endswith("Your payout of $1,250.75 is on its way")
+
+
+def test_rehearsal_never_writes_to_the_studio_even_if_the_policy_says_so(occasion):
+    """Somebody put a studio's address into messages.rehearsal_email: the email has no reader, and says why."""
+    policy = POLICY.model_copy(update={"rehearsal_email": occasion.due.studio_email.upper()})
+    email = compose(replace(occasion, policy=policy, automatic=frozenset(Channel)), at=NIGHT)[1]
+
+    assert "nobody: messages.rehearsal_email is the studio's own address" == email.audience
+    assert MessageState.TO_COPY is email.state
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -129,6 +129,20 @@ class Messengers(BaseModel):
             raise ValueError("SMTP_USERNAME and SMTP_PASSWORD are given together or not at all")
         return self
 
+    @model_validator(mode="after")
+    def _rehearsal_has_its_own(self) -> Messengers:
+        # Each of them *is* a place; a token is not, since the channel is named beside it.
+        for name in ("slack_{}webhook_url", "pagerduty_{}routing_key"):
+            live, own = getattr(self, name.format("")), getattr(self, name.format("rehearsal_"))
+            if live is not None and own is not None and live.get_secret_value() == own.get_secret_value():
+                aliases = [
+                    str(type(self).model_fields[name.format(word)].validation_alias) for word in ("rehearsal_", "")
+                ]
+                raise ValueError(
+                    f"{aliases[0]} is the same as {aliases[1]}, and a rehearsal must not reach live readers"
+                )
+        return self
+
     def slack_secrets(self, mode: Mode) -> tuple[str | None, str | None]:
         """Return the bot token and the webhook of *mode*, each None where there is none."""
         if mode is Mode.LIVE:

@@ -105,7 +105,9 @@ def run_stages(
     # Signals inside the sealing, so that a run that is stopped by one is sealed too.
     with (
         _kernels(kernels, stages) as warm,
-        _sealed(desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer, warm) as pages,
+        _sealed(
+            desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer, warm, tell=not parameters.dry_run
+        ) as pages,
         orderly_signals(),
     ):
         for stage in stages:
@@ -142,7 +144,7 @@ def run_reversal(
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     with (
         _kernels(kernels, (Stage.REVERSAL,)) as warm,
-        _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm),
+        _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm, tell=not parameters.dry_run),
         orderly_signals(),
     ):
         return _run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm)
@@ -253,6 +255,8 @@ def _sealed(
     ledger_payout_id: str,
     sealer: Sealer | None,
     kernels: ForkServer | None = None,
+    *,
+    tell: bool = True,
 ) -> Iterator[_Pages]:
     with _Pages(folder, kernels) as pages:
         try:
@@ -261,8 +265,9 @@ def _sealed(
             if folder.path.is_dir():
                 pages.add()
                 seal_folder(desk, folder, incident_id, ledger_payout_id, sealer)
-    # Not when a signal or an error is on its way out: whoever stopped it does not wait for Slack.
-    if sealer is not None and folder.path.is_dir():
+    # Not when a signal or an error is on its way out: whoever stopped it does not wait for Slack. A dry run tells nobody
+    # anything; the digest that was told last still holds, since a seal that only adds is found to continue it.
+    if tell and sealer is not None and folder.path.is_dir():
         _tell_seal(desk, folder, incident_id, ledger_payout_id, sealer.person_id)
 
 

@@ -133,6 +133,8 @@ def audience_of(occasion: Occasion, channel: Channel) -> str:
     if channel is Channel.SLACK:
         return policy.rehearsal_slack_channel if occasion.rehearsal else policy.slack_channel
     if occasion.rehearsal:
+        if policy.rehearsal_email.casefold() == (occasion.due.studio_email or "").strip().casefold() != "":
+            return "nobody: messages.rehearsal_email is the studio's own address"
         return policy.rehearsal_email or "nobody: messages.rehearsal_email is empty"
     return _recipient(occasion.due)
 
