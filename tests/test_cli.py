@@ -204,7 +204,7 @@ def test_request_as_json_is_one_object(filed):
     """A program gets id, digest, whether it is new, the file and the ticket."""
     told = json.loads(filed("request", "--json", "--as", "maya", "-f", filed.root / FOLDER / "incident.yaml").out)
 
-    assert {"request_id", "digest", "new", "parameters", "ticket"} == set(told)
+    assert {"request_id", "digest", "new", "parameters", "ticket", "told"} == set(told)
     assert told["new"] is False
 
 

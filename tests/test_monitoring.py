@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from manual_payout.demo import incident
 from manual_payout.gateway import Gateway
 from manual_payout.inventory import Missing
 from manual_payout.models import Channel, Mode
-from manual_payout.monitoring import evaluate, gather, watch_round
+from manual_payout.monitoring import NO_DATA, RULES, evaluate, gather, tell_request, watch_round
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.gathering import compare
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
 from manual_payout.reviewed import procedure_digest
 from manual_payout.settings import MessagePolicy
+from test_rules import BREAKING, CALM, POLICY
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,6 +99,54 @@ def test_alert_is_told_once_and_resolves_itself(scene, services):
     assert (["fallback-requested"], [DUE]) == (rules(last.alerts.resolved), rules(last.alerts.firing))
     assert pagerduty.alerts[key] is False
     assert "[resolved] INC-123" in next(post["text"] for post in slack.posted if "[resolved]" in post["text"])
+
+
+def test_every_rule_fires_and_resolves_by_itself(scene):
+    """One after the other on one database: raised when its fact is there, over when it is gone, and no other with it."""
+    raised, resolved = set(), set()
+    for changed, expected in (*BREAKING, ({"inventory": Missing("inventory", "not set")}, {("no-data", "inventory")})):
+        rules_of = [
+            {(alert.rule, alert.subject) for alert in alerts}
+            for facts in (replace(CALM, **changed), CALM)
+            for round_ in [raise_and_resolve(scene.desk, evaluate(facts, POLICY), actor="monitor")]
+            for alerts in (round_.raised, round_.resolved, round_.firing)
+        ]
+
+        assert [expected, set(), expected, set(), expected, set()] == rules_of
+        raised |= {rule for rule, _ in rules_of[0]}
+        resolved |= {rule for rule, _ in rules_of[4]}
+    assert {rule.rule_id for rule in (*RULES, NO_DATA)} == raised == resolved
+
+
+def test_filing_pages_at_once_and_the_next_round_says_nothing_twice(scene, services):
+    """The page is there before any round; every other alert stays as it is, and the money's arrival closes this one."""
+    slack, pagerduty = services
+    desk = told_desk(scene, services)
+    before = watch_round(replace(desk, store=scene.new_desk().store))
+    scene.file(replace=True, notes="another")
+    request = desk.store.find_request(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
+    posts = len(slack.posted)
+    tell_request(desk, request, actor="maya")
+    tell_request(desk, request, actor="maya")
+    told = slack.posted[posts:]
+    after = watch_round(desk)
+    key = f"manual-payout/sandbox/fallback-requested/{request.request_id}"
+
+    assert ["fallback-requested", DUE] == rules(before.alerts.raised)
+    assert 1 == len(told)
+    assert "a fallback of 1,250.75 USD" in told[0]["text"]
+    assert pagerduty.alerts[key] is True
+    assert ([], ["fallback-requested"]) == (rules(after.alerts.raised), rules(after.alerts.resolved))
+    assert {request.request_id, "Stripe payment processing certificate"} == {a.subject for a in after.alerts.firing}
+
+
+def test_nothing_is_raised_of_a_request_whose_money_has_moved(scene, services):
+    """Filing the same again after the payment returns the request on record; nobody is woken by it."""
+    desk = told_desk(scene, services)
+    scene.send()
+    tell_request(desk, scene.request, actor="maya")
+
+    assert ([], []) == (services[1].notified, desk.store.firing_alerts(Mode.SANDBOX))
 
 
 def test_alert_of_a_rehearsal_reaches_its_own_readers_only(scene, services):
@@ -335,6 +385,32 @@ def _watched(tmp_path_factory, open_shell):
     """The command line on a scene where nothing was begun."""
     with open_shell(tmp_path_factory.mktemp("watched")) as shell:
         yield shell
+
+
+def test_request_pages_and_says_who_was_told(shell, services, authority):
+    """Both services at once; where one is silent the request is filed all the same; what is not configured is named."""
+    slack, pagerduty = services
+    configured = {
+        "SLACK_REHEARSAL_BOT_TOKEN": "xoxb-rehearsal-1111", "SLACK_API_BASE": f"{slack.url}/api/",
+        "PAGERDUTY_REHEARSAL_ROUTING_KEY": "REHEARSALKEY", "PAGERDUTY_EVENTS_BASE": pagerduty.url,
+        "SSL_CERT_FILE": str(authority[1]),
+    }  # fmt: skip
+    bare = shell.request()
+    shell.environment |= configured
+    told = shell.request()
+    pages = len(pagerduty.notified)
+    pagerduty.faults.planned.append("refuse")
+    silent = shell.request(
+        incident_id="INC-124", ledger_payout_id="58b8fce4-378f-4ad7-9b71-9fe6d19fbfb0", amount="1237.81",
+        studio_id="8306d03b-f38b-4ffc-80a4-df5a51c9bc70", studio_name="Copper Kettle Ceramics", reserve_after="655.08",
+        destination_account="acct_1vkQnGzczrrNQ85y",
+    )  # fmt: skip
+
+    assert (0, 0, 0) == (bare.code, told.code, silent.code), silent.said
+    assert "Not configured, so not told: pagerduty, slack." in bare.err
+    assert "Slack and PagerDuty were told of the request." in told.err
+    assert (1, 2) == (pages, len(slack.posted))
+    assert "1 messages wait: `manual-payout deliver` and the monitor try again." in silent.err
 
 
 def test_firing_is_exit_code_6_and_calm_is_0(watched, tmp_path):

@@ -73,32 +73,40 @@ def with_inventory(**changed):
     return {"inventory": replace(QUIET, **changed)}
 
 
+# For each rule a fact that it does not accept, and what it says of it.
+BREAKING = [
+    ({"recent": Recent(2, ())}, {("repeated-payouts", "platform")}),
+    ({"comparison": Comparison(Recent(2, ()), (), (), 0)}, {("repeated-payouts", "platform")}),
+    ({"recent": Recent(1, (Studio("s1", "Studio", 2),))}, {("repeated-payouts-studio", "s1")}),
+    ({"comparison": Comparison(Recent(1, (Studio("s2", "s2", 3),)), (), (), 0)}, {("repeated-payouts-studio", "s2")}),
+    ({"comparison": Comparison(Recent(1, ()), (("tr_1", "x"),), (), 0)}, {("payout-outside-runbook", "tr_1")}),
+    ({"comparison": Comparison(Recent(1, ()), (), (("tr_2", "x"),), 0)}, {("transfer-not-at-stripe", "tr_2")}),
+    ({"requests": (OpenRequest("r1", "INC-1", "Studio", "1.00 USD", NOW),)}, {("fallback-requested", "r1")}),
+    ({"pending": waiting(timedelta(minutes=10, seconds=1))}, {("outcome-unknown", "row-1")}),
+    ({"unsettled": waiting(days(5.1), "nothing")}, {("settlement-overdue", "row-1")}),
+    ({"exposed_since": NOW - days(2.1)}, {("key-not-rotated", "fallback key")}),
+    (with_inventory(rehearsals=()), {("rehearsal-overdue", "rehearsal"), ("approver-unrehearsed", "priya")}),
+    (with_inventory(access_reviewed_on=NOW - days(92.1)), {("access-review-overdue", "access review")}),
+    (with_inventory(access_reviewed_on=None), {("access-review-overdue", "access review")}),
+    ({"approvers": ("priya", "lucia")}, {("approver-unrehearsed", "lucia")}),
+    ({"procedure": OTHER}, {("rehearsal-overdue", "rehearsal")}),
+    *(
+        (with_inventory(credentials=(Credential("cert", NOW + left),)), {(rule, "cert")})
+        for left, rule in (
+            (days(30), "credential-due-30"), (days(14), "credential-due-14"), (days(7), "credential-due-7"),
+            (days(0), "credential-expired"),
+        )
+    ),
+]  # fmt: skip
+
+
 def test_calm_facts_raise_nothing():
     """At every threshold itself, nothing is said."""
 
     assert set() == found(pending=waiting(timedelta(minutes=10)), unsettled=waiting(days(5)))
 
 
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({"recent": Recent(2, ())}, {("repeated-payouts", "platform")}),
-        ({"comparison": Comparison(Recent(2, ()), (), (), 0)}, {("repeated-payouts", "platform")}),
-        ({"recent": Recent(1, (Studio("s1", "Studio", 2),))}, {("repeated-payouts-studio", "s1")}),
-        ({"comparison": Comparison(Recent(1, (Studio("s2", "s2", 3),)), (), (), 0)}, {("repeated-payouts-studio", "s2")}),
-        ({"comparison": Comparison(Recent(1, ()), (("tr_1", "x"),), (), 0)}, {("payout-outside-runbook", "tr_1")}),
-        ({"comparison": Comparison(Recent(1, ()), (), (("tr_2", "x"),), 0)}, {("transfer-not-at-stripe", "tr_2")}),
-        ({"requests": (OpenRequest("r1", "INC-1", "Studio", "1.00 USD", NOW),)}, {("fallback-requested", "r1")}),
-        ({"pending": waiting(timedelta(minutes=10, seconds=1))}, {("outcome-unknown", "row-1")}),
-        ({"unsettled": waiting(days(5.1), "nothing")}, {("settlement-overdue", "row-1")}),
-        ({"exposed_since": NOW - days(2.1)}, {("key-not-rotated", "fallback key")}),
-        (with_inventory(rehearsals=()), {("rehearsal-overdue", "rehearsal"), ("approver-unrehearsed", "priya")}),
-        (with_inventory(access_reviewed_on=NOW - days(92.1)), {("access-review-overdue", "access review")}),
-        (with_inventory(access_reviewed_on=None), {("access-review-overdue", "access review")}),
-        ({"approvers": ("priya", "lucia")}, {("approver-unrehearsed", "lucia")}),
-        ({"procedure": OTHER}, {("rehearsal-overdue", "rehearsal")}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("changed", "expected"), BREAKING)
 def test_rule_fires_beyond_its_threshold_and_no_other_with_it(changed, expected):
     """One fact is changed; one rule says so."""
 

@@ -80,6 +80,7 @@ def request(
     filed, new = file_request(desk, parameters, person, replace=replace)
     path = _keep_parameters(desk, filed, parameters)
     ticket = ticket_text(desk, filed)
+    told = _tell(desk, filed, person)
     if as_json:
         show_json(
             {
@@ -88,11 +89,29 @@ def request(
                 "new": new,
                 "parameters": str(path),
                 "ticket": ticket,
+                "told": told,
             }
         )
         return
     typer.echo(f"Request {filed.request_id} {'filed' if new else 'was on record already, unchanged'}.")
     typer.echo(f"Digest  {filed.digest}\n\nFor the ticket:\n\n{ticket}\n\n{_next(filed, path)}")
+    typer.echo(told, err=True)
+
+
+def _tell(desk: Desk, filed: Request, person: Person) -> str:
+    """Page whoever is on call, and say in a sentence who was told; the request is filed whatever becomes of that."""
+    from manual_payout.errors import DatabaseError
+    from manual_payout.monitoring import silent_channels, tell_request
+
+    try:
+        delivered = tell_request(desk, filed, actor=person.person_id)
+    except DatabaseError as error:
+        return f"Nobody was told of the request yet: {error.message} The monitor tells of it at its next round."
+    silent = silent_channels(desk)
+    waiting = delivered.delayed + delivered.refused
+    said = [f"{waiting} messages wait: `manual-payout deliver` and the monitor try again."] if waiting else []
+    said += [f"Not configured, so not told: {', '.join(silent)}."] if silent else []
+    return " ".join(said) or "Slack and PagerDuty were told of the request."
 
 
 def approve(

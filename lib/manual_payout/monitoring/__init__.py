@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from manual_payout.monitoring.evaluation import Evaluation, evaluate
+from manual_payout.monitoring.filing import tell_request
 from manual_payout.monitoring.gathering import gather
 from manual_payout.monitoring.metrics import metrics_text, write_metrics
 from manual_payout.monitoring.raising import raise_and_resolve, silent_channels
@@ -20,6 +21,7 @@ __all__ = [
     "metrics_text",
     "raise_and_resolve",
     "silent_channels",
+    "tell_request",
     "watch_round",
     "write_metrics",
 ]

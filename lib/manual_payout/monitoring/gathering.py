@@ -9,7 +9,7 @@ from typing import Any
 from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.inventory import Inventory, Missing, find_inventory
-from manual_payout.models import Kind, Mode, State
+from manual_payout.models import Kind, Mode, Request, State
 from manual_payout.money import Money
 from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
@@ -106,25 +106,22 @@ def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:
 
 
 def _requests(desk: Desk) -> tuple[OpenRequest, ...] | Missing:
-    found = []
     try:
         filed = desk.store.open_requests()
     except EvidenceError as error:
         # One that was altered hides the others; the rest of the round goes on without them.
         return Missing("fallback requests", error.message)
-    for request in filed:
-        if request.kind is not Kind.TRANSFER or request.mode is not desk.settings.mode:
-            continue
-        records = [desk.store.find_payout(line.line_id) for line in request.lines]
-        # Where the money moved, or may have, the other rules watch.
-        if any(record is None or record.state is State.REFUSED for record in records):
-            line = request.lines[0]
-            found.append(
-                OpenRequest(
-                    request.request_id, request.incident_id, line.studio_name, line.amount.grouped, request.filed_at
-                )
-            )
-    return tuple(found)
+    of_ours = [one for one in filed if one.kind is Kind.TRANSFER and one.mode is desk.settings.mode]
+    return tuple(found for one in of_ours if (found := open_request(desk, one)) is not None)
+
+
+def open_request(desk: Desk, request: Request) -> OpenRequest | None:
+    """Return a request whose money has not moved; None where it has, or may have: other rules watch that."""
+    records = [desk.store.find_payout(line.line_id) for line in request.lines]
+    if not any(record is None or record.state is State.REFUSED for record in records):
+        return None
+    line = request.lines[0]
+    return OpenRequest(request.request_id, request.incident_id, line.studio_name, line.amount.grouped, request.filed_at)
 
 
 def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) -> datetime | None:

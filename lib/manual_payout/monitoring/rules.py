@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from manual_payout.alerts import Finding, Severity
 from manual_payout.inventory import Inventory, Missing, other_notebooks, standing_of
 from manual_payout.models import Mode
-from manual_payout.monitoring.facts import Facts, Pending, Recent, Studio
+from manual_payout.monitoring.facts import Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.settings import MonitoringPolicy
 
 Found = list[Finding | Missing]
@@ -95,14 +95,13 @@ def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
 def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.requests, Missing):
         return [facts.requests]
-    return [
-        Finding(
-            one.request_id,
-            f"{one.incident_id}: the automation failed; a fallback of {one.amount} to {one.studio_name} is requested.",
-            f"open for {_span(facts.at - one.filed_at)}",
-        )
-        for one in facts.requests
-    ]
+    return [requested(one, facts.at) for one in facts.requests]
+
+
+def requested(one: OpenRequest, at: datetime) -> Finding:
+    """Say that a fallback is requested."""
+    summary = f"{one.incident_id}: the automation failed; a fallback of {one.amount} to {one.studio_name} is requested."
+    return Finding(one.request_id, summary, f"open for {_span(at - one.filed_at)}")
 
 
 def _unknown(facts: Facts, policy: MonitoringPolicy) -> Found:
@@ -225,6 +224,12 @@ NO_DATA = Rule(
     "manual_payout_no_data", lambda _facts, _policy: [],
 )  # fmt: skip
 
+# Raised at once when a request is filed, too: see `filing`.
+REQUESTED = Rule(
+    "fallback-requested", Severity.ERROR, lambda _: "any fallback request that is open",
+    "manual_payout_open_requests", _requested,
+)  # fmt: skip
+
 RULES: tuple[Rule, ...] = (
     Rule("payout-outside-runbook", Severity.CRITICAL,
          lambda p: f"any transfer in {p.window_days} days that is neither ours nor the automation's",
@@ -236,8 +241,7 @@ RULES: tuple[Rule, ...] = (
          lambda p: f"not known for over {p.unknown_after_s // 60} minutes", "manual_payout_unknown_outcomes", _unknown),
     Rule("credential-expired", Severity.CRITICAL, lambda _: "expired", "manual_payout_credential_days_left", _due(None, 0)),
     Rule("credential-due-7", Severity.ERROR, lambda _: "due within 7 days", "manual_payout_credential_days_left", _due(0, 7)),
-    Rule("fallback-requested", Severity.ERROR, lambda _: "any fallback request that is open",
-         "manual_payout_open_requests", _requested),
+    REQUESTED,
     Rule("settlement-overdue", Severity.ERROR, lambda p: f"not settled {p.unsettled_after_days} days after the transfer",
          "manual_payout_unsettled", _unsettled),
     Rule("key-not-rotated", Severity.ERROR,
