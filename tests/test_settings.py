@@ -301,6 +301,38 @@ def test_every_policy_entry_is_documented_with_its_default():
         assert default in ("", {}) or row[2].strip("`") == plain, name
 
 
+GLASS = {"enabled": True, "amount_minor_max": {"usd": 200_000}, "hold_s": 900, "owner": "jonas"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"amount_minor_max": {}}, "break_glass.amount_minor_max"),
+        ({"hold_s": None}, "break_glass.hold_s"),
+        ({"hold_s": 899}, "break_glass.hold_s"),
+        ({"hold_s": 4 * 3600}, "break_glass.hold_s is not shorter than request.approval_lifetime_s"),
+        ({"owner": ""}, "break_glass.owner"),
+        (
+            {"amount_minor_max": {"usd": 5_000_001}},
+            "break_glass.amount_minor_max.usd is above request.amount_minor_max",
+        ),
+        ({"amount_minor_max": {"dollar": 1}}, "break_glass.amount_minor_max"),
+    ],
+)
+def test_break_glass_is_turned_on_with_cap_hold_and_owner_or_not_at_all(tmp_path, changed, named):
+    """The sentence names the entry; what is off may be incomplete."""
+    given = {name: value for name, value in (GLASS | changed).items() if value not in (None, "")}
+    limits = "".join(f"{name} = {value}\n" for name, value in given.pop("amount_minor_max").items())
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
+    path = tmp_path / "policy.toml"
+    ceiling = "[request.amount_minor_max]\nusd = 5000000\n"
+    path.write_text(f"{ceiling}[break_glass]\n{lines}[break_glass.amount_minor_max]\n{limits}")
+
+    with pytest.raises(SettingsError, match=re.escape(named)):
+        read_policy(path)
+    assert not Policy().break_glass.enabled
+
+
 def test_the_example_files_load_and_agree_with_each_other():
     """Whoever copies them starts from something that works: a live policy, and people enough for two approvals."""
     policy, people = (

@@ -15,7 +15,7 @@ ROOMS = [
     "verifier", "errors", "money", "canonical", "signatures", "models", "alerts", "plain_text", "parameters", "display", "durable", "clock",
     "pauses", "messengers", "lean", "settings", "inventory", "reviewed", "warm", "redaction", "templates", "people", "signing", "schema", "migrations", "database",
     "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "privileges", "desk", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
+    "privileges", "desk", "breakglass", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "runner", "sandbox",
     "demo", "relay", "testmode", "rehearsal", "cli",
 ]  # fmt: skip

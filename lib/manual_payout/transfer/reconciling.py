@@ -216,7 +216,7 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
-    data = {"idempotency_key": record.idempotency_key, "approval_ids": list(approved.approval_ids)}
+    data = {"idempotency_key": record.idempotency_key} | approved.told()
     stream = stream_of(record.incident_id, record.ledger_payout_id)
     desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
 
