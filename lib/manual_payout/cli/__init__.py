@@ -17,6 +17,7 @@ from manual_payout.cli.answers import show_error, show_failure
 from manual_payout.cli.attaching import attach
 from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
+from manual_payout.cli.glass import break_glass
 from manual_payout.cli.keys import keys
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
@@ -53,6 +54,7 @@ database = typer.Typer(
 for _command, _short in (
     (request, "File the fallback request form."),
     (approve, "See the facts afresh and approve one exact request."),
+    (break_glass, "Declare, stop or review a payout with one approval."),
     (run, "Run the stage notebooks: dry, then live with a code."),
     (reconcile, "Settle an unknown outcome by asking Stripe."),
     (status, "Say where things stand; reads only."),

@@ -79,6 +79,18 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreviewed:
+    """A payout that was sent under break-glass, which the missing team has not reviewed; *due* is when it has to have."""
+
+    payout_id: str
+    incident_id: str
+    studio_name: str
+    amount: str
+    missing: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """
     Everything that the rules are held against, as it was at one instant.
@@ -93,6 +105,8 @@ class Facts:
         approvers: Handles of the people who may approve now.
 
         procedure: The digest of the numbered notebooks at hand.
+
+        unreviewed: What was sent under break-glass and is not reviewed, the oldest first.
     """
 
     at: datetime
@@ -107,3 +121,4 @@ class Facts:
     approvers: tuple[str, ...]
     procedure: str
     blind: tuple[Missing, ...] = ()
+    unreviewed: tuple[Unreviewed, ...] | Missing = ()

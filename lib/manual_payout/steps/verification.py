@@ -7,6 +7,7 @@ import io
 from dataclasses import asdict
 from typing import Any
 
+from manual_payout.breakglass import describe, glass_of
 from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
 from manual_payout.errors import PolicyRefusedError
@@ -50,9 +51,11 @@ def approvals(run: Run) -> Table:
     """Show who approved it."""
     found = run.find_request()
     given = run.desk.store.approvals_of(found.request_id) if found else []
-    keep_approvals(run.folder, "approvals.json", given)
+    glass = glass_of(found, run.desk.store.events_of(run.stream)) if found else None
+    keep_approvals(run.folder, "approvals.json", given, glass.declaration if glass else None)
     people = len({approval.approver_id for approval in given if approval.signature})
-    return approvals_table(f"{people} of 2 people have approved.", given, run.desk.registry)
+    under = f" BREAK-GLASS: {describe(glass, run.desk.registry)}." if glass else ""
+    return approvals_table(f"{people} of 2 people have approved.{under}", given, run.desk.registry)
 
 
 @question
