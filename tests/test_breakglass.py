@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -287,6 +289,28 @@ def test_stop_between_intent_and_post_is_found_at_the_fence(any_alone, monkeypat
     assert (State.PAID, 2, None) == (record.state, record.attempt_no, record.unapproved_by)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05])
+def test_of_a_stop_and_a_sending_at_the_same_moment_one_comes_first(any_alone, after_s):
+    """Two machines: nothing is sent after the stop is on record, and what was sent before it is told as sent."""
+    g.opened(any_alone)
+    other = any_alone.new_desk()
+    g.allow(other)
+    with ThreadPoolExecutor(2) as pool:
+        sending = pool.submit(any_alone.send)
+        time.sleep(after_s)
+        stopping = pool.submit(stop, other, any_alone.request, owner=g.OWNER, because="")
+        wait((sending, stopping))
+    chain = [event.kind for event in any_alone.desk.store.events_of(STREAM)]
+    sent = [at for at, kind in enumerate(chain) if kind == "sending"]
+
+    assert len(sent) == len(any_alone.transfers) == len(any_alone.posts) <= 1
+    if "break_glass_stopped" in chain:
+        assert all(at < chain.index("break_glass_stopped") for at in sent)
+        assert sent or isinstance(sending.exception(), RefusedError)
+    else:
+        assert isinstance(stopping.exception(), PolicyRefusedError)
+
+
 def test_stop_after_a_lost_answer_leaves_only_the_question_what_happened(any_alone):
     """An answer that was lost may hide a transfer: the stop forbids sending again, not finding out."""
     g.opened(any_alone)
@@ -422,7 +446,7 @@ def test_reversal_is_never_made_under_break_glass(alone):
     asked = replace(alone.request, kind=Kind.REVERSAL)
     with pytest.raises(ApprovalError, match="A reversal is never made under break-glass"):
         declare(
-            alone.desk, asked, declarer="priya", amount=incident.AMOUNT, destination_last4=LAST4, because="",
+            alone.desk, asked, declarer="priya", amount=incident.AMOUNT, destination_last4=LAST4, because=g.BECAUSE,
             key=sandbox_key("priya"), page=lambda _: [],
         )  # fmt: skip
 
@@ -497,10 +521,10 @@ def test_ordinary_payout_has_nothing_to_review(scene):
     """Nobody reviews what both teams approved."""
     record = scene.send()
     with pytest.raises(PolicyRefusedError, match="no payout that was sent under break-glass"):
-        review(scene.desk, record, reviewer="amara", because="", key=sandbox_key("amara"))
+        review(scene.desk, record, reviewer="amara", because="fine", key=sandbox_key("amara"))
 
 
-@pytest.mark.parametrize("change", ["signature", "reviewer", "declaration"])
+@pytest.mark.parametrize("change", ["signature", "reviewer", "declaration", "operator"])
 def test_review_that_is_not_signed_by_the_missing_team_is_none(alone, change):
     """Whoever can write into the journal has not reviewed anything."""
     glass = g.opened(alone)
@@ -513,6 +537,8 @@ def test_review_that_is_not_signed_by_the_missing_team_is_none(alone, change):
         data["signature"] = sandbox_key("lucia").sign(
             "approval@manual-payout", canonical_json(data["statement"]).encode()
         )
+    elif change == "operator":
+        events = [replace(e, actor=said["reviewer_id"]) if e.kind == "intent_recorded" else e for e in events]
     elif change == "reviewer":
         said["reviewer_id"] = alone.desk.registry.find("jonas").person_id
     else:

@@ -687,29 +687,33 @@ def _reviewed(folder: Folder) -> list[str]:
     wrong, done = [], set()
     for event in folder.events("break_glass_reviewed"):
         about = declared.get(event["data"]["declaration_id"])
-        if about is None or not _is_review(event, about):
+        if about is None or not _is_review(folder, event, about):
             wrong.append(f"the review of event {event['seq']} is not one of its declaration by the missing team")
         elif not closed or event["seq"] < closed[0]["seq"]:
             done.add(event["data"]["declaration_id"])
     return wrong + (["the incident was closed without the review of break-glass"] if closed and sent - done else [])
 
 
-def _is_review(event: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+def _is_review(folder: Folder, event: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     statement, declared = event["data"]["statement"], about["data"]["statement"]
-    said = statement["predicate"]
+    said, used = statement["predicate"], about["data"]["declaration_id"]
+    sent = {one["actor"] for one in folder.events("intent_recorded") if one["data"].get("break_glass") == used}
+    had_part = {about["actor"], declared["predicate"]["request"]["requested_by"], *sent}
     return bool(
         statement["predicateType"] == REVIEW_TYPE
         and said["declaration_sha256"] == digest_of(declared)
         and said["team"] == declared["predicate"]["missing_team"]
-        and said["reviewer_id"] == event["actor"] != about["actor"]
+        and said["reviewer_id"] == event["actor"]
+        and event["actor"] not in had_part
     )
 
 
 def _went_out(folder: Folder, intent: Mapping[str, Any]) -> bool:
-    """Whether the attempt of an intent did not end refused."""
-    later = [event for event in folder.events() if event["seq"] > intent["seq"]]
-    ended = next((e for e in later if e["kind"].startswith("outcome_") and e["kind"] != "outcome_unknown"), None)
-    return ended is None or ended["kind"] != "outcome_refused"
+    """Whether the attempt of an intent did not end refused; its outcomes stand before the next intent."""
+    begun = [event["seq"] for event in folder.events("intent_recorded") if event["seq"] > intent["seq"]]
+    until = min(begun, default=len(folder.events()) + 1)
+    ended = [e for e in folder.events() if e["kind"].startswith("outcome_") and intent["seq"] < e["seq"] < until]
+    return not ended or ended[-1]["kind"] != "outcome_refused"
 
 
 def _approved_how(folder: Folder) -> str:

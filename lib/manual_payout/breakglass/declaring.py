@@ -15,6 +15,7 @@ from manual_payout.canonical import canonical_json, digest_of
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError
 from manual_payout.models import Approval, Declaration, Kind, Message, Mode, Request, State, stream_of
+from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
 from manual_payout.people import Person
 from manual_payout.signatures import APPROVAL, SigningKey
 
@@ -96,6 +97,7 @@ def declare(
         SettingsError: The policy names an owner whom nobody knows.
     """
     require_enabled(desk)
+    because = check_text("because", because, NOTES_LENGTH_MAX)
     now, owner = desk.now(), owner_of(desk)
     person = desk.registry.get_allowed(declarer, "approve", now, field="as")
     if request.kind is not Kind.TRANSFER:
@@ -131,6 +133,7 @@ def stop(desk: Desk, request: Request, *, owner: str, because: str) -> Glass:
 
         PolicyRefusedError: The money has moved.
     """
+    because = check_text("because", because, NOTES_LENGTH_MAX, empty=True)
     stream = stream_of(request.incident_id, request.line.ledger_payout_id)
     glass, person = glass_of(request, desk.store.events_of(stream)), desk.registry.find(owner)
     if glass is None:

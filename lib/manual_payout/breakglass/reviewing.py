@@ -16,6 +16,7 @@ from manual_payout.canonical import canonical_json, digest_of, instant_text
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SignatureError
 from manual_payout.models import Event, Mode, PayoutRecord, Request, State, stream_of
+from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
 from manual_payout.people import Person, Registry
 from manual_payout.signatures import APPROVAL, SigningKey
 
@@ -50,6 +51,7 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
 
         SignatureError: The key did not sign, or may not.
     """
+    because = check_text("because", because, NOTES_LENGTH_MAX)
     request = desk.store.get_request(record.request_id)
     events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
     glass = used_glass(record, request, events)
@@ -61,7 +63,7 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
         raise PolicyRefusedError(f"{found.person.name} reviewed it at {found.at:%Y-%m-%d %H:%M} UTC.", "It is done.")
     now = desk.now()
     person = desk.registry.get_allowed(reviewer, "approve", now, field="as")
-    if why := _unfit(person, glass, (request.requested_by, record.operator_id, glass.declaration.declarer_id)):
+    if why := _unfit(person, glass, events):
         raise ApprovalError(
             f"{person.name} {why}.", f"Ask somebody of {glass.declaration.missing.label} who had no part in it."
         )
@@ -98,7 +100,7 @@ def find_review(glass: Glass, events: Sequence[Event], registry: Registry) -> Re
             person, at = registry.find(str(said["reviewer_id"])), datetime.fromisoformat(said["reviewed_at"])
             bound = (event.data["statement"]["predicateType"], said["declaration_id"], said["declaration_sha256"])
             wanted = (REVIEW_TYPE, glass.declaration.declaration_id, _digest(glass))
-            if person is None or bound != wanted or _unfit(person, glass, (glass.declaration.declarer_id,)):
+            if person is None or bound != wanted or _unfit(person, glass, events):
                 continue
             check_signed(canonical_json(event.data["statement"]), event.data["signature"], person, registry, at)
         except (KeyError, TypeError, ValueError, SignatureError):
@@ -122,11 +124,18 @@ def review_due(sent_at: datetime) -> datetime:
     return at
 
 
-def _unfit(person: Person, glass: Glass, had_part: tuple[str, ...]) -> str:
-    missing = glass.declaration.missing
-    if person.approving_team() is not missing or "approve" not in person.may:
-        return f"may not review for {missing.label}, whose approval was missing"
-    return "had a part in it and cannot review it" if person.person_id in had_part else ""
+def _unfit(person: Person, glass: Glass, events: Sequence[Event]) -> str:
+    """Say why *person* may not review what was sent under *glass*; nothing where they may."""
+    declared = glass.declaration
+    if person.approving_team() is not declared.missing or "approve" not in person.may:
+        return f"may not review for {declared.missing.label}, whose approval was missing"
+    sent = (e.actor for e in events if e.kind == "intent_recorded" and _is_under(e, declared.declaration_id))
+    asked = json.loads(declared.signed_text)["predicate"]["request"]["requested_by"]
+    return "had a part in it and cannot review it" if person.person_id in {declared.declarer_id, asked, *sent} else ""
+
+
+def _is_under(intent: Event, declaration_id: str) -> bool:
+    return bool(intent.data.get("break_glass") == declaration_id)
 
 
 def _statement(record: PayoutRecord, glass: Glass, person: Person, because: str, now: datetime) -> dict[str, Any]:

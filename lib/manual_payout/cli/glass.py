@@ -102,7 +102,7 @@ def _declare(
     if glass.paged_at is None:
         raise NotFinishedError(
             f"The page to {desk.registry.name_of(glass.declaration.owner_id)} has not been delivered yet.",
-            "Run `manual-payout deliver --now`, or this command again; the hold begins with the page.",
+            "Run this command again, or have the operator run `manual-payout deliver --now`; the hold begins with the page.",
         )
 
 

@@ -54,8 +54,10 @@ def declare_and_page(
         page=lambda declaration: glass_messages(desk, request, declaration),
     )  # fmt: skip
     declared = glass.declaration
-    if glass.paged_at is None:
-        Postroom(desk.settings, desk.store, declared.declarer_id).deliver(at_once=True)
+    keys = [page_key(declared.declaration_id, kind) for kind in _KINDS]
+    told = [desk.store.get_message(message_id(key)) for key in keys]
+    # Those that have gone out are not claimed again.
+    Postroom(desk.settings, desk.store, declared.declarer_id).hand_out(one for one in told if one is not None)
     events = desk.store.events_of(stream_of(request.incident_id, request.line.ledger_payout_id))
     return glass_named(declared.declaration_id, request, events) or glass, new
 
