@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import time
@@ -287,6 +288,54 @@ def test_stop_between_intent_and_post_is_found_at_the_fence(any_alone, monkeypat
     record = any_alone.send()
 
     assert (State.PAID, 2, None) == (record.state, record.attempt_no, record.unapproved_by)
+
+
+class Interrupted:
+    """Something of the desk that has the owner stop break-glass before one call of any of its methods."""
+
+    def __init__(self, inner, calls, at, stops):
+        self.inner, self.calls, self.at, self.stops = inner, calls, at, stops
+
+    def __getattr__(self, name):
+        found = getattr(self.inner, name)
+        if not callable(found):
+            return found
+
+        def call(*args, **kwargs):
+            self.calls.append(name)
+            if len(self.calls) == self.at:
+                self.stops()
+            return found(*args, **kwargs)
+
+        return call
+
+
+# A send under break-glass makes so many calls to the store and to Stripe before it is over.
+CALLS = 26
+
+
+@pytest.mark.parametrize("at", range(1, CALLS + 1))
+def test_stop_before_any_call_of_the_send_is_found_before_the_request_leaves(alone, at):
+    """Wherever the owner's no falls: what is not yet marked as leaving does not leave."""
+    g.opened(alone)
+    desk, calls, failed = alone.new_desk(), [], []
+    g.allow(desk)
+
+    def stops():
+        try:
+            _stopped(alone)
+        except PolicyRefusedError as error:
+            failed.append(error)
+
+    desk.store = Interrupted(desk.store, calls, at, stops)
+    desk.__dict__["gateway"] = Interrupted(desk.gateway, calls, at, stops)
+    with contextlib.suppress(RefusedError):
+        alone.send(desk)
+    chain = [event.kind for event in alone.desk.store.events_of(STREAM)]
+    stopped = chain.index("break_glass_stopped") if not failed else len(chain)
+
+    assert len(calls) == CALLS if at == CALLS else len(calls) >= at
+    assert chain[:stopped].count("sending") == chain.count("sending") == len(alone.posts) == len(alone.transfers)
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05])

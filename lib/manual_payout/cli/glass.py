@@ -108,10 +108,15 @@ def _declare(
 
 def _stop(desk: Desk, incident: str, who: str, because: str, ledger_payout_id: str | None, *, as_json: bool) -> None:
     from manual_payout.breakglass import stop
+    from manual_payout.models import State
 
     found = open_request(desk, incident, ledger_payout_id)
     glass = stop(desk, found, owner=who, because=because)
-    _show(desk, glass, "Break-glass is stopped, for good", as_json=as_json)
+    record = desk.store.find_payout(found.line.line_id)
+    # What had left before the stop cannot be called back by it.
+    late = record is not None and record.sent and record.state is not State.REFUSED
+    said = ", but a request had left before: run `manual-payout reconcile`" if late else ", for good"
+    _show(desk, glass, f"Break-glass is stopped{said}", as_json=as_json)
 
 
 def _review(
