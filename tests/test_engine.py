@@ -160,7 +160,7 @@ def test_no_secret_reaches_the_disk(tmp_path):
         f"import sys\ntoken = '{KEY}'\nprint(token)\ntoken",
         "import time\nfor part in (token[:9], token[9:]):\n    print(part, end='', flush=True); time.sleep(.4)",
         "from IPython.display import JSON, display\ndisplay(JSON({token: [token]}), metadata={'x': token})",
-        f"print('{encoded}', 'hunter2%2Fhunter2')\nraise ValueError(token)",
+        f"print('{encoded}', 'hunter2%2Fhunter2')\nraise type('Bad_' + token, (ValueError,), {{}})(token)",
     )
     redactor = Redactor([password, KEY])
     execution = execute(template, tmp_path / "out.ipynb", {"amount": password}, redactor=redactor)
@@ -168,8 +168,31 @@ def test_no_secret_reaches_the_disk(tmp_path):
 
     assert "failed" == execution.status
     assert "[redacted rk_live …a91f sha256:e8e106fe]" == execution.error_message
+    assert "Bad_[redacted rk_live …a91f sha256:e8e106fe]" == execution.error_name
     assert [] == [form for form in (KEY, password, "hunter2%2F", encoded[8:-8]) if form in saved]
     assert [] == redactor.find(saved)
+
+
+@pytest.mark.parametrize("start", ["forked", "ordinary"])
+def test_nothing_that_a_cell_says_reaches_the_terminal_past_the_redactor(tmp_path, start):
+    """A kernel repeats on its own standard output what a child process or a library in C has written; ours has none."""
+    template = write_template(
+        tmp_path, "import os; os.write(1, b'on out'); os.write(2, b'on err'); os.system('echo below')"
+    )
+    server = "fork_server()" if start == "forked" else "contextlib.nullcontext()"
+    code = (
+        "import contextlib, pathlib, sys; from manual_payout.engine import execute\n"
+        "from manual_payout.redaction import Redactor; from manual_payout.warm.starting import fork_server\n"
+        f"with {server} as kernels:\n"
+        f"    execute(pathlib.Path({str(template)!r}), pathlib.Path({str(tmp_path / 'out.ipynb')!r}), {{}},\n"
+        "        redactor=Redactor(), fork_server=kernels)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=around(), check=True)
+    nb = read_notebook(tmp_path / "out.ipynb")
+
+    assert ("", "") == (told.stdout, told.stderr)
+    assert start == nb.metadata.manual_payout.kernel_start
+    assert "on out" in "".join(output.text for output in nb.cells[-1].outputs if output.get("name") == "stdout")
 
 
 LOOK_AROUND = """\

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manual_payout.errors import SettingsError
-from manual_payout.redaction import Redactor, redact_notebook, secrets_in
+from manual_payout.redaction import Redactor, passwords_in, redact_notebook, secrets_in
 
 KEY = "rk_live_51Habcdefgha91f"
 PASSWORD = 'p@ss wörd/"1\\'
@@ -36,6 +36,16 @@ FORMS = {
     "base64_2": lambda secret: base64.urlsafe_b64encode(b"user:" + secret.encode()).decode(),
     "mime": lambda secret: base64.encodebytes(b"x" * 60 + secret.encode()).decode(),
     "broken_line": lambda secret: secret[:4] + "\n" + secret[4:],
+    "broken_often": lambda secret: "\r\n".join(secret[at : at + 3] for at in range(0, len(secret), 3)),
+    "lines_in_json": lambda secret: json.dumps([secret[:4] + "\n", secret[4:]], indent=4),
+    "coloured": lambda secret: secret[:3] + "\x1b[1;31m" + secret[3:],
+    "coloured_in_json": lambda secret: json.dumps(secret[:3] + "\x1b[0m" + secret[3:]),
+    "hexadecimal": lambda secret: secret.encode().hex(),
+    "upper_hexadecimal": lambda secret: secret.encode().hex().upper(),
+    "base64_of_json": lambda secret: base64.b64encode(json.dumps({"a": secret}).encode()).decode(),
+    "base64_of_url": lambda secret: base64.b64encode(quote(secret, safe="").encode()).decode(),
+    "csv": lambda secret: '"' + secret.replace('"', '""') + '"',
+    "sql": lambda secret: "'" + secret.replace("'", "''") + "'",
 }
 
 
@@ -51,6 +61,64 @@ def test_no_form_of_a_secret_survives(form, secret, before, after):
     assert redactor.find(before + written + after)
     assert redactor.find(result) == []
     assert written not in result
+
+
+LONG = "hT9zQ4mVx2LpR8sKw7Yd3NfB"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        LONG[:12], LONG[-12:], LONG[5:20], f"{LONG[:12]}...{LONG[-13:]}", f"{LONG[:20]}…", f"{LONG[:9]}\n{LONG[9:14]}",
+        f"{LONG[2:8]}\x1b[0m{LONG[8:16]}",
+    ],
+)  # fmt: skip
+def test_a_piece_of_a_secret_is_removed_too(shown):
+    """A table, a debugger and `reprlib` cut a text short; what they leave is enough to look a secret up by."""
+    redactor = Redactor([LONG])
+    result = redactor.redact(f"before {shown} after")
+
+    assert ["a piece of a secret of this installation"] == redactor.find(shown)
+    assert re.fullmatch(r"before \[redacted\](?:(?:\.\.\.)?\[redacted\])?…? after", result), result
+
+
+def test_what_tells_nothing_of_a_secret_is_no_piece_of_it():
+    """An account's id is in its key, a host in a webhook's address, and a password may be made of words."""
+    key = "rk_live_51NvABCDEFGHIJKLMxQ7hT9zQ4mVx2LpR8sKw7"
+    hook = "http://127.0.0.1:40000/services/T0/B0/hT9zQ4mVx2LpR8"
+    redactor = Redactor([key, hook, "a marketplace moves money"])
+
+    for text in ("acct_1NvABCDEFGHIJKLM", "http://127.0.0.1:40000/api/", "the marketplace moves", LONG[:11]):
+        assert text == redactor.redact(text)
+        assert [] == redactor.find(text)
+
+
+def test_webhook_is_found_where_a_library_tells_its_host_and_its_path_apart():
+    """As the error of a connection does."""
+    hook = "https://hooks.slack.com/services/T0/B0/hT9zQ4mVx2LpR8"
+    said = (
+        f"HTTPSConnectionPool(host='hooks.slack.com', port=443): Max retries exceeded with url: {hook[23:]} (refused)"
+    )
+
+    assert said.replace(hook[24:], "[redacted]") == Redactor([hook]).redact(said)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://payout:p%40ss%2Fword@db/payout", ["p@ss/word"]),
+        ("postgresql://payout:p@ss/word@db/payout", ["p", "p@ss/word"]),
+        ("postgresql://payout:pa?ssword@db/payout", ["pa?ssword"]),
+        ("postgresql://payout:pa[ssword@db:port/payout", ["pa[ssword"]),
+        ("postgresql://payout@db/payout?password=in-the-query&sslpassword=of-the-key", ["in-the-query", "of-the-key"]),
+        ("postgresql://payout@db/payout?options=a:b@c", []),
+        ("sqlite:////var/payout.sqlite", []),
+        ("", []),
+    ],
+)
+def test_password_of_a_database_is_found_wherever_the_url_has_it(url, expected):
+    """Also where the URL is wrong: that is when a driver quotes it."""
+    assert expected == passwords_in(url)
 
 
 @given(secret=SECRETS, text=ANY_TEXT)

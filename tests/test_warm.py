@@ -175,7 +175,7 @@ def test_a_forked_kernel_finds_what_an_ordinary_one_finds(tmp_path, server):
     assert ("forked", "ordinary") == (warm, cold)
     # Kinds, not numbers: how many sockets zmq has open depends on which of the client's connections have arrived, and an
     # event or two stays until the garbage is collected. What is inherited is seen by its inode, in the parent's table.
-    # (An ordinary kernel writes to the files of who started it, and keeps a second descriptor of each.)
+    # (An ordinary kernel keeps descriptors of who started it; it writes to none of them.)
     assert forked.pop("shared with its parent") == []
     del ordinary["shared with its parent"]
     assert ordinary == forked

@@ -20,7 +20,7 @@ from manual_payout.errors import ApprovalError, SettingsError, StripeRefusedErro
 from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode, Request
 from manual_payout.people import Registry, load_registry
-from manual_payout.redaction import Redactor
+from manual_payout.redaction import Redactor, passwords_in
 from manual_payout.settings import STRIPE_API, Settings, variables
 from manual_payout.signing import refuse_sandbox_keys
 from manual_payout.spool import Spool
@@ -115,7 +115,7 @@ class Desk:
             self.settings.read_secret(),
             # Only where it is at hand: no command is run to keep out of the evidence what a run never sees.
             self.settings.rehearsal_key.get_secret_value() if self.settings.rehearsal_key else None,
-            *(make_url(url).password for url in urls),
+            *(password for url in urls for password in passwords_in(url)),
             *self.settings.messenger_secrets(),
         ]
         return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))

@@ -3,20 +3,23 @@ Secrets, removed by value from everything that is kept.
 
 A notebook keeps what a cell printed, and a key reaches an output in ways that nobody plans: a connection error that
 quotes its URL, an ``assert`` with the object in it, ``%env``. So each known secret is looked for as it is and in the
-forms in which libraries print it, and a second net catches what merely looks like a key. What remains says which key
-it was: the reader of an incident needs to know that, and cannot learn more from it.
+forms in which libraries print it, whole or as a piece that a table or a traceback has cut short, and a second net catches
+what merely looks like a key. What remains says which key it was: the reader of an incident needs to know that, and cannot
+learn more from it.
 """
 
 from __future__ import annotations
 
 import base64
+import bisect
 import hashlib
 import html
+import itertools
 import json
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, AnyStr
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from manual_payout.errors import SettingsError
 
@@ -27,6 +30,16 @@ if TYPE_CHECKING:
 
 # Shorter than this, a "secret" is found inside ordinary words and redaction destroys the evidence.
 SHORTEST_SECRET = 6
+
+# What Python's own shortening of a text leaves at its ends; of a shorter secret than the second, no piece is looked for.
+SHORTEST_PIECE = 12
+_SHORTEST_IN_PIECES = 20
+# A piece of that length holds a whole block, wherever it was cut.
+_BLOCK = 6
+# Words are no piece: a password made of them must not take them out of the whole notebook.
+_WORDS = re.compile(r"[a-z _.,:;/-]*")
+# Stripe's keys go on with letters of the account's id, which evidence needs readable.
+_ACCOUNT_IN_KEY = 16
 
 _PREFIX = "(?:sk|rk|rkcs)_(?:live|test)"
 _KEY = rf"{_PREFIX}_[A-Za-z0-9]{{8,}}"
@@ -44,6 +57,7 @@ _NETS = {
 }
 _KINDS = {
     "secret": "a secret of this installation",
+    "piece": "a piece of a secret of this installation",
     "key": "a Stripe key",
     "webhook_secret": "a Stripe webhook secret",
     "slack_token": "a Slack token",
@@ -58,7 +72,11 @@ _SECRET_SETTING = re.compile(
     r"|(SLACK|PAGERDUTY|JIRA)_(\w+_)?(TOKEN|SECRET|PASSWORD|API_KEY|ROUTING_KEY|INTEGRATION_KEY|WEBHOOK(_URL)?)"
 )
 _URL_SETTINGS = ("DATABASE_URL", "LEDGER_DATABASE_URL")
+_PASSWORD_OPTIONS = frozenset({"password", "sslpassword"})
 
+
+# From where, to where, what is put there instead, and the kind of secret.
+_Span = tuple[int, int, str, str]
 
 # Words that notebooks are made of. A weak password that is one of them would otherwise break the notebook's structure.
 _NOTEBOOK_WORDS = frozenset(
@@ -90,11 +108,30 @@ class Redactor:
         for secret in self._secrets:
             _refuse_unfit(secret)
 
+    # What follows is made when it is first needed: who adds secrets to a redactor does not need the one without them.
+
+    @cached_property
+    def _alternatives(self) -> str:
+        return "|".join("".join(map(_character, secret)) for secret in self._secrets)
+
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        # Compiled when it is first needed: who adds secrets to a redactor does not need the one without them.
-        nets = _NETS | {"secret": "|".join(pattern for secret in self._secrets for pattern in _patterns(secret))}
+        nets = _NETS | {"secret": self._alternatives}
         return re.compile("|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net))
+
+    @cached_property
+    def _known(self) -> re.Pattern[str] | None:
+        return re.compile(f"(?P<secret>{self._alternatives})") if self._secrets else None
+
+    @cached_property
+    def _encoded(self) -> list[str]:
+        return [form for secret in self._secrets for form in _encoded(secret)]
+
+    @cached_property
+    def _blocks(self) -> list[tuple[str, str, int]]:
+        parts = [part for part in map(_part, self._secrets) if len(part) >= _SHORTEST_IN_PIECES]
+        places = [(part, at) for part in parts for at in range(0, len(part) - _BLOCK + 1, _BLOCK)]
+        return [(part[at : at + _BLOCK], part, at) for part, at in places]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Redactor:
@@ -119,14 +156,53 @@ class Redactor:
         """Return *text* without secrets; bytes that are not UTF-8 stay as they are around them."""
         if isinstance(text, bytes):
             return self.redact(text.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-        return self._pattern.sub(_mark, text)
+        # First what is broken: the nets and the look for pieces would take away half of it, and leave a rest that is too short.
+        text = _replaced(text, self._broken(text))
+        text = self._pattern.sub(_mark, text)
+        return _replaced(text, self._hidden(text))
 
     def find(self, text: str | bytes) -> list[str]:
         """Return the kinds of secret in *text*, each once, none of them with its value."""
         if isinstance(text, bytes):
             text = text.decode(errors="surrogateescape")
         found = {match.lastgroup for match in self._pattern.finditer(text)}
-        return [kind for name, kind in _KINDS.items() if name in found]
+        found |= {name for *_, name in itertools.chain(self._hidden(text), self._broken(text))}
+        return [kind for name, kind in _KINDS.items() if name in found - ({"piece"} if "secret" in found else set())]
+
+    def _hidden(self, text: str) -> Iterator[_Span]:
+        """Yield the encoded secrets, and the pieces of secrets, in *text*."""
+        for form in self._encoded:
+            found = text.find(form)
+            while found >= 0:
+                yield found, found + len(form), "[redacted]", "secret"
+                found = text.find(form, found + 1)
+        for start, end in self._pieces(text):
+            yield start, end, "[redacted]", "piece"
+
+    def _broken(self, text: str) -> Iterator[_Span]:
+        """Yield the secrets of *text* in which a line ends, or a colour begins."""
+        if self._known is None or not ("\n" in text or "\x1b[" in text or "1b[" in text):
+            return
+        for breaks in _BREAKS:
+            kept = _kept(text, breaks)
+            if len(kept) == 1:
+                continue
+            folded = "".join(text[start:end] for start, end, _ in kept)
+            whole = ((*match.span(), _mark(match), "secret") for match in self._known.finditer(folded))
+            for first, last, mark, name in itertools.chain(whole, self._hidden(folded)):
+                yield _unfolded(kept, first), _unfolded(kept, last - 1) + 1, mark, name
+
+    def _pieces(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield from where to where a piece of a secret stands in *text*."""
+        if len(text) < SHORTEST_PIECE:
+            return
+        for block, part, at in self._blocks:
+            found = text.find(block)
+            while found >= 0:
+                start, end = _grown(text, found, part, at)
+                if end - start >= SHORTEST_PIECE and not _WORDS.fullmatch(text, start, end):
+                    yield start, end
+                found = text.find(block, found + 1)
 
 
 def redact_notebook(nb: Mapping[str, Any], redactor: Redactor) -> NotebookNode:
@@ -149,8 +225,19 @@ def redact_notebook(nb: Mapping[str, Any], redactor: Redactor) -> NotebookNode:
 def secrets_in(environment: Mapping[str, str]) -> list[str]:
     """Return the values of *environment* that must never be saved: keys, tokens and database passwords."""
     found = [value for name, value in environment.items() if value and _SECRET_SETTING.fullmatch(name)]
-    passwords = (urlsplit(environment.get(name, "")).password for name in _URL_SETTINGS)
-    return found + [unquote(password) for password in passwords if password]
+    return found + [password for name in _URL_SETTINGS for password in passwords_in(environment.get(name, ""))]
+
+
+def passwords_in(url: str) -> list[str]:
+    """Return every text that some reader of a database's URL would take for the password, also where the URL is malformed."""
+    _, _, rest = url.partition("://")
+    before, _, query = rest.partition("?")
+    found = [value for name, value in parse_qsl(query) if name in _PASSWORD_OPTIONS]
+    # Up to the first @, or, where somebody has not written one inside as %40, up to the last; nor a ? as %3F.
+    account = before if "@" in before else rest
+    texts = (account.partition("@")[0], account.rpartition("@")[0]) if "@" in account else ()
+    found += [unquote(text.partition(":")[2]) for text in texts]
+    return [password for password in dict.fromkeys(found) if password]
 
 
 def _refuse_unfit(secret: str) -> None:
@@ -166,24 +253,59 @@ def _refuse_unfit(secret: str) -> None:
         )
 
 
-# A terminal, a pretty-printer or MIME may have broken the line inside a secret.
-_BREAK = r"(?:\r?\n)?"
+# A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a
+# notebook's file keeps each line as a text of its own.
+_COLOUR = r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m"
+_BREAKS = (re.compile(rf"\r?\n|{_COLOUR}"), re.compile(rf'(?:\\[rn])*",?\r?\n[ \t]*"|{_COLOUR}'))
 
 
-def _patterns(secret: str) -> list[str]:
-    """Return the patterns that find *secret* as libraries print it: as it is, escaped, encoded, inside base64."""
-    encoded = {_BREAK.join(map(re.escape, form)) for form in _base64_forms(secret.encode(errors="surrogateescape"))}
-    return [_BREAK.join(map(_character, secret)), *sorted(encoded)]
+def _kept(text: str, breaks: re.Pattern[str]) -> list[tuple[int, int, int]]:
+    """Return what of *text* stands between its *breaks*: from where, to where, and where it begins once they are gone."""
+    kept, at, folded = [], 0, 0
+    for match in breaks.finditer(text):
+        kept.append((at, match.start(), folded))
+        folded += match.start() - at
+        at = match.end()
+    return [*kept, (at, len(text), folded)]
+
+
+def _unfolded(kept: list[tuple[int, int, int]], position: int) -> int:
+    """Return where in the text a character stands that is at *position* once its breaks are gone."""
+    start, _, folded = kept[bisect.bisect_right(kept, position, key=lambda part: part[2]) - 1]
+    return start + position - folded
+
+
+def _replaced(text: str, spans: Iterable[_Span]) -> str:
+    """Put the marks in the place of *spans*; those that overlap become one."""
+    joined: list[tuple[int, int, str]] = []
+    for start, end, mark, _ in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1]), max(mark, joined[-1][2], key=len)
+        else:
+            joined.append((start, end, mark))
+    for start, end, mark in reversed(joined):
+        text = f"{text[:start]}{mark}{text[end:]}"
+    return text
+
+
+def _encoded(secret: str) -> list[str]:
+    """Return what *secret* becomes in base64, as it is and as JSON and URLs write it, and in hexadecimal."""
+    written = {secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote_plus(secret)}
+    data = [text.encode(errors="surrogateescape") for text in written if text.isascii() or text == secret]
+    digits = secret.encode(errors="surrogateescape").hex()
+    return sorted({digits, digits.upper(), *(form for text in data for form in _base64_forms(text))})
 
 
 def _character(character: str) -> str:
-    """Return a pattern for one character, written in any of the ways of JSON, Python, HTML and URLs."""
+    """Return a pattern for one character, written in any of the ways of JSON, Python, HTML, URLs and tables."""
     if character.isascii() and character.isalnum():
         return character
     upper = "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogateescape"))
     escaped = {json.dumps(character)[1:-1], json.dumps(json.dumps(character))[3:-3], repr(character)[1:-1]}
     forms = {character, "\\" + character, upper, upper.lower(), html.escape(character), *escaped}
     forms |= {"+"} if character == " " else set()
+    # SQL and CSV double the quotes that a text holds.
+    forms |= {character * 2} if character in "\"'" else set()
     return "(?:" + "|".join(map(re.escape, sorted(forms, key=len, reverse=True))) + ")"
 
 
@@ -196,10 +318,30 @@ def _base64_forms(secret: bytes) -> Iterator[str]:
             yield encode(b"\0" * offset + secret)[first:last].decode()
 
 
+def _part(secret: str) -> str:
+    """Return the part of *secret* of which no piece may stay: what tells nothing about the secret is no piece of it."""
+    if re.fullmatch(_KEY, secret):
+        return secret[len(re.match(_PREFIX, secret)[0]) + 1 + _ACCOUNT_IN_KEY :]  # type: ignore[index]  # it begins so
+    if re.match("https?://", secret):
+        return secret.partition("://")[2].partition("/")[2]
+    return secret
+
+
+def _grown(text: str, found: int, part: str, at: int) -> tuple[int, int]:
+    """Return how far *text* goes on as *part* does, to both sides, around a block that stands at *found* and at *at*."""
+    start, end = found, found + _BLOCK
+    while start and at and text[start - 1] == part[at - 1]:
+        start, at = start - 1, at - 1
+    at += end - start
+    while end < len(text) and at < len(part) and text[end] == part[at]:
+        end, at = end + 1, at + 1
+    return start, end
+
+
 def _mark(match: re.Match[str]) -> str:
     if match.lastgroup == "mark":
         return match[0]
-    text = match[0].replace("\r", "").replace("\n", "")
+    text = match[0]
     prefix = re.match(_PREFIX, text)
     if match.lastgroup == "masked" and prefix:
         last = text.rpartition("*")[2]

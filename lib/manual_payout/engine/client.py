@@ -144,7 +144,9 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
             await self.async_execute_cell(cell, index)
         except CellExecutionError as error:
             interrupted = error.ename == "KeyboardInterrupt"
-            because = "the kernel was interrupted" if interrupted else f"it raised {_NO_NAME.sub('', error.ename)[:80]}"
+            # Before it is cut: half of a secret is none that the redactor knows.
+            name = _NO_NAME.sub("", run.redactor.redact(error.ename))[:80]
+            because = "the kernel was interrupted" if interrupted else f"it raised {name}"
             run.cell_ended_badly(index, run.UNKNOWN if interrupted else run.FAILED, error, because)
         except CellTimeoutError as error:
             run.cell_ended_badly(index, run.UNKNOWN, error, f"it did not end within its {self.timeout} s")

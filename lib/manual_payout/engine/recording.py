@@ -121,7 +121,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
 
     def ended_badly(self, error: BaseException, because: str) -> None:
         """Record what stopped the run."""
-        self.error_name = str(getattr(error, "ename", type(error).__name__))
+        self.error_name = self.redactor.redact(str(getattr(error, "ename", type(error).__name__)))
         self.error_message = self.redactor.redact(str(getattr(error, "evalue", error)))
         self.stopped_because = because
 

@@ -1,7 +1,8 @@
-"""Which variables a kernel is given, and which of them may differ from those of the process it is forked from."""
+"""What a kernel is given: variables, which of them may differ from those of the process it is forked from, and no terminal."""
 
 from __future__ import annotations
 
+import os
 import re
 import site
 from collections.abc import Mapping
@@ -42,3 +43,15 @@ def differences(imported_under: Mapping[str, str], wanted: Mapping[str, str]) ->
     """
     names = {name for name in {*imported_under, *wanted} if imported_under.get(name) != wanted.get(name)}
     return sorted(name for name in names if not OURS.fullmatch(name) and not _OF_ONE_KERNEL.fullmatch(name))
+
+
+def say_nothing_outside() -> None:
+    """
+    Take the runner's standard output and standard error from this process, which is about to become a kernel.
+
+    A kernel repeats there what cells and their child processes print, past the redactor; the notebook has it anyway.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

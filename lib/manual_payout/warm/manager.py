@@ -32,6 +32,8 @@ if os.getppid() != int(os.environ["JPY_PARENT_PID"]):
 from manual_payout.lean import leave_out_unused
 leave_out_unused()
 from ipykernel.kernelapp import launch_new_instance
+from manual_payout.warm.environment import say_nothing_outside
+say_nothing_outside()
 launch_new_instance()
 """
 

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from manual_payout.lean import leave_out_unused, put_off, without
-from manual_payout.warm.environment import differences
+from manual_payout.warm.environment import differences, say_nothing_outside
 
 # What a kernel needs before its first cell, and what the cells of every stage need.
 IMPORTS = (
@@ -262,6 +262,7 @@ def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(environment)
+    say_nothing_outside()
     sys.argv[:] = ["-c", *order["arguments"]]
     _forget_chance()
     _say(channel, accepted=True)
