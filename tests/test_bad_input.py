@@ -97,6 +97,41 @@ def test_a_key_in_a_parameter_is_refused_without_being_shown(quiet_shell, field,
     assert before == quiet_shell.state()
 
 
+@pytest.mark.parametrize("field", ["notes", "studio-name", "amount", "incident-id"])
+def test_a_secret_of_any_shape_is_refused_by_its_value(quiet_shell, field):
+    """A password looks like nothing in particular; it is known all the same, also in a file of parameters."""
+    before = quiet_shell.state()
+    answer = quiet_shell(
+        "request",
+        "--as",
+        "maya",
+        *flags(**{field: "see Harbor/light-7"}),
+        SMTP_PASSWORD="Harbor/light-7",
+        SMTP_USERNAME="x",
+    )
+
+    assert 2 == answer.code
+    assert "light-7" not in answer.said
+    assert_one_clear_sentence(answer, field.replace("-", "_"), "rotate that key")
+    assert before == quiet_shell.state()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--json", "Harbor/light-7"), ("approve", "INC-123", "--as", "Harbor/light-7", "--json"),
+        ("deliver", "--operator", "Harbor/light-7"), ("verify", "Harbor/light-7"), ("run", "--file", "Harbor/light-7"),
+    ],
+)  # fmt: skip
+def test_no_error_quotes_a_secret(quiet_shell, command):
+    """An error tells what it found; where somebody pasted a secret, it tells that something was found."""
+    answer = quiet_shell(*command, SMTP_PASSWORD="Harbor/light-7", SMTP_USERNAME="x")
+
+    assert answer.code
+    assert "[redacted]" in answer.err
+    assert "light-7" not in answer.said
+
+
 def test_a_key_in_an_unknown_parameter_is_not_shown_either(quiet_shell, tmp_path):
     """The refusal of a name quotes its value, except this one."""
     file = tmp_path / "p.yaml"

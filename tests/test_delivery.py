@@ -16,6 +16,7 @@ from alembic import command
 from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from tests.outbox.campaign import campaign
 
 from manual_payout import database
@@ -108,6 +109,18 @@ def test_delivered_once_with_its_receipt(demo, store):
         now_of(store).delivered_at,
     )
     assert ["message_prepared", "message_delivered"] == kinds(store)
+
+
+def test_receipt_that_quotes_a_secret_is_kept_without_it(demo, store):
+    """What a provider answered goes into the journal, whatever it is."""
+    token = "xq7hT9zQ4mVx2LpR8sKw"
+    put(store, message())
+    quoting = Provider()
+    quoting.send = lambda _, hand_over: hand_over() or Delivered({"ts": f"by {token}"})
+    postroom(demo.model_copy(update={"slack_bot_token": SecretStr(token)}), store, quoting).deliver()
+
+    assert {"ts": "by [redacted]"} == json.loads(now_of(store).receipt)
+    assert token not in str(store.events_of("INC-1/x"))
 
 
 def test_failed_try_waits_longer_each_time_and_says_why(demo, store):

@@ -16,12 +16,13 @@ import hashlib
 import html
 import itertools
 import json
+import os
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, AnyStr
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
-from manual_payout.errors import SettingsError
+from manual_payout.errors import ParameterError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -220,6 +221,27 @@ def redact_notebook(nb: Mapping[str, Any], redactor: Redactor) -> NotebookNode:
 
     copied: NotebookNode = nbformat.from_dict(clean(nb))  # type: ignore[no-untyped-call]  # untyped upstream
     return copied
+
+
+def refuse_typed_secret(values: Mapping[str, Any]) -> None:
+    """
+    Refuse parameters of which one holds a secret of this process's environment, before anything is kept or shown of them.
+
+    Args:
+        values: By name, as somebody typed them.
+
+    Raises:
+        ParameterError: Naming the parameter, and nothing of its value.
+    """
+    redactor = Redactor.from_environment(os.environ)
+    for name, value in values.items():
+        if isinstance(value, str) and redactor.find(value):
+            raise ParameterError(
+                name,
+                "[redacted]",
+                "text without a key or token",
+                f"Take it out of {name} and rotate that key: it was exposed.",
+            )
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from manual_payout.cli.answers import show_error, show_failure
+from manual_payout.cli.answers import show_error, show_failure, without_secrets
 from manual_payout.cli.attaching import attach
 from manual_payout.cli.delivering import deliver
 from manual_payout.cli.filing import approve, request
@@ -133,8 +133,9 @@ def _run() -> None:
 
 
 def _show_usage(error: Exception, *, as_json: bool) -> None:
+    error.message = without_secrets(str(error.message))  # type: ignore[attr-defined]  # every Click exception has it
     if as_json:
-        message = str(error.format_message())  # type: ignore[attr-defined]  # every Click exception has it
+        message = str(error.format_message())  # type: ignore[attr-defined]  # and this
         show_failure("Cannot start", message, "Try it with --help.", 2)
     else:
         error.show()  # type: ignore[attr-defined]  # every Click exception has it

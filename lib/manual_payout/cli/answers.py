@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manual_payout.errors import ManualPayoutError, UsageError
+from manual_payout.errors import ManualPayoutError, SettingsError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.models import Stage
@@ -30,12 +30,24 @@ def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
     typer.echo(
         f"{error.title}: " if plain else typer.style(f"{error.title}: ", fg=colour, bold=True), nl=False, err=True
     )
-    typer.echo(f"{error.message}\nWhat to do: {error.remedy}", err=True)
+    typer.echo(without_secrets(f"{error.message}\nWhat to do: {error.remedy}"), err=True)
 
 
 def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
     """Show why a command failed as JSON on standard error."""
-    show_json({"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}, err=True)
+    told = {"error": title, "message": without_secrets(message), "remedy": without_secrets(remedy)}
+    show_json(told | {"exit_code": exit_code}, err=True)
+
+
+def without_secrets(text: str) -> str:
+    """Return what an error says without any secret: it quotes what it found, and somebody may have pasted one there."""
+    from manual_payout.redaction import Redactor
+
+    try:
+        return Redactor.from_environment(os.environ).redact(text)
+    except SettingsError:
+        # One is so short that it cannot be told from a word; that is what this error, or the next one, is about.
+        return Redactor().redact(text)
 
 
 def show_json(value: Any, *, err: bool = False) -> None:

@@ -253,11 +253,9 @@ def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path
     from manual_payout.evidence.folder import Folder
     from manual_payout.evidence.sealing import seal_folder
     from manual_payout.parameter_file import parameter_file_text
-    from manual_payout.redaction import Redactor
 
     line = filed.line
-    redactor = Redactor.from_environment(kernel_environment(desk.settings))
-    folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, redactor)
+    folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, desk.redactor_at_hand)
     before = folder.files()
     exact = changed(parameters, amount=line.amount.text, reserve_after=line.reserve_after.text)
     path = folder.keep("incident.yaml", parameter_file_text(exact))

@@ -39,14 +39,16 @@ def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     Read the parameter file, if any, and let the flags win.
 
     Raises:
-        ParameterError: A name is unknown, or YAML would read a value as something else than was typed.
+        ParameterError: A name is unknown, a value holds a secret, or YAML would read one as something else than was typed.
 
         UsageError: The file cannot be read.
     """
     from manual_payout.parameter_file import read_parameter_file
     from manual_payout.parameters import refuse_unknown
+    from manual_payout.redaction import refuse_typed_secret
 
     values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
+    refuse_typed_secret(values)
     refuse_unknown(values)
     return values
 

@@ -172,7 +172,8 @@ class Postroom:
     def _record(self, held: Message, outcome: Outcome, done: Round) -> None:
         done.count(held, outcome)
         if isinstance(outcome, Delivered):
-            self.store.record_delivered(held, outcome.receipt, actor=self.actor)
+            receipt = {name: self._redactor.redact(said) for name, said in outcome.receipt.items()}
+            self.store.record_delivered(held, receipt, actor=self.actor)
             return
         reason = self._redactor.redact(outcome.reason)
         refused = isinstance(outcome, Refused)

@@ -19,6 +19,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
+from manual_payout.redaction import refuse_typed_secret
 from manual_payout.settings import STRIPE_API, load_settings
 
 B = TypeVar("B", bound="Bound")
@@ -178,6 +179,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
     """
     given = parameters_in(namespace)
+    refuse_typed_secret(given)
     refuse_unknown(given)
     parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
     desk = open_desk(load_settings())
