@@ -16,6 +16,9 @@ class JiraServer:
     """
     One issue.
 
+    Args:
+        token: Of its one user.
+
     Attributes:
         faults: What goes wrong next, by method and last word of the path, such as ``POST attachments``: a status, ``drop``
             (before it is taken) or ``lose`` (taken, and the answer lost); each once.
@@ -23,7 +26,8 @@ class JiraServer:
         bodies: Everything received.
     """
 
-    def __init__(self):
+    def __init__(self, token=TOKEN):
+        self._known = {f"Basic {base64.b64encode(f'{USER}:{token}'.encode()).decode()}", f"Bearer {token}"}
         self.attachments, self.comments, self.bodies, self.faults = [], [], [], {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -36,8 +40,7 @@ class JiraServer:
 
     def answer(self, method, path, body, headers):
         """As Jira's REST API, version 2, does."""
-        known = f"Basic {base64.b64encode(f'{USER}:{TOKEN}'.encode()).decode()}"
-        if headers["Authorization"] not in {known, f"Bearer {TOKEN}"}:
+        if headers["Authorization"] not in self._known:
             return 401, {"errorMessages": ["Client must be authenticated"]}
         below = path.partition("?")[0].removeprefix(f"/rest/api/2/issue/{ISSUE}")
         if below == path.partition("?")[0]:

@@ -38,6 +38,7 @@ FORMS = {
     "broken_line": lambda secret: secret[:4] + "\n" + secret[4:],
     "broken_often": lambda secret: "\r\n".join(secret[at : at + 3] for at in range(0, len(secret), 3)),
     "lines_in_json": lambda secret: json.dumps([secret[:4] + "\n", secret[4:]], indent=4),
+    "broken_in_json": lambda secret: json.dumps(secret[:4] + "\n" + secret[4:]),
     "coloured": lambda secret: secret[:3] + "\x1b[1;31m" + secret[3:],
     "coloured_in_json": lambda secret: json.dumps(secret[:3] + "\x1b[0m" + secret[3:]),
     "hexadecimal": lambda secret: secret.encode().hex(),

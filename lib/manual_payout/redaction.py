@@ -182,7 +182,7 @@ class Redactor:
 
     def _broken(self, text: str) -> Iterator[_Span]:
         """Yield the secrets of *text* in which a line ends, or a colour begins."""
-        if self._known is None or not ("\n" in text or "\x1b[" in text or "1b[" in text):
+        if self._known is None or not ("\n" in text or "\\n" in text or "\x1b[" in text or "1b[" in text):
             return
         for breaks in _BREAKS:
             kept = _kept(text, breaks)
@@ -278,7 +278,7 @@ def _refuse_unfit(secret: str) -> None:
 # A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a
 # notebook's file keeps each line as a text of its own.
 _COLOUR = r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m"
-_BREAKS = (re.compile(rf"\r?\n|{_COLOUR}"), re.compile(rf'(?:\\[rn])*",?\r?\n[ \t]*"|{_COLOUR}'))
+_BREAKS = (re.compile(rf"\r?\n|{_COLOUR}"), re.compile(rf'(?:\\[rn])*",?\r?\n[ \t]*"|(?:\\[rn])+|{_COLOUR}'))
 
 
 def _kept(text: str, breaks: re.Pattern[str]) -> list[tuple[int, int, int]]:

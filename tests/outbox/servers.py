@@ -51,11 +51,17 @@ class _Quiet(ThreadingHTTPServer):
 
 
 class WebService:
-    """An HTTP server whose answers a subclass decides."""
+    """
+    An HTTP server whose answers a subclass decides.
+
+    Attributes:
+        received: Every byte of every request.
+    """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.faults = Faults()
         self.requests: list[tuple[str, dict[str, str], dict]] = []
+        self.received: list[bytes] = []
         self._server = _Quiet(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         if context is not None:
@@ -92,6 +98,7 @@ class WebService:
                 raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 body = _parsed(raw, self.headers.get("Content-Type", ""))
                 service.requests.append((self.path, dict(self.headers.items()), body))
+                service.received.append(f"{self.requestline}\n{self.headers}".encode() + raw)
                 fault = service.faults.next()
                 if fault == "slow":
                     service.hold.wait(30)
