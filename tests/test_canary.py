@@ -16,13 +16,13 @@ import nbformat
 import psycopg
 import pytest
 from pydantic import SecretStr
-
-from manual_payout.settings import Settings
 from tests.canary.campaign import Tally, campaign
 from tests.canary.canaries import PASSPHRASE, make_canaries
 from tests.canary.scenes import DEFECTS, FEW
 from tests.canary.search import WRITINGS, Search
 from tests.canary.stage import written
+
+from manual_payout.settings import Settings
 
 CANARIES = make_canaries("test", "http://127.0.0.1:40000")
 SEARCH = Search(CANARIES.values())
@@ -83,8 +83,10 @@ def as_stream(path: Path, text: str) -> None:
 ARTEFACTS = [as_notebook, as_database, as_archive, as_upload, as_page, as_stream]
 
 
-@pytest.mark.parametrize("artefact", ARTEFACTS)
-@pytest.mark.parametrize("form", WHOLE)
+PLANTED = [(form, artefact) for form in WHOLE for artefact in (ARTEFACTS if form not in WRITINGS else ARTEFACTS[:2])]
+
+
+@pytest.mark.parametrize(("form", "artefact"), PLANTED)
 def test_search_finds_every_secret_in_every_writing_and_artefact(tmp_path, form, artefact):
     """Planted one at a time, each is found, and no other."""
     for name, canary in CANARIES.items():
@@ -105,7 +107,6 @@ def test_search_finds_a_secret_in_a_name_and_in_a_table_of_postgresql(tmp_path, 
         with connection.cursor().copy("COPY told TO STDOUT") as rows:
             data = b"".join(bytes(part) for part in rows)
 
-    assert [[word in str(tmp_path / word)]] == [[True]]
     assert ["PAGERDUTY_ROUTING_KEY"] == [finding.canary for finding in SEARCH.find("table", data)]
     assert ["PAGERDUTY_ROUTING_KEY"] == [
         finding.canary for file, text in written(tmp_path) for finding in SEARCH.find(file, text)

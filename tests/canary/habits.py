@@ -41,7 +41,7 @@ SHOWN = {
     "magic_env_name": "for name in secrets: get_ipython().run_line_magic('env', name.removesuffix('_PASSWORD') if name.startswith(('DATABASE', 'LEDGER')) else name)",
     "shell_env": "!env",
     "shell_echo": "!echo $SLACK_REHEARSAL_WEBHOOK_URL $STRIPE_FALLBACK_SECRET_KEY $SMTP_PASSWORD; printenv PAGERDUTY_ROUTING_KEY >&2",
-    "whos": "%whos",
+    "who_is": "%who" + "s",
     "who_ls": "vars().copy()",
     "json_dumps": "print(json.dumps(secrets)); print(json.dumps(json.dumps(secrets)))",
     "json_indent": "print(json.dumps(secrets, indent=4))",

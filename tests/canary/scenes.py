@@ -18,7 +18,7 @@ from typing import Any
 from manual_payout.demo import incident
 
 from .canaries import PASSPHRASE
-from .services import error, quoting
+from .services import error
 from .stage import FORK_SERVER, RUNBOOKS, Stage, World
 
 INCIDENT = incident.INCIDENT_ID
@@ -151,8 +151,8 @@ def night(world: World, stage: Stage) -> Iterator[str]:
         _expect(stage, stage.run("attach", INCIDENT, "--to", to, *OPERATOR, "--json"), 0)
     folder = stage.outputs / INCIDENT / incident.LEDGER_PAYOUT_ID
     for more in ((), ("--json",)):
-        stage.run("verify", folder, *more)
-        stage.run("monitor", *OPERATOR, *more)
+        _expect(stage, stage.run("verify", folder, "--registry", world.vault / "approvers.toml", *more), 0)
+        stage.run("monitor", "--once", *more)
     stage.run("keys", "show", "--json")
     new = {"Passphrase": passphrase, "Repeat": passphrase}
     stage.at_terminal(new, "keys", "new", "--as", "amara", "--out", str(world.vault / f"{stage.name}-key"))
@@ -261,7 +261,7 @@ def messages(world: World, few: bool) -> Iterator[str]:  # noqa: FBT001  # one s
         if fault:
             world.pager.faults.planned.extend([fault] * 3)
         stage.run("seal", INCIDENT, *OPERATOR, **changed)
-        stage.run("monitor", *OPERATOR, **changed)
+        stage.run("monitor", "--once", **changed)
         world.pager.faults.planned.clear()
         yield f"pagerduty: {fault or ', '.join(changed)}"
     if not few:
@@ -537,6 +537,3 @@ def unmount(world: World) -> None:
     disk = world.root / "disk" / "out"
     if os.path.ismount(disk):
         subprocess.run(["umount", str(disk)], check=True)
-
-
-__all__ = ["DEFECTS", "FEW", "PLAYED", "SCENES", "quoting", "unmount"]

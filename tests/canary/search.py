@@ -28,6 +28,8 @@ _DIGEST = 12
 # Where our own code, a terminal or MIME breaks a line: in JSON's lists of lines, too; colours stand between letters.
 _JOINTS = re.compile(rb'(?:\\+[rn])*"?,?\r?\n[ \t]*"?|(?:\\+[rn])+|(?:\x1b|\\+u001b)\[[0-9;]*m')
 
+_SLASHES = re.compile(rb"\\{2,}")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -77,7 +79,8 @@ class Search:
         """Return what is in *data*, in the archives that it holds, and across the ends of its lines; each canary and writing once."""
         found: dict[tuple[str, str], Finding] = {}
         for place, content in _contents(where, data):
-            for text in {content, _JOINTS.sub(b"", content)}:
+            # JSON in JSON doubles its backslashes.
+            for text in {content, _JOINTS.sub(b"", content), _SLASHES.sub(rb"\\", content)}:
                 for needle, at in self._hits(text):
                     name, writing = self._needles[needle]
                     around = text[max(0, at - 60) : at + len(needle) + 20].decode(errors="replace")

@@ -14,12 +14,11 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.jira_server import ISSUE, JiraServer
-from tests.outbox.servers import HOOK, Answer, Mail, PagerDuty, Slack
+from tests.jira_server import JiraServer
+from tests.outbox.servers import HOOK, Answer, PagerDuty, Slack
 
 from manual_payout.sandbox import FALLBACK_KEY, READ_KEY
 
@@ -66,10 +65,12 @@ class Tap:
     A wire to a port of this machine that keeps what the client says.
 
     Args:
-        upstream: The port behind it; changed at any time.
+        upstream: The port behind it.
 
     Attributes:
-        answer: If it is not empty, it is said instead of the server's answer to a line that begins with `answer_to`.
+        received: Every byte that came from a client.
+
+        quote_login: If it is not empty, a login is refused with a text that repeats it.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -120,9 +121,6 @@ class QuotingJira(JiraServer):
         return super().answer(method, path, body, headers)
 
 
-# What the front of Stripe does instead of passing a request on: a status and a text, in which {key} and {masked} are
-# filled in; or "reset" and "lose", before and after Stripe has it.
-Step = tuple[str, str, Any]
 JSON_ERROR = '{{"error": {{"type": "{kind}", "message": "{message}"{more}}}}}'
 
 
@@ -141,8 +139,9 @@ class StripeFront:
         keys: The canaries of the fallback key and of the read key.
 
     Attributes:
-        plan: (method, beginning of the path, what to do), each once: a (status, text), ``reset``, ``lose``, or something
-            to call before the request is passed on.
+        plan: (method, beginning of the path, what to do), each once: answer a (status, text), in which {key}, {keys} and
+            {masked} are filled in; ``reset`` before Stripe has it or ``lose`` after; or something to call before it is
+            passed on.
     """
 
     def __init__(self, sandbox_url: str, keys: tuple[str, str]) -> None:
@@ -184,62 +183,68 @@ class StripeFront:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         front = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._serve()
-
-            def do_POST(self) -> None:
-                self._serve()
-
-            def do_DELETE(self) -> None:
-                self._serve()
-
-            def _serve(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                front.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
-                step = front._next(self.command, self.path)
-                if callable(step):
-                    step = step()
-                if step == "reset":
-                    self._reset()
-                    return
-                if isinstance(step, tuple):
-                    self._say(step[0], [("Content-Type", "application/json")], self._filled(step[1]))
-                    return
-                kept = ("authorization", "content-type", "idempotency-key", "stripe-account", "stripe-version")
-                headers = {name: value for name, value in self.headers.items() if name.lower() in kept}
-                status, told, data = front._pass_on(self.command, self.path, body, headers)
-                if step == "lose":
-                    self._reset()
-                    return
-                dropped = {"content-length", "transfer-encoding", "connection", "date", "server"}
-                self._say(status, [pair for pair in told if pair[0].lower() not in dropped], data)
-
-            def _filled(self, text: str) -> bytes:
-                key = self.headers.get("Authorization", "").removeprefix("Bearer ")
-                masked = f"{key[:8]}{'*' * 80}{key[-4:]}"
-                fill = {"{key}": key, "{masked}": masked, "{keys}": quoting(key)}
-                return re.sub(r"\{(?:keys?|masked)\}", lambda found: fill[found[0]], text).encode()
-
-            def _say(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
-                self.send_response(status)
-                for name, value in headers:
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def _reset(self) -> None:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close_connection = True
-                self.connection.close()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
+        class Handler(_FrontHandler):
+            service = front
 
         return Handler
+
+
+class _FrontHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    service: StripeFront
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.service.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
+        step = self.service._next(self.command, self.path)
+        if callable(step):
+            step = step()
+        if step == "reset":
+            self._reset()
+        elif isinstance(step, tuple):
+            self._say(step[0], [("Content-Type", "application/json")], self._filled(step[1]))
+        else:
+            self._ask(body, lost=step == "lose")
+
+    def _ask(self, body: bytes, *, lost: bool) -> None:
+        kept = ("authorization", "content-type", "idempotency-key", "stripe-account", "stripe-version")
+        headers = {name: value for name, value in self.headers.items() if name.lower() in kept}
+        status, told, data = self.service._pass_on(self.command, self.path, body, headers)
+        if lost:
+            self._reset()
+            return
+        dropped = {"content-length", "transfer-encoding", "connection", "date", "server"}
+        self._say(status, [pair for pair in told if pair[0].lower() not in dropped], data)
+
+    def _filled(self, text: str) -> bytes:
+        key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        fill = {"{key}": key, "{masked}": f"{key[:8]}{'*' * 80}{key[-4:]}", "{keys}": quoting(key)}
+        return re.sub(r"\{(?:keys?|masked)\}", lambda found: fill[found[0]], text).encode()
+
+    def _say(self, status: int, headers: list[tuple[str, str]], data: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 class _Quiet(ThreadingHTTPServer):
@@ -247,18 +252,3 @@ class _Quiet(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that are killed break off."""
-
-
-@contextlib.contextmanager
-def closing(*servers: Any) -> Iterator[None]:
-    """Close them all at the end."""
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.close()
-
-
-__all__ = [
-    "ISSUE", "Callable", "Mail", "QuotingJira", "QuotingPagerDuty", "QuotingSlack", "StripeFront", "Tap", "closing", "error",
-]  # fmt: skip
