@@ -159,7 +159,7 @@ def main(folder: Path, vault: Path, *, few: bool = False) -> None:
     environment, hook = kernel_environment(desk.settings), os.environ["SLACK_REHEARSAL_WEBHOOK_URL"]
     with fork_server() as kernels:
         for template in templates(vault, few=few):
-            for server in (kernels, None) if template.stem == "shown" else (kernels,):
+            for server in (kernels, None) if template.stem == "shown" and not few else (kernels,):
                 output = folder / f"{template.stem}-{'forked' if server else 'ordinary'}.ipynb"
                 execution = execute(
                     template, output, {"notes": hook}, redactor=desk.redactor, kernel_env=environment, fork_server=server,

@@ -160,6 +160,9 @@ class Databases:
                 for (table,) in tables:
                     with connection.cursor().copy(f"COPY {table} TO STDOUT") as rows:
                         yield f"database {number}, table {table}", b"".join(bytes(part) for part in rows)
+        for log in (self._root / "pg").glob("*log"):
+            if log.is_file():
+                yield f"the server's {log.name}", log.read_bytes()
 
     def close(self) -> None:
         """Stop the server, if there is one."""
@@ -430,7 +433,7 @@ class Stage:
 def _processes() -> Any:
     # Forked from a process that has imported everything and runs no threads.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.canary.life"])
+    context.set_forkserver_preload(["__main__", "tests.canary.life"])
     return context
 
 
