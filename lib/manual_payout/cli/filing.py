@@ -249,7 +249,6 @@ def _require_terminal(what: str) -> None:
 
 
 def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path:
-    from manual_payout.desk import kernel_environment
     from manual_payout.evidence.folder import Folder
     from manual_payout.evidence.sealing import seal_folder
     from manual_payout.parameter_file import parameter_file_text
