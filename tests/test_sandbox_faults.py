@@ -128,6 +128,16 @@ def test_garbage_is_a_200_that_cannot_be_read_after_the_money_moved(sandbox, cli
     assert sandbox.books.transfers[0].id == client.v1.transfers.create(ORDER, KEY).id
 
 
+def test_lost_answer_can_leave_the_question_after_it_unanswered_too(sandbox, client):
+    """Whoever lists at once meets a closed connection as often as told; then the transfer is found."""
+    sandbox.fault("drop_after", then_silent=2)
+    failure(lambda: client.v1.transfers.create(ORDER, KEY))
+    asked = [type(failure(client.v1.transfers.list)) for _ in range(2)]
+
+    assert [stripe.APIConnectionError] * 2 == asked
+    assert 1 == len(client.v1.transfers.list().data)
+
+
 @pytest.mark.parametrize(("sleep_first", "moved"), [(False, 1), (True, 0)])
 def test_slow_answer_times_out_before_or_after_the_effect(sandbox, sleep_first, moved):
     """When the caller gives up, the money may have moved already or may move yet; in the end it has moved."""
@@ -189,7 +199,15 @@ def test_request_during_a_slow_one_is_answered(sandbox, client):
     other.join()
 
 
-@pytest.mark.parametrize("options", [{"kind": "explode"}, {"kind": "slow", "times": 0}, {"kind": "slow", "skip": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "explode"},
+        {"kind": "slow", "times": 0},
+        {"kind": "slow", "skip": -1},
+        {"kind": "drop_after", "then_silent": -1},
+    ],
+)
 def test_impossible_fault_is_refused(sandbox, options):
     """A misspelt fault would be a test that tests nothing."""
     with pytest.raises(ParameterError):

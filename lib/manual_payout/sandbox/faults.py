@@ -60,6 +60,8 @@ class Fault:
 
         reason: For ``rate_limit``: the header Stripe-Rate-Limited-Reason.
 
+        then_silent: For ``drop_after``: how many reads of the same path after it meet a closed connection too.
+
         retry_after: For ``rate_limit`` and ``lock_timeout``: the header Retry-After, which Stripe does not document but
             anything in front of it may send; empty where it sends none.
     """
@@ -76,13 +78,16 @@ class Fault:
     message: str = "The requested transfer cannot be created. Contact us at https://support.stripe.com/contact."
     param: str = ""
     reason: str = "global-rate"
+    then_silent: int = 0
     retry_after: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ParameterError("kind", self.kind, f"one of {', '.join(get_args(Kind))}")
-        if self.times < 1 or self.skip < 0 or self.seconds < 0:
-            raise ParameterError("times", self.times, "at least one time, and neither skip nor seconds below zero")
+        if self.times < 1 or self.skip < 0 or self.seconds < 0 or self.then_silent < 0:
+            raise ParameterError(
+                "times", self.times, "at least one time, and neither skip, seconds nor then_silent below zero"
+            )
 
     def early(self, idempotency_key: str) -> RefusalError | None:
         """Return the refusal that comes before execution, or None if this fault strikes later."""
@@ -136,5 +141,7 @@ class FaultPlan:
             fault.times -= 1
             if not fault.times:
                 self._waiting.remove(fault)
+            if fault.then_silent:
+                self._waiting.insert(0, Fault("drop_before", method="GET", path=fault.path, times=fault.then_silent))
             return fault
         return None
