@@ -14,7 +14,13 @@ from tests.notebooks.story import told
 
 from manual_payout import reviewed, templates
 from manual_payout.models import Stage
-from manual_payout.parameters import CLOSE_PARAMETERS, MONITOR_PARAMETERS, REVERSAL_PARAMETERS, STAGE_PARAMETERS
+from manual_payout.parameters import (
+    CLOSE_PARAMETERS,
+    MONITOR_PARAMETERS,
+    REHEARSE_PARAMETERS,
+    REVERSAL_PARAMETERS,
+    STAGE_PARAMETERS,
+)
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.sandbox import FALLBACK_KEY
 
@@ -63,7 +69,11 @@ def test_parameters_are_seen_alike_by_papermill_and_python(stage, book):
     """papermill sees every parameter, with its type and help, and they are those of the contract."""
     declared = list(templates.declared_parameters(book))
     of_stage = STAGE_PARAMETERS + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ())
-    own = {Stage.REVERSAL: REVERSAL_PARAMETERS, Stage.MONITOR: MONITOR_PARAMETERS}
+    own = {
+        Stage.REVERSAL: REVERSAL_PARAMETERS,
+        Stage.MONITOR: MONITOR_PARAMETERS,
+        Stage.REHEARSE: REHEARSE_PARAMETERS,
+    }
     wanted = list(own.get(stage, of_stage))
 
     assert [] == templates.parameters_seen_alike(book)

@@ -31,7 +31,10 @@ ONLY_IN = {
         {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},
         "databases are reached through store.py and ledger.py",
     ),
-    r"scrapbook": ({"steps", "evidence", "verifier"}, "money never reads a scrap; state is the database's"),
+    r"scrapbook": (
+        {"steps", "evidence", "verifier", "rehearsal"},
+        "money never reads a scrap; state is the database's",
+    ),
     r"\bfloat\(": ({"settings", "sandbox"}, "money is never a float; see money.py"),
     r"^\s*print\(": (set(), "the command line shows things, in cli"),
     r"except Exception:\s*(pass)?$|except:\s*$": (set(), "say which error, and what becomes of it"),

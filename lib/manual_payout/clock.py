@@ -2,8 +2,8 @@
 Time, from the one clock that judges.
 
 Expiry, leases and idempotency key windows are judged by the database's clock, so that two operators whose laptops
-disagree cannot disagree about a payout. Against the sandbox the test clock is the sandbox's, and waiting advances it.
-No other module asks for the time.
+disagree cannot disagree about a payout. Against the sandbox the test clock is the sandbox's, and waiting advances it; how
+long a rehearsal really takes is measured by a stopwatch. No other module asks for the time.
 """
 
 from __future__ import annotations
@@ -97,6 +97,20 @@ class SandboxClock:
                 f"The local sandbox at {self._base_url} does not answer ({type(error).__name__}).",
                 "Start it with `manual-payout sandbox` and export what it prints.",
             ) from None
+
+
+class Stopwatch:
+    """
+    The time of this machine, for what is measured and dated: a rehearsal's steps. It judges nothing.
+    """
+
+    def now(self) -> datetime:
+        """The present instant as this machine has it."""
+        return datetime.now(UTC)
+
+    def seconds(self) -> float:
+        """Seconds since some moment in the past; no correction of the clock moves it."""
+        return time.monotonic()
 
 
 class FixedClock:

@@ -110,6 +110,7 @@ class Stage(StrEnum):
     CLOSE = "6-close"
     REVERSAL = "reversal"
     MONITOR = "monitor"
+    REHEARSE = "rehearse"
 
     @property
     def short(self) -> str:
@@ -117,8 +118,8 @@ class Stage(StrEnum):
         return self.value.split("-", 1)[-1]
 
 
-# The checklist itself; taking money back and keeping watch are no part of it.
-CHECKLIST = tuple(stage for stage in Stage if stage not in {Stage.REVERSAL, Stage.MONITOR})
+# The checklist itself; taking money back, keeping watch and rehearsing are no part of it.
+CHECKLIST = tuple(stage for stage in Stage if stage not in {Stage.REVERSAL, Stage.MONITOR, Stage.REHEARSE})
 
 
 class CheckStatus(StrEnum):

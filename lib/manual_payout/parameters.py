@@ -47,6 +47,9 @@ REVERSAL_PARAMETERS = ("incident_id", "request_id", "operator", "dry_run", "conf
 # The parameters of the monitor's notebook.
 MONITOR_PARAMETERS = ("operator", "dry_run")
 
+# The parameters of the rehearsal's notebook.
+REHEARSE_PARAMETERS = ("target", "folder", "drill")
+
 _INCIDENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}-[A-Za-z0-9]{1,32}", re.ASCII)
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{1,64}", re.ASCII)
 _TRANSFER = re.compile(r"tr_[A-Za-z0-9_]{1,64}", re.ASCII)
@@ -62,6 +65,7 @@ _Check = Callable[[str, Any], Any]
 NAME_LENGTH_MAX = 200
 NOTES_LENGTH_MAX = 2000
 CLOSE_LENGTH_MAX = 4000
+PATH_LENGTH_MAX = 1000
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LAST4 = re.compile(r"[A-Za-z0-9]{4}", re.ASCII)
@@ -141,6 +145,35 @@ def validate_monitor(values: Mapping[str, Any]) -> MonitorParameters:
     """
     _require_all(values, MONITOR_PARAMETERS)
     return MonitorParameters(**{name: check(name, values[name]) for name in MONITOR_PARAMETERS})
+
+
+@dataclass(frozen=True, slots=True)
+class RehearseParameters:
+    """
+    The checked values of one rehearsal.
+
+    Attributes:
+        target: Where it is played; which targets there are is the rehearsal's to say.
+
+        folder: A new folder, below ``outputs/rehearsals`` unless absolute; empty for one that is named by the present time.
+
+        drill: Whether the faults are played too.
+    """
+
+    target: str
+    folder: str
+    drill: bool
+
+
+def validate_rehearse(values: Mapping[str, Any]) -> RehearseParameters:
+    """
+    Check every parameter of the rehearsal's notebook by itself.
+
+    Raises:
+        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
+    """
+    _require_all(values, REHEARSE_PARAMETERS)
+    return RehearseParameters(**{name: check(name, values[name]) for name in REHEARSE_PARAMETERS})
 
 
 def validate(values: Mapping[str, Any]) -> Parameters:
@@ -232,7 +265,7 @@ def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) 
 
 
 def _require_all(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    own = names in (REVERSAL_PARAMETERS, MONITOR_PARAMETERS)
+    own = names in (REVERSAL_PARAMETERS, MONITOR_PARAMETERS, REHEARSE_PARAMETERS)
     refuse_unknown(values, names if own else STAGE_PARAMETERS + CLOSE_PARAMETERS)
     for name in names:
         if name not in values:
@@ -327,6 +360,9 @@ _CHECKS: dict[str, _Check] = {
     "notes": _text(NOTES_LENGTH_MAX, empty=True),
     "operator": _as(_PERSON, "the id, handle or email of a registered operator"),
     "dry_run": _flag,
+    "target": _text(NAME_LENGTH_MAX),
+    "folder": _text(PATH_LENGTH_MAX, empty=True),
+    "drill": _flag,
     "confirm": _or_nothing(_as(_CONFIRM, "the code that the dry run printed, such as ABCD-2345, or nothing")),
     "root_cause": _text(CLOSE_LENGTH_MAX, empty=True),
     "follow_ups": _text(CLOSE_LENGTH_MAX, empty=True),

@@ -135,14 +135,14 @@ class Redactor:
         return [(part[at : at + _BLOCK], part, at) for part, at in places]
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Redactor:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Redactor:
         """
-        Build the redactor of this installation from its settings.
+        Build the redactor of this installation from its settings: this process's where no *environment* is given.
 
         A key that a command prints (``STRIPE_FALLBACK_SECRET_KEY_COMMAND``) is not in the environment: whoever runs
         the command adds the key (:meth:`with_secrets`); the net for Stripe keys catches it meanwhile.
         """
-        return cls(secrets_in(environment))
+        return cls(secrets_in(os.environ if environment is None else environment))
 
     def with_secrets(self, *secrets: str) -> Redactor:
         """

@@ -63,7 +63,7 @@ for _command, _short in (
     (attach, "Attach the sealed evidence to the ticket."),
     (monitor, "Follow payouts, evaluate the alert rules, raise and resolve."),
     (verify, "Re-check an evidence folder, offline."),
-    (rehearse, "Run the demo incident from request to sealed folder."),
+    (rehearse, "Play the demo incident and a drill of faults."),
     (sandbox, "Run a local Stripe in the foreground."),
 ):
     app.command(epilog=EXIT_CODES, short_help=_short)(_command)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import progress, show_json
+from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Json
-from manual_payout.errors import NotFinishedError, ParameterError
 from manual_payout.lean import leave_out_unused
+
+if TYPE_CHECKING:
+    from manual_payout.display import Table
+    from manual_payout.rehearsal.notebook import Recorded
 
 
 def rehearse(
@@ -19,36 +24,103 @@ def rehearse(
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new one; else outputs/rehearsals/<time>.")
     ] = None,
+    drill: Annotated[
+        bool, typer.Option("--drill/--no-drill", help="Play the faults too, or the incident alone.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Run the demo incident from request to sealed folder; nothing real is touched.
+    """Play the demo incident from request to sealed folder, then a drill of faults; nothing real is touched.
 
     It starts and stops the local sandbox by itself, uses a database of its own, and ignores every key in the
-    environment.
+    environment. Nothing is asked on the way. Exit code 6 says what was not as expected; report.html shows all of it on
+    one page.
 
     \b
-    Example: manual-payout rehearse
+    Examples:
+      manual-payout rehearse
+      manual-payout rehearse --no-drill
     """
-    if target != "sandbox":
-        raise ParameterError("target", target, "sandbox, the only target of this release")
-    leave_out_unused()
-    from manual_payout.rehearsal import failed_stage
-    from manual_payout.rehearsal import rehearse as play
+    from manual_payout.warm.starting import REHEARSING, fork_server
+
+    # Started now, it imports what the notebook needs while this process imports what it needs itself.
+    with fork_server(later=REHEARSING) as kernels:
+        leave_out_unused()
+        from manual_payout.rehearsal.folders import new_folder
+        from manual_payout.rehearsal.grounds import find_ground
+        from manual_payout.rehearsal.notebook import play_notebook
+
+        find_ground(target)
+        root = new_folder(str(folder.resolve()) if folder is not None else "").resolve()
+        typer.echo(f"Rehearsal on the {target}; everything is kept in {root}", err=True)
+        with _progress(as_json=as_json) as shown:
+            played = play_notebook(root, target=target, drill=drill, kernels=kernels, progress=shown)
+    if as_json:
+        paths = {name: str(getattr(played, name)) for name in ("report", "notebook")}
+        show_json({"folder": str(played.evidence), **paths, **played.result})
+    else:
+        _show(played)
+    if played.error:
+        raise played.error
+
+
+def _show(played: Recorded) -> None:
+    from manual_payout.rehearsal.result import inventory_block
     from manual_payout.steps.closing import read_results
 
-    root = _new_folder(folder)
-    with progress(as_json=as_json) as shown:
-        played = play(root, say=lambda sentence: typer.echo(sentence, err=True), progress=shown)
-    if as_json:
-        show_json({"folder": str(played.folder), "green": played.green, "transfers": played.transfers})
-    else:
-        typer.echo(f"\n{read_results(played.folder).to_string(index=False)}\n")
-        typer.echo(f"Transfers in the sandbox's own books: {played.transfers}")
-        typer.echo(f"Evidence: {played.folder}")
-    if error := failed_stage(played):
-        raise error
-    if not played.green:
-        raise NotFinishedError("The rehearsal did not end as it should.", f"Open {played.folder} to see where.")
+    result = played.result
+    if played.evidence.is_dir():
+        typer.echo(f"\n{read_results(played.evidence).to_string(index=False)}\n")
+    if result["scenes"]:
+        typer.echo(f"{_drill_table(result)!r}\n")
+    response = "not reached" if result["response_s"] is None else f"{result['response_s']:.2f} s"
+    typer.echo(f"Transfers in Stripe's own books: {result['transfers']}")
+    typer.echo(f"From the request to the accepted transfer: {response} of work")
+    typer.echo(f"Evidence: {played.evidence}")
+    typer.echo(f"Report: {played.report}")
+    if block := inventory_block(result):
+        typer.echo(f"\nFor the reviewed inventory (docs/monitoring.md):\n\n{block}", nl=False)
+
+
+def _drill_table(result: dict[str, Any]) -> Table:
+    from manual_payout.display import Table
+
+    rows = tuple(
+        (
+            scene["title"],
+            "as expected" if scene["as_expected"] else _differing(scene),
+            f"{result['seconds']['drill: ' + scene['name']]:.1f} s",
+        )
+        for scene in result["scenes"]
+    )
+    good = sum(scene["as_expected"] for scene in result["scenes"])
+    caption = f"Drill: {good} of {len(rows)} faults ended as expected."
+    return Table(caption, ("fault", "found", "took"), rows, frozenset({"took"}))
+
+
+def _differing(scene: dict[str, Any]) -> str:
+    wrong = [
+        f"{f['what']}: {f['found']}, expected {f['expected']}" for f in scene["findings"] if f["found"] != f["expected"]
+    ]
+    return "; ".join([*([scene["trouble"]] if scene["trouble"] else []), *wrong])
+
+
+@contextlib.contextmanager
+def _progress(*, as_json: bool) -> Iterator[Callable[[str, int, int, str], None]]:
+    """Show which cell is running, by its heading: one live line on a terminal, one line a cell elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    live = console.status("starting") if console.is_terminal and not as_json else None
+
+    def shown(event: str, cell: int, total: int, title: str) -> None:
+        if live is not None:
+            live.update(f"{title}  {cell}/{total}")
+        # The first two cells are the parameters.
+        if event == "running" and cell > 2 and not as_json:
+            console.print(f"  {title} …")
+
+    with live or contextlib.nullcontext():
+        yield shown
 
 
 def sandbox(
@@ -101,20 +173,6 @@ def upgrade(as_json: Json = False) -> None:
         show_json({"migration": revision})
     else:
         typer.echo(f"The database is at migration {revision}.")
-
-
-def _new_folder(folder: Path | None) -> Path:
-    from datetime import UTC, datetime
-
-    from manual_payout.settings import Policy, load_settings
-
-    if folder is None:
-        # Only where outputs go is asked of the environment: no policy file, no address.
-        settings = load_settings(stripe_api_base="https://api.stripe.com", policy=Policy())
-        folder = settings.outputs_dir / "rehearsals" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ParameterError("folder", str(folder), "a new or empty folder; evidence is never overwritten")
-    return folder
 
 
 def _exports(base_url: str, database_url: str, folder: Path) -> dict[str, str]:

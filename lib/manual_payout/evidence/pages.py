@@ -5,6 +5,7 @@ Executed notebooks as pages that open anywhere: one file each, no external load,
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,11 @@ def clean(element: object) -> str:
 
 @functools.cache
 def _exporter() -> Any:
+    # Inside a notebook its remarks would go to the kernel's own log, and so to the terminal of whoever started it.
+    quiet = logging.getLogger("manual_payout.pages")
+    quiet.addHandler(logging.NullHandler())
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert is untyped
+        log=quiet,
         sanitize_html=True,
         embed_images=True,
         require_js_url="",

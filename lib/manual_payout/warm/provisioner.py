@@ -26,9 +26,10 @@ class WarmProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork the kernel, or start it ordinarily."""
+        server = getattr(self.parent, "fork_server", None)
         try:
             kernel = getattr(self.parent, "prepared", None) or await fork_kernel(
-                getattr(self.parent, "fork_server", None),
+                server,
                 environment=kwargs["env"],
                 folder=str(kwargs["cwd"]),
                 arguments=kernel_arguments(cmd),
@@ -36,6 +37,8 @@ class WarmProvisioner(LocalProvisioner):
         except NoKernelError as error:
             self.why_ordinary = str(error)
             return await super().launch_kernel(cmd, **kwargs)
+        if server is not None:
+            server.last_kernel = kernel.pid
         self.process: WarmKernel | None = kernel  # type: ignore[assignment]  # all that is asked of a Popen
         self.pid = self.pgid = kernel.pid
         self.cwd = kwargs["cwd"]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # pandas, which the server puts off, comes with the module below it.
 NEEDED_BY = {"settle": ("matplotlib.figure", "matplotlib.backends.backend_agg"), "close": ("pandas.api",)}
 
+# What the rehearsal's notebook needs.
+REHEARSING = ("manual_payout.rehearsal.play", *NEEDED_BY["settle"], *NEEDED_BY["close"])
+
 # -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
 # becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
 _CODE = """\
@@ -44,6 +47,8 @@ class ForkServer:
 
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
+
+        last_kernel: The process of the kernel that a notebook was given last, 0 before the first.
     """
 
     def __init__(self, environment: Mapping[str, str], later: Sequence[str] = ()) -> None:
@@ -51,6 +56,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
         self._ahead: Ahead | None = None
+        self.last_kernel = 0
         self._control, theirs = socket.socketpair()
         with theirs:
             if not self.why_not:

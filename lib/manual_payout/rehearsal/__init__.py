@@ -1,0 +1,35 @@
+"""
+The quarterly rehearsal: the incident played through, then a drill of faults, each step timed and the whole checked.
+
+The stage and the incident are here for whoever needs a scene. What the notebook ``rehearse`` calls is in `play`, which
+brings scrapbook and pandas with it; `notebook` runs that notebook.
+"""
+
+from manual_payout.rehearsal.ground import Cast, Ground, SceneName
+from manual_payout.rehearsal.incident import CLOSING, Incident, Rehearsal, failed_stage, file_and_approve, rehearse
+from manual_payout.rehearsal.sandbox_ground import DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
+from manual_payout.rehearsal.stage import demo_parameters, demo_settings, sandbox_books, set_up_database, stage_set
+
+APPROVERS = DEMO_CAST.approvers
+
+__all__ = [
+    "APPROVERS",
+    "CLOSING",
+    "DEMO_CAST",
+    "PAUSE_S",
+    "Cast",
+    "Ground",
+    "Incident",
+    "Rehearsal",
+    "SandboxGround",
+    "SceneName",
+    "demo_parameters",
+    "demo_settings",
+    "failed_stage",
+    "file_and_approve",
+    "rehearse",
+    "sandbox_books",
+    "sandbox_ground",
+    "set_up_database",
+    "stage_set",
+]

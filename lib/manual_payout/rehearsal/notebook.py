@@ -1,0 +1,134 @@
+"""The rehearsal as the command line plays it: the notebook ``rehearse`` through our engine, so that it is its own record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manual_payout import errors, sandbox
+from manual_payout.durable import make_folder
+from manual_payout.engine import execute, orderly_signals
+from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.results import the_result
+from manual_payout.models import Stage
+from manual_payout.redaction import Redactor
+from manual_payout.rehearsal.folders import NOTEBOOK, REPORT
+from manual_payout.rehearsal.grounds import find_ground
+from manual_payout.reviewed import reviewed_digest
+from manual_payout.settings import Policy, load_settings
+from manual_payout.warm.starting import ForkServer
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    A rehearsal that was played.
+
+    Attributes:
+        root: Its folder.
+
+        result: What it came to, as `result.result_of` says.
+
+        error: Why it is not green, or None.
+    """
+
+    root: Path
+    result: dict[str, Any]
+    error: ManualPayoutError | None
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook; its page lies beside it."""
+        return self.root / NOTEBOOK
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.root / REPORT
+
+    @property
+    def evidence(self) -> Path:
+        """The incident's evidence folder."""
+        return self.root / str(self.result["evidence"])
+
+
+def play_notebook(
+    root: Path,
+    *,
+    target: str,
+    drill: bool,
+    kernels: ForkServer | None = None,
+    progress: Callable[[str, int, int, str], None] | None = None,
+) -> Recorded:
+    """
+    Run the notebook from beginning to end; nothing is asked on the way.
+
+    Args:
+        root: A new folder, absolute.
+
+        target: Where it is played.
+
+        drill: Whether the faults are played too.
+
+        kernels: What forks the notebook's own kernel; the kernels inside are the notebook's to start.
+
+        progress: As of `engine.execute`.
+
+    Raises:
+        ParameterError: There is no such target.
+
+        EvidenceError: The template was changed, or the notebook stopped before it came to a result.
+
+        StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved.
+    """
+    find_ground(target)
+    make_folder(root)
+    folder = Folder(root, _redactor())
+    template = load_settings(stripe_api_base="https://api.stripe.com", policy=Policy()).runbooks_dir / NOTEBOOK
+    with orderly_signals():
+        execution = execute(
+            template,
+            root / NOTEBOOK,
+            {"target": target, "folder": str(root), "drill": drill},
+            redactor=folder.redactor,
+            expected_digest=reviewed_digest(Stage.REHEARSE),
+            fork_server=kernels,
+            progress=progress,
+        )
+    # nbconvert costs a second to import, which would be waited for before the first cell.
+    from manual_payout.evidence.pages import page_of
+
+    folder.replace(f"{Stage.REHEARSE}.html", page_of(execution.path))
+    result = the_result(json.loads(execution.path.read_text("utf-8"))["cells"])
+    if not result:
+        raise _stopped(execution.error_name, execution.error_message, execution.path)
+    return Recorded(root, result, _refusal(result))
+
+
+def _redactor() -> Redactor:
+    return Redactor.from_environment().with_secrets(sandbox.FALLBACK_KEY, sandbox.READ_KEY)
+
+
+def _refusal(result: dict[str, Any]) -> ManualPayoutError | None:
+    refusal = result.get("findings", {}).get("refusal")
+    if not refusal:
+        return None
+    error = ManualPayoutError(refusal["message"], refusal["remedy"])
+    error.exit_code = refusal["exit_code"]
+    return error
+
+
+def _stopped(name: str, message: str, notebook: Path) -> ManualPayoutError:
+    """Say why the notebook came to nothing; a mistake of whoever called keeps its exit code."""
+    kind = getattr(errors, name, EvidenceError)
+    known = isinstance(kind, type) and issubclass(kind, ManualPayoutError)
+    error = ManualPayoutError(
+        f"The rehearsal stopped before it came to a result: {message or 'its kernel ended'}",
+        f"Open {notebook} to see where.",
+    )
+    error.exit_code = kind.exit_code if known else EvidenceError.exit_code
+    return error

@@ -1,0 +1,129 @@
+"""One rehearsal as the notebook holds it: bound to a ground, with everything that was found by now."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, cast
+
+from manual_payout.display import Banner, Picture, Table, Text, facts_table
+from manual_payout.errors import ManualPayoutError
+from manual_payout.models import Check
+from manual_payout.parameters import RehearseParameters, validate_rehearse
+from manual_payout.rehearsal.drill import DRILL, Played
+from manual_payout.rehearsal.folders import new_folder
+from manual_payout.rehearsal.ground import Ground
+from manual_payout.rehearsal.grounds import find_ground
+from manual_payout.rehearsal.incident import Incident
+from manual_payout.rehearsal.record import Record
+from manual_payout.rehearsal.result import Findings, result_of
+from manual_payout.steps.run import parameters_in, place
+from manual_payout.warm.starting import ForkServer, fork_server, needed_by
+
+P = ParamSpec("P")
+Shown = Table | Banner | Text | Picture
+
+
+@dataclass(repr=False)
+class RehearsalRun:
+    """
+    One rehearsal; the notebook's first cell makes it and every other cell is given it.
+
+    Attributes:
+        root: The folder that everything is left in.
+
+        troubles: What a step broke with, by the step's name.
+
+        stack: What takes the stage down.
+    """
+
+    parameters: RehearseParameters
+    root: Path
+    ground: Ground
+    kernels: ForkServer
+    record: Record
+    incident: Incident
+    stack: ExitStack
+    scenes: list[Played] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    troubles: dict[str, str] = field(default_factory=dict)
+
+    def binding(self) -> Table:
+        """Say what this rehearsal is bound to: the world and the people."""
+        ground, desk = self.ground, self.ground.desk
+        faults = f"yes, {len(DRILL)} scenes" if self.parameters.drill else "no, the incident alone"
+        return facts_table(
+            f"This rehearsal: on the {ground.name}, {desk.settings.mode} mode.",
+            {
+                "moves money": "no real money, ever",
+                "Stripe": f"{place(desk.settings.mode)}, {desk.gateway.identity}",
+                "requester": ground.cast.requester,
+                "approvers": ", ".join(ground.cast.approvers),
+                "operator": ground.cast.operator,
+                "drill of faults": faults,
+                "folder": self.root.name,
+            },
+        )
+
+    def result(self) -> dict[str, Any]:
+        """Return what it has come to by now."""
+        findings = Findings(
+            self.incident.played, self.troubles, self.parameters.drill, tuple(self.scenes), len(DRILL), tuple(self.checks)
+        )  # fmt: skip
+        return result_of(self.ground, self.record, findings, at=self.record.watch.now())
+
+    def _repr_html_(self) -> str:
+        return self.binding()._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self.binding())
+
+
+def begin(namespace: Mapping[str, Any]) -> RehearsalRun:
+    """
+    Validate the parameters and set the stage.
+
+    Args:
+        namespace: The notebook's ``globals()``: the parameters as papermill or a person left them.
+
+    Raises:
+        ParameterError: A parameter is wrong, or there is one of an unknown name; or the folder holds something.
+
+        SettingsError, DatabaseError: The stage cannot be set.
+    """
+    parameters = validate_rehearse(parameters_in(namespace))
+    opener, root = find_ground(parameters.target), new_folder(parameters.folder)
+    # That a kernel dies is part of the drill; without a handler it would be told on standard error each time.
+    logging.getLogger("papermill").addHandler(logging.NullHandler())
+    stack = ExitStack()
+    # Also where the notebook stops before its end; closing twice does nothing.
+    atexit.register(stack.close)
+    kernels = stack.enter_context(fork_server(later=needed_by(["settle", "close"])))
+    ground, record = stack.enter_context(opener(root)), Record()
+    return RehearsalRun(parameters, root, ground, kernels, record, Incident(ground, kernels, record), stack)
+
+
+def step(
+    name: str,
+) -> Callable[[Callable[Concatenate[RehearsalRun, P], Shown]], Callable[Concatenate[RehearsalRun, P], Shown]]:
+    """Decorate a step of the incident: what it breaks with is noted and shown, and the rehearsal goes on."""
+
+    def decorate(act: Callable[Concatenate[RehearsalRun, P], Shown]) -> Callable[Concatenate[RehearsalRun, P], Shown]:
+        @functools.wraps(act)
+        def acted(run: RehearsalRun, *args: P.args, **kwargs: P.kwargs) -> Shown:
+            try:
+                return act(run, *args, **kwargs)
+            except ManualPayoutError as error:
+                run.troubles[name] = error.message
+            except Exception as error:  # noqa: BLE001  # whatever broke is a finding of this rehearsal
+                run.troubles[name] = f"{type(error).__name__}: {error}"
+            return Banner("Broken", f"{name}: {run.troubles[name]}", good=False)
+
+        return cast("Callable[Concatenate[RehearsalRun, P], Shown]", acted)
+
+    return decorate

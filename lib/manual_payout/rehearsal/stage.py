@@ -1,0 +1,105 @@
+"""The stage of the demo incident: a fresh database with the demo's ledger, a sandbox whose clock stands at the demo's night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import SecretStr
+
+from manual_payout import database, sandbox
+from manual_payout.demo import incident
+from manual_payout.demo.ledger import create_demo_ledger, demo_ledger, platform_available, sandbox_accounts
+from manual_payout.desk import Desk, open_desk
+from manual_payout.messengers import NO_MESSENGERS
+from manual_payout.parameters import Parameters, validate
+from manual_payout.settings import Settings, load_settings
+
+
+@contextmanager
+def stage_set(root: Path, *, without: frozenset[str] = frozenset()) -> Iterator[tuple[Desk, sandbox.Sandbox]]:
+    """
+    Set the scene of the demo incident: a sandbox whose clock stands at the demo's night, and a fresh database.
+
+    Args:
+        root: An empty folder for the database and the evidence.
+
+        without: Ids of connected accounts that Stripe does not know, although the ledger names them.
+
+    Yields:
+        The operator's desk, and the sandbox with its books.
+    """
+    accounts, available = sandbox_books()
+    connected = [account for account in accounts if account.id not in without]
+    with sandbox.running(start=incident.NOW, accounts=connected, available=available) as stripe:
+        settings = demo_settings(root, stripe.base_url, set_up_database(root))
+        yield open_desk(settings), stripe
+
+
+def sandbox_books() -> tuple[list[sandbox.SandboxAccount], dict[str, int]]:
+    """Return the demo's connected accounts and the platform's available balance, minor units by currency."""
+    ledger = demo_ledger()
+    return [sandbox.SandboxAccount(**cast("Any", account)) for account in sandbox_accounts(ledger)], platform_available(
+        ledger
+    )
+
+
+def set_up_database(root: Path, url: str = "") -> str:
+    """
+    Make our tables and the demo's ledger in one database; what is there already stays.
+
+    Args:
+        root: Where the SQLite file is made when no *url* is given.
+
+    Returns:
+        The database's URL.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    url = url or f"sqlite:///{(root / 'demo.sqlite').resolve()}"
+    engine = database.connect(url, name="DATABASE_URL")
+    database.upgrade(engine)
+    create_demo_ledger(engine, demo_ledger())
+    engine.dispose()
+    return url
+
+
+def demo_settings(root: Path, stripe_api_base: str, database_url: str) -> Settings:
+    """Return settings that know only the sandbox and *root*, whatever the environment says."""
+    return load_settings(
+        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
+        fallback_key_command="",
+        read_key=SecretStr(sandbox.READ_KEY),
+        read_key_command="",
+        stripe_api_base=stripe_api_base,
+        database_url=SecretStr(database_url),
+        ledger_database_url=None,
+        outputs=root.resolve(),
+        policy_file=None,
+        approvers_file=None,
+        allowed_signers_file=None,
+        signing_key=None,
+        operator=incident.OPERATOR,
+        **NO_MESSENGERS,
+    )
+
+
+def demo_parameters(*, dry_run: bool = True, confirm: str = "") -> Parameters:
+    """Return the SOP's example."""
+    return validate(
+        {
+            "incident_id": incident.INCIDENT_ID,
+            "studio_id": incident.STUDIO_ID,
+            "studio_name": incident.STUDIO_NAME,
+            "ledger_payout_id": incident.LEDGER_PAYOUT_ID,
+            "amount": incident.AMOUNT,
+            "reserve_after": incident.RESERVE_AFTER,
+            "reason": incident.REASON,
+            "destination_account": incident.DESTINATION_ACCOUNT,
+            "notes": incident.NOTES,
+            "operator": incident.OPERATOR,
+            "dry_run": dry_run,
+            "confirm": confirm,
+        }
+    )
