@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from manual_payout.rehearsal import file_and_approve, stage_set
+from manual_payout.rehearsal.drill import DRILL
+from manual_payout.rehearsal.trend import past_rehearsals
 from manual_payout.requesting import ticket_text
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +49,44 @@ def test_every_command_is_in_the_readme_and_has_help_with_an_example(name, comma
 
     assert f"manual-payout {name}" in README
     assert "Example" in command.help
+
+
+def test_rehearsal_playbook_lists_the_scenes_that_are_played():
+    """The table is the drill's own."""
+    page = (ROOT / "docs" / "rehearsal-playbook.md").read_text("utf-8")
+    shown = re.search(r"<!-- scenes -->\n.*?\|---\|---\|---\|\n(.*)<!-- /scenes -->", page, re.DOTALL).group(1)
+
+    assert [f"| `{scene.name}` | {scene.title} | {scene.teaches} |" for scene in DRILL] == shown.splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_flags_that_a_page_shows_exist(page):
+    """Whoever copies a line gets no usage error: each command is there, and takes each flag that stands behind it."""
+    known = dict(commands())
+    lines = re.findall(r"^ *\$ manual-payout (.*(?:\\\n.*)*)", page.read_text("utf-8"), re.MULTILINE)
+    for line in lines:
+        words = line.replace("\\\n", " ").split()
+        name = next(name for name in (" ".join(words[:2]), words[0]) if name in known)
+        flags = {option for parameter in known[name].params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+        assert set() == {word for word in words if word.startswith("-")} - flags, line
+
+
+def test_papermill_line_of_the_playbook_works(tmp_path):
+    """A purist's rehearsal: plain papermill, in a folder that later rehearsals find."""
+    page = (ROOT / "docs" / "rehearsal-playbook.md").read_text("utf-8")
+    [line] = re.findall(r"^\$ (papermill .*)", page, re.MULTILINE)
+    words = line.replace("outputs/", f"{tmp_path}/").split()
+    (tmp_path / "rehearsals" / "by-hand").mkdir(parents=True)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-m", *words, "-p", "drill", "False"]
+    run = subprocess.run(
+        command, cwd=ROOT, env=kept | {"MANUAL_PAYOUT_OUTPUTS": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    [past] = past_rehearsals(tmp_path / "rehearsals", but=tmp_path).timed()
+
+    assert 0 == run.returncode, run.stderr[-2000:]
+    assert ("by-hand", True, False) == (past.folder, past.green, past.drill)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
