@@ -20,6 +20,7 @@ from manual_payout.rehearsal.killing import killed_when
 from manual_payout.rehearsal.record import Record
 from manual_payout.rehearsal.result import Findings, inventory_block
 from manual_payout.runner import StageResult
+from manual_payout.warm.starting import fork_server
 
 PAYOUT = (incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
 
@@ -198,9 +199,19 @@ def test_unknown_target_is_refused():
         find_ground("moon")
 
 
-def test_kernel_that_nobody_can_find_is_not_killed():
-    """Without a forked kernel there is nothing to shoot at, and the scene says so instead of shooting at somebody else."""
+def test_nothing_is_killed_where_no_kernel_was_started():
+    """There is nothing to shoot at, and the scene says so instead of shooting at somebody else."""
     with killed_when(SimpleNamespace(last_kernel=0), lambda: True) as shot:
         pass
 
     assert not shot.fired
+
+
+def test_kernel_is_killed_where_kernels_are_started_ordinarily_too(tmp_path):
+    """A machine on which no kernel can be forked rehearses the same scene."""
+    scene = next(scene for scene in DRILL if scene.name is SceneName.KILLED_KERNEL)
+    with fork_server() as kernels, find_ground("sandbox")(tmp_path) as ground:
+        kernels.why_not = "as on a system that cannot fork"
+        played = play(scene, ground, kernels)
+
+    assert ([], "") == ([finding for finding in played.findings if not finding.fine], played.trouble)

@@ -158,9 +158,7 @@ def _killed_kernel(act: Act) -> None:
 
     with killed_when(act.kernels, sending) as shot:
         act.found["live run"] = act.live()
-    act.found["kernel killed while sending"] = (
-        "yes" if shot.fired else f"no: {act.kernels.why_not or 'it was too fast'}"
-    )
+    act.found["kernel killed while sending"] = "yes" if shot.fired else "no, it was too fast"
     act.found["notebook"] = act.last.verdict if act.last else ""
     act.found["row"] = act.row()
     act.found["same command again"] = act.live()

@@ -33,7 +33,7 @@ def killed_when(kernels: ForkServer, ready: Callable[[], bool]) -> Iterator[Shot
     """
     Send SIGKILL to the kernel that runs when *ready* says so, once; the moment may come at any time inside the block.
 
-    A kernel that was started ordinarily is nobody's to find, and is not killed.
+    Without a kernel that was started for *kernels* nothing is killed.
     """
     shot, over = Shot(), threading.Event()
 

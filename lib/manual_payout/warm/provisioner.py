@@ -8,6 +8,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from manual_payout.warm.kernels import NoKernelError, WarmKernel, fork_kernel, kernel_arguments
+from manual_payout.warm.starting import ForkServer
 
 NAME = "manual-payout-warm"
 
@@ -26,10 +27,19 @@ class WarmProvisioner(LocalProvisioner):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork the kernel, or start it ordinarily."""
-        server = getattr(self.parent, "fork_server", None)
+        info = await self._launch(cmd, **kwargs)
+        if (server := self._fork_server) is not None and self.pid is not None:
+            server.last_kernel = self.pid
+        return info
+
+    @property
+    def _fork_server(self) -> ForkServer | None:
+        return getattr(self.parent, "fork_server", None)
+
+    async def _launch(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         try:
             kernel = getattr(self.parent, "prepared", None) or await fork_kernel(
-                server,
+                self._fork_server,
                 environment=kwargs["env"],
                 folder=str(kwargs["cwd"]),
                 arguments=kernel_arguments(cmd),
@@ -37,8 +47,6 @@ class WarmProvisioner(LocalProvisioner):
         except NoKernelError as error:
             self.why_ordinary = str(error)
             return await super().launch_kernel(cmd, **kwargs)
-        if server is not None:
-            server.last_kernel = kernel.pid
         self.process: WarmKernel | None = kernel  # type: ignore[assignment]  # all that is asked of a Popen
         self.pid = self.pgid = kernel.pid
         self.cwd = kwargs["cwd"]

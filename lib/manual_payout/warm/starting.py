@@ -48,7 +48,8 @@ class ForkServer:
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
 
-        last_kernel: The process of the kernel that a notebook was given last, 0 before the first.
+        last_kernel: The process of the kernel that a notebook was given last, forked or, in its place, started ordinarily; 0
+            before the first.
     """
 
     def __init__(self, environment: Mapping[str, str], later: Sequence[str] = ()) -> None:
