@@ -51,7 +51,7 @@ def rehearse(
 
         find_ground(target)
         root = new_folder(str(folder.resolve()) if folder is not None else "").resolve()
-        typer.echo(f"Rehearsal on the {target}; everything is kept in {root}", err=True)
+        typer.echo(f"Rehearsal on the {target}; everything is kept in {_near(root)}", err=True)
         with _progress(as_json=as_json) as shown:
             played = play_notebook(root, target=target, drill=drill, kernels=kernels, progress=shown)
     if as_json:
@@ -75,10 +75,15 @@ def _show(played: Recorded) -> None:
     response = "not reached" if result["response_s"] is None else f"{result['response_s']:.2f} s"
     typer.echo(f"Transfers in Stripe's own books: {result['transfers']}")
     typer.echo(f"From the request to the accepted transfer: {response} of work")
-    typer.echo(f"Evidence: {played.evidence}")
-    typer.echo(f"Report: {played.report}")
+    typer.echo(f"Evidence: {_near(played.evidence)}")
+    typer.echo(f"Report: {_near(played.report)}")
     if block := inventory_block(result):
         typer.echo(f"\nFor the reviewed inventory (docs/monitoring.md):\n\n{block}", nl=False)
+
+
+def _near(path: Path) -> Path:
+    """Show a path as seen from here where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _drill_table(result: dict[str, Any]) -> Table:
