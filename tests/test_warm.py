@@ -228,7 +228,7 @@ def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, mon
         with fork_server() as unable:
             pass
 
-    assert ("ordinary, since the fork server has ended", os.getpid()) == (start, found[1])
+    assert ("ordinary, since the fork server has ended (exit code 1)", os.getpid()) == (start, found[1])
     assert "the fork server has ended" in caplog.text
     assert "this system cannot fork" == unable.why_not
 
@@ -241,7 +241,7 @@ def test_a_fork_server_that_died_takes_its_kernel_along_and_the_next_one_starts_
         _, then, who = run(tmp_path, WHO, server, "then")
 
     assert ("forked", "unknown", "DeadKernelError") == (started, first.status, first.error_name)
-    assert ("ordinary, since the fork server has ended", os.getpid()) == (then, who[1])
+    assert ("ordinary, since the fork server has ended (exit code -9)", os.getpid()) == (then, who[1])
 
 
 def forked(server, source):
