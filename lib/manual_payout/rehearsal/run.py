@@ -98,8 +98,8 @@ def begin(namespace: Mapping[str, Any]) -> RehearsalRun:
     """
     parameters = validate_rehearse(parameters_in(namespace))
     opener, root = find_ground(parameters.target), new_folder(parameters.folder)
-    # That a kernel dies is part of the drill; without a handler it would be told on standard error each time.
-    logging.getLogger("papermill").addHandler(logging.NullHandler())
+    # That a kernel dies is part of the drill; without a handler, whoever notices would tell it on standard error.
+    logging.getLogger().addHandler(logging.NullHandler())
     stack = ExitStack()
     # Also where the notebook stops before its end; closing twice does nothing.
     atexit.register(stack.close)
