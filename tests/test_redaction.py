@@ -222,3 +222,18 @@ def test_a_redacted_notebook_is_still_a_notebook():
 
     nbformat.validate(clean)
     assert KEY not in nbformat.writes(clean)
+
+
+@given(st.text(alphabet="[]redactskrxowh_livetoken-123…:. ", max_size=60), st.data())
+def test_nothing_is_passed_over_that_could_begin_a_secret(around, data):
+    """What is tried only where it can begin finds what it would find if it were tried everywhere."""
+    found = data.draw(
+        st.sampled_from([KEY, "whsec_abcdefgh12", "xoxb-123456789", "hooks.slack.com/services/T/B/x", '"q"uo tes"'])
+    )
+    redactor = Redactor(['"q"uo tes"'])
+    everywhere = re.compile(redactor._pattern.pattern.partition(")(?:")[2][:-1])
+    text = around + found + around
+
+    assert [match.span() for match in everywhere.finditer(text)] == [
+        match.span() for match in redactor._pattern.finditer(text)
+    ]

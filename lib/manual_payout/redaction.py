@@ -56,6 +56,8 @@ _NETS = {
     "slack_token": r"xox[baprs]-[A-Za-z0-9-]{8,}",
     "slack_url": rf"hooks\.slack(?:-gov)?\.com{_SLASH}(?:services|workflows|triggers){_SLASH}[A-Za-z0-9_%/\\-]+",
 }
+# The characters with which what they catch begins.
+_NETS_BEGIN = set("[srwxh")
 _KINDS = {
     "secret": "a secret of this installation",
     "piece": "a piece of a secret of this installation",
@@ -118,11 +120,16 @@ class Redactor:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         nets = _NETS | {"secret": self._alternatives}
-        return re.compile("|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net))
+        parts = "|".join(f"(?P<{name}>{net})" for name, net in nets.items() if net)
+        return re.compile(_guarded(parts, _NETS_BEGIN | self._begin))
 
     @cached_property
     def _known(self) -> re.Pattern[str] | None:
-        return re.compile(f"(?P<secret>{self._alternatives})") if self._secrets else None
+        return re.compile(_guarded(f"(?P<secret>{self._alternatives})", self._begin)) if self._secrets else None
+
+    @cached_property
+    def _begin(self) -> set[str]:
+        return {form[0] for secret in self._secrets for form in _forms(secret[0])}
 
     @cached_property
     def _encoded(self) -> list[str]:
@@ -318,17 +325,27 @@ def _encoded(secret: str) -> list[str]:
     return sorted({digits, digits.upper(), *(form for text in data for form in _base64_forms(text))})
 
 
+def _guarded(pattern: str, begin: set[str]) -> str:
+    """Return *pattern*, tried only at characters with which it can begin: most of a text is passed over at once."""
+    return f"(?=[{''.join(map(re.escape, sorted(begin)))}])(?:{pattern})"
+
+
 def _character(character: str) -> str:
-    """Return a pattern for one character, written in any of the ways of JSON, Python, HTML, URLs and tables."""
+    """Return a pattern for one character in any of its forms."""
+    forms = sorted(_forms(character), key=len, reverse=True)
+    return forms[0] if len(forms) == 1 else "(?:" + "|".join(map(re.escape, forms)) + ")"
+
+
+def _forms(character: str) -> set[str]:
+    """Return one character written in any of the ways of JSON, Python, HTML, URLs and tables."""
     if character.isascii() and character.isalnum():
-        return character
+        return {character}
     upper = "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogateescape"))
     escaped = {json.dumps(character)[1:-1], json.dumps(json.dumps(character))[3:-3], repr(character)[1:-1]}
     forms = {character, "\\" + character, upper, upper.lower(), html.escape(character), *escaped}
     forms |= {"+"} if character == " " else set()
     # SQL and CSV double the quotes that a text holds.
-    forms |= {character * 2} if character in "\"'" else set()
-    return "(?:" + "|".join(map(re.escape, sorted(forms, key=len, reverse=True))) + ")"
+    return forms | ({character * 2} if character in "\"'" else set())
 
 
 def _base64_forms(secret: bytes) -> Iterator[str]:
