@@ -43,3 +43,13 @@ class notices_are_not_errors(warnings.catch_warnings):  # noqa: N801  # used as 
     def __enter__(self) -> None:
         super().__enter__()
         warnings.simplefilter("ignore")
+
+
+def make_ready() -> None:
+    """Import what the SDK only imports when a client first uses it: each forked kernel has it then. Nothing is connected."""
+    telemetry = stripe.enable_telemetry
+    client = new_client("rk_test_nobody", base_url="http://127.0.0.1:9", timeout_s=1)
+    # A kernel decides on it with its own client, as after any start.
+    stripe.enable_telemetry = telemetry
+    for service in ("accounts", "balance", "balance_transactions", "payouts", "transfers"):
+        getattr(client.v1, service)

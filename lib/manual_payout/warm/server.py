@@ -51,6 +51,7 @@ IMPORTS = (
     "tornado.platform.asyncio",
     "manual_payout.steps",
     "asyncssh.sshsig",
+    "manual_payout.gateway.sdk:make_ready",
 )
 # Imported while nobody waits, and called where a function is named.
 LATER_IMPORTS = ("psutil", "manual_payout.evidence.pages:make_ready")
