@@ -101,3 +101,15 @@ def test_every_file_that_messages_point_to_exists():
     sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "lib").rglob("*.py"))
 
     assert [] == [name for name in set(re.findall(r"docs/[a-z-]+\.md", sources)) if not (ROOT / name).is_file()]
+
+
+def test_list_of_commands_says_of_each_what_it_says_itself():
+    """The list is written without building the commands."""
+    from manual_payout.cli import app
+    from manual_payout.cli.commands import COMMANDS
+
+    top = get_command(app)
+
+    assert {name: short for name, (_, short) in COMMANDS.items()} == {
+        name: command.short_help for name, command in top.commands.items()
+    }

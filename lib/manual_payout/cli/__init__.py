@@ -14,18 +14,8 @@ import sys
 import typer
 
 from manual_payout.cli.answers import show_error, show_failure, without_secrets
-from manual_payout.cli.attaching import attach
-from manual_payout.cli.delivering import deliver
-from manual_payout.cli.filing import approve, request
-from manual_payout.cli.glass import break_glass
-from manual_payout.cli.keys import keys
+from manual_payout.cli.commands import Commands
 from manual_payout.cli.options import EXIT_CODES
-from manual_payout.cli.rehearsing import rehearse, sandbox, upgrade
-from manual_payout.cli.reversing import reversal
-from manual_payout.cli.running import run
-from manual_payout.cli.sealing import seal
-from manual_payout.cli.standing import reconcile, status, verify
-from manual_payout.cli.watching import monitor
 from manual_payout.errors import ManualPayoutError
 
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
@@ -35,6 +25,7 @@ _HELP_NAMES = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
 app = typer.Typer(
     name="manual-payout",
+    cls=Commands,
     help="Move a failed studio payout by hand through Stripe: once, with two approvals, with evidence.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -43,34 +34,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=_HELP_NAMES,
 )
-database = typer.Typer(
-    help="Our own tables: create or migrate them.\n\n\b\nExample: manual-payout db upgrade",
-    short_help="Our own tables: create or migrate them.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 
-for _command, _short in (
-    (request, "File the fallback request form."),
-    (approve, "See the facts afresh and approve one exact request."),
-    (break_glass, "Declare, stop or review a payout with one approval."),
-    (run, "Run the stage notebooks: dry, then live with a code."),
-    (reconcile, "Settle an unknown outcome by asking Stripe."),
-    (status, "Say where things stand; reads only."),
-    (deliver, "Send the messages that wait in the outbox."),
-    (seal, "Sign an evidence folder as it is now."),
-    (attach, "Attach the sealed evidence to the ticket."),
-    (monitor, "Follow payouts, evaluate the alert rules, raise and resolve."),
-    (verify, "Re-check an evidence folder, offline."),
-    (rehearse, "Play the demo incident and a drill of faults."),
-    (sandbox, "Run a local Stripe in the foreground."),
-):
-    app.command(epilog=EXIT_CODES, short_help=_short)(_command)
-database.command(epilog=EXIT_CODES, short_help="Create or migrate our tables.")(upgrade)
-app.add_typer(reversal, name="reversal")
-app.add_typer(keys, name="keys")
-app.add_typer(database, name="db")
+
+@app.callback()
+def _program() -> None:
+    """Hold the commands; there is nothing to say before them."""
 
 
 def console() -> None:

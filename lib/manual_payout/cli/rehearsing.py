@@ -160,26 +160,6 @@ def sandbox(
     serve("127.0.0.1", port, start=incident.NOW, accounts=accounts, available=available, on_ready=announce)
 
 
-def upgrade(as_json: Json = False) -> None:
-    """Create or migrate our tables in DATABASE_URL; doing it again changes nothing.
-
-    \b
-    Example: manual-payout db upgrade
-    """
-    from manual_payout import database
-    from manual_payout.settings import load_settings
-
-    engine = database.connect(load_settings().database_text(), name="DATABASE_URL")
-    try:
-        revision = database.upgrade(engine)
-    finally:
-        engine.dispose()
-    if as_json:
-        show_json({"migration": revision})
-    else:
-        typer.echo(f"The database is at migration {revision}.")
-
-
 def _exports(base_url: str, database_url: str, folder: Path) -> dict[str, str]:
     from manual_payout.demo.incident import OPERATOR
     from manual_payout.sandbox import FALLBACK_KEY, READ_KEY
