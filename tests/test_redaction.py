@@ -107,7 +107,7 @@ def test_webhook_is_found_where_a_library_tells_its_host_and_its_path_apart():
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("postgresql://payout:p%40ss%2Fword@db/payout", ["p@ss/word"]),
+        ("postgresql://payout:p%40ss%2Fword@db/payout", ["p@ss/word", "p%40ss%2Fword"]),
         ("postgresql://payout:p@ss/word@db/payout", ["p", "p@ss/word"]),
         ("postgresql://payout:pa?ssword@db/payout", ["pa?ssword"]),
         ("postgresql://payout:pa[ssword@db:port/payout", ["pa[ssword"]),
@@ -209,7 +209,16 @@ def test_secrets_of_an_environment_are_found_by_name():
         "JIRA_PROJECT_KEY": "PAY",
         "JIRA_TOKEN": "",
     }
-    expected = {KEY, "p@ssw0rd", "xoxb-1", "https://hooks.slack.com/services/x", "mailmail", "R0UT1NG", "jirajira"}
+    expected = {
+        KEY,
+        "p@ssw0rd",
+        "p%40ssw0rd",
+        "xoxb-1",
+        "https://hooks.slack.com/services/x",
+        "mailmail",
+        "R0UT1NG",
+        "jirajira",
+    }
 
     assert expected == set(secrets_in(environment))
 

@@ -249,6 +249,20 @@ def test_no_policy_text_ends_in_anything_but_a_policy_or_a_sentence(tmp_path_fac
     assert isinstance(found, Policy) or str(path) in found
 
 
+@pytest.mark.parametrize("name", ["JIRA_USER", "SMTP_USERNAME", "JIRA_REHEARSAL_ISSUE"])
+@pytest.mark.parametrize("secret", [KEY, "xq7-hT9zQ4mVx2", "p@ss/word-of-it"])
+def test_secret_in_a_variable_that_is_sent_as_it_is_is_refused(monkeypatch, name, secret):
+    """Jira would be told the mail server's password as a user's name."""
+    monkeypatch.setenv("SMTP_PASSWORD", "xq7-hT9zQ4mVx2")
+    monkeypatch.setenv("SMTP_USERNAME", "support")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://payout:p%40ss%2Fword-of-it@db/payout")
+    monkeypatch.setenv(name, secret)
+
+    with pytest.raises(SettingsError, match=f"{name} holds a secret") as refused:
+        load_settings()
+    assert secret not in str(refused.value)
+
+
 def test_no_representation_of_settings_shows_a_secret(monkeypatch):
     """A traceback or a debug print of the settings gives nothing away."""
     monkeypatch.setenv("STRIPE_FALLBACK_SECRET_KEY", KEY)

@@ -265,7 +265,8 @@ def passwords_in(url: str) -> list[str]:
     # Up to the first @, or, where somebody has not written one inside as %40, up to the last; nor a ? as %3F.
     account = before if "@" in before else rest
     texts = (account.partition("@")[0], account.rpartition("@")[0]) if "@" in account else ()
-    found += [unquote(text.partition(":")[2]) for text in texts]
+    # As it is, and as the URL has it: whoever prints the URL, in whatever writing, prints that.
+    found += [write(text.partition(":")[2]) for text in texts for write in (unquote, str)]
     return [password for password in dict.fromkeys(found) if password]
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import subprocess
 import tomllib
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -37,6 +38,11 @@ _LIFETIME_S_MAX = 30 * 24 * 3600
 
 # A shorter hold would leave whoever is paged no time to wake up, read and stop it.
 HOLD_S_MIN = 900
+
+
+# What a Stripe key begins with; and a shorter secret may be somebody's name by chance.
+_KEY = re.compile(r"(?:sk|rk|rkcs)_(?:live|test)_[A-Za-z0-9]{8}")
+_PASTED_LENGTH_MIN = 12
 
 
 def _one_line(text: str) -> str:
@@ -324,6 +330,18 @@ class Settings(Messengers):
     operator: str = Field("", validation_alias="MANUAL_PAYOUT_OPERATOR")
     policy: Policy = Policy()
 
+    @model_validator(mode="after")
+    def _secrets_are_where_they_belong(self) -> Settings:
+        """A user's name, or a host's, is sent and shown as it is; a secret that was pasted there would be."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        secrets = {value.get_secret_value().strip() for value in fields.values() if isinstance(value, SecretStr)}
+        secrets |= {password for url in (self.database_url, self.ledger_database_url) for password in _password(url)}
+        secrets = {secret for secret in secrets if len(secret) >= _PASTED_LENGTH_MIN}
+        for name in Messengers.model_fields:
+            if isinstance(fields[name], str) and (fields[name].strip() in secrets or _KEY.match(fields[name])):
+                raise ValueError(f"{variables()[name]} holds a secret, which belongs into another variable")
+        return self
+
     @property
     def mode(self) -> Mode:
         """Which world this configuration is for."""
@@ -528,6 +546,15 @@ def _checked_address(settings: Settings) -> str:
             "Start `manual-payout sandbox` and export what it prints.",
         )
     return found
+
+
+def _password(url: SecretStr | None) -> list[str]:
+    try:
+        found = urlsplit(url.get_secret_value() if url is not None else "").password
+    except ValueError:
+        # Not even a URL; whoever opens the database will say so.
+        found = None
+    return [unquote(found)] if found else []
 
 
 def _settings_error(where: str, error: ValidationError) -> SettingsError:

@@ -40,7 +40,6 @@ class Tally:
     faults: dict[str, list[str]] = field(default_factory=dict)
     artefacts: Counter[str] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
-    exits: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
