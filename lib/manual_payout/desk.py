@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
@@ -229,7 +230,10 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
 
 
 def _absolute(url: str) -> str:
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # refused, with a sentence, by whoever connects
     if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
         parsed = parsed.set(database=str(Path(parsed.database).resolve()))
     return parsed.render_as_string(hide_password=False)

@@ -31,7 +31,7 @@ from manual_payout.cli.values import (
     values_of,
 )
 from manual_payout.errors import UsageError
-from manual_payout.lean import leave_out_unused
+from manual_payout.lean import importing, leave_out_unused
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
@@ -117,20 +117,21 @@ def _run(
     confirm: str,
     as_json: bool,
 ) -> None:
-    from manual_payout.desk import kernel_environment
-    from manual_payout.parameters import check, validate_closing
-    from manual_payout.settings import load_settings
+    with importing():
+        from manual_payout.desk import kernel_environment, open_desk
+        from manual_payout.parameters import check, validate_closing
+        from manual_payout.settings import load_settings
 
-    settings = load_settings()
-    kernels.prepare(kernel_environment(settings))
-    leave_out_unused()
+        settings = load_settings()
+        kernels.prepare(kernel_environment(settings))
+        leave_out_unused()
+        from manual_payout import gateway, signatures  # noqa: F401  # the desk and the sealer import them at once
+        from manual_payout.models import Stage
+        from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
+
     who = check("operator", operator_from(operator, values, settings.operator))
     parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
     closing = validate_closing(values)
-    from manual_payout.desk import open_desk
-    from manual_payout.models import Stage
-    from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
-
     desk = open_desk(settings)
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")

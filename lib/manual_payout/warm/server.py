@@ -22,7 +22,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -37,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from manual_payout.lean import leave_out_unused, put_off, without
+from manual_payout.lean import importing, leave_out_unused, put_off, without
 from manual_payout.warm.environment import differences, say_nothing_outside
 
 # What a kernel needs before its first cell, and what the cells of every stage need.
@@ -135,9 +134,6 @@ class _Server:
         # A signal with a handler in Python is what writes to the descriptor.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        # What was imported is never garbage; a collection would only copy its pages.
-        gc.collect()
-        gc.freeze()
 
     def serve(self) -> None:
         """Do what is asked until the runner has gone; returns in a kernel only."""
@@ -228,10 +224,10 @@ def _import(names: tuple[str, ...] | list[str]) -> None:
     os.environ.update(_WHILE_IMPORTING)
     if not os.environ.get("MPLBACKEND"):
         os.environ["MPLBACKEND"] = _INLINE_BACKEND
-    leave_out_unused()
     put_off("pandas")
     # Nobody steps through a kernel that nobody can reach.
-    with without("debugpy"):
+    with importing(), without("debugpy"):
+        leave_out_unused()
         for name in names:
             module, _, function = name.partition(":")
             if not function:
