@@ -86,7 +86,7 @@ def _server(any_scene, postgresql_server):
     return Server(any_scene, postgresql_server)
 
 
-on_postgresql = pytest.mark.parametrize("any_scene", ["postgresql"], indirect=True)
+on_postgresql = pytest.mark.parametrize("any_demo_url", ["postgresql"], indirect=True)
 
 
 def send(scene):
