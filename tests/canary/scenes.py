@@ -19,7 +19,7 @@ from manual_payout.demo import incident
 
 from .canaries import PASSPHRASE
 from .services import error
-from .stage import FORK_SERVER, RUNBOOKS, Stage, World
+from .stage import FORK_SERVER, RUNBOOKS, STRANGER, Stage, World
 
 INCIDENT = incident.INCIDENT_ID
 OPERATOR = ("--operator", incident.OPERATOR)
@@ -105,7 +105,7 @@ JIRA: list[tuple[Any, dict[str, str | None]]] = [
     *((f"quote {status}", {}) for status in (200, 400, 401, 500)),
     ("", {"JIRA_BASE_URL": "http://127.0.0.1:1"}),
     ("", {"JIRA_BASE_URL": "https://127.0.0.1:{jira}"}),
-    ("", {"JIRA_USER": "somebody@else.example"}),
+    ("", {"JIRA_USER": STRANGER}),
 ]
 
 

@@ -44,6 +44,8 @@ from .life import live
 from .services import QuotingJira, QuotingPagerDuty, QuotingSlack, StripeFront, Tap
 
 MAIL_USER = "support"
+# Whom Jira does not know.
+STRANGER = "somebody@else.example"
 DEMO = Path(rehearsal.__file__).parent / "demo"
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
@@ -239,8 +241,9 @@ class World:
         yield "sent to Slack", _without(self.slack.received, slack)
         key = value["PAGERDUTY_REHEARSAL_ROUTING_KEY"]
         yield "sent to PagerDuty", _without(self.pager.received, [f'"routing_key":"{key}"', f'"routing_key": "{key}"'])
-        basic = base64.b64encode(f"{USER}:{value['JIRA_API_TOKEN']}".encode()).decode()
-        yield "sent to Jira", _without(self.jira_tap.received, [f"authorization: basic {basic}"])
+        users = (f"{user}:{value['JIRA_API_TOKEN']}" for user in (USER, STRANGER))
+        basic = [f"authorization: basic {base64.b64encode(text.encode()).decode()}" for text in users]
+        yield "sent to Jira", _without(self.jira_tap.received, basic)
         plain = base64.b64encode(f"\0{MAIL_USER}\0{value['SMTP_PASSWORD']}".encode()).decode()
         login = base64.b64encode(value["SMTP_PASSWORD"].encode()).decode()
         yield "sent to the mail server", _without(self.mail_tap.received, [f"auth plain {plain}", f"{login}\r\n"])
