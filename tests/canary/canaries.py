@@ -22,7 +22,8 @@ BLOCK = 8
 
 # Stripe's keys may be told apart by these; everything before them may not be shown.
 _SHOWN_AT_END = 4
-_STRIPE = ("STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY")
+# The key that seeds test mode is at hand in some shells, and never sent by a run.
+_STRIPE = ("STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY", "STRIPE_REHEARSAL_SECRET_KEY")
 
 # Their secret is the password.
 URLS = ("DATABASE_URL", "LEDGER_DATABASE_URL")
@@ -67,6 +68,7 @@ def make_canaries(seed: str, slack_url: str) -> dict[str, Canary]:
     made = {
         "STRIPE_FALLBACK_SECRET_KEY": filled("rk_test_51######") + filled("#")[:_SHOWN_AT_END],
         "STRIPE_READ_SECRET_KEY": filled("rk_test_51######") + filled("#")[:_SHOWN_AT_END],
+        "STRIPE_REHEARSAL_SECRET_KEY": filled("sk_test_51######") + filled("#")[:_SHOWN_AT_END],
         "SLACK_BOT_TOKEN": filled("xoxb-#-#-##"),
         # Of no shape that a net could know: it is found by its value or not at all.
         "SLACK_REHEARSAL_BOT_TOKEN": filled("##_##-#"),

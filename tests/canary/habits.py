@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 SETUP = """\
 import base64, json, logging, os, pprint, subprocess, sys, textwrap, threading, time, traceback, urllib.parse, warnings
 NAMES = [
-    "STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY", "SLACK_BOT_TOKEN", "SLACK_REHEARSAL_BOT_TOKEN",
+    "STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY", "STRIPE_REHEARSAL_SECRET_KEY", "SLACK_BOT_TOKEN", "SLACK_REHEARSAL_BOT_TOKEN",
     "SLACK_WEBHOOK_URL", "SLACK_REHEARSAL_WEBHOOK_URL", "SMTP_PASSWORD", "PAGERDUTY_ROUTING_KEY",
     "PAGERDUTY_REHEARSAL_ROUTING_KEY", "DATABASE_URL", "LEDGER_DATABASE_URL",
 ]

@@ -37,6 +37,7 @@ from manual_payout.demo import incident
 from manual_payout.desk import open_desk
 from manual_payout.intent import confirm_code
 from manual_payout.models import stream_of
+from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import APPROVAL, SEAL, new_key_file
 
 from .canaries import PASSPHRASE, Canary, make_canaries, quoted
@@ -46,7 +47,7 @@ from .services import QuotingJira, QuotingPagerDuty, QuotingSlack, StripeFront, 
 MAIL_USER = "support"
 # Whom Jira does not know.
 STRANGER = "somebody@else.example"
-DEMO = Path(rehearsal.__file__).parent / "demo"
+DEMO = DEMO_APPROVERS.parent
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
 # Real waits are not what is asked here.
@@ -234,7 +235,8 @@ class World:
         """Every byte that a service was sent, without each secret in the one field where its own service wants it."""
         value = {name: canary.value for name, canary in self.canaries.items()}
         # Twice: what a field holds a second time, or another field, stays.
-        bearer = [f"authorization: bearer {value[name]}" for name in value if name.startswith("STRIPE")]
+        keys = ("STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY")
+        bearer = [f"authorization: bearer {value[name]}" for name in keys]
         yield "sent to Stripe", _without(self.front.received, bearer)
         hook = "/services/" + value["SLACK_REHEARSAL_WEBHOOK_URL"].partition("/services/")[2]
         slack = [f"authorization: bearer {value['SLACK_REHEARSAL_BOT_TOKEN']}", f"post {hook}"]
