@@ -365,8 +365,8 @@ def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):
 def test_a_kernel_that_was_prepared_is_the_one_that_runs(tmp_path, server):
     """It is forked while the notebook before it runs, and is told nothing before its own."""
     _, _, first = run(tmp_path, WHO, server, "first", started=lambda: server.prepare(around()))
-    wait_until(lambda: not server._ahead.pending)
-    ahead = server._ahead.place.manager.prepared
+    wait_until(lambda: not server._ahead[0].pending)
+    ahead = server._ahead[0].place.manager.prepared
     _, start, second = run(tmp_path, WHO, server, "second")
 
     assert ("forked", ahead.pid) == (start, second[0])
@@ -378,7 +378,7 @@ def test_a_kernel_that_was_prepared_is_the_one_that_runs(tmp_path, server):
 def test_a_prepared_kernel_that_does_not_fit_is_not_used(tmp_path, server, why):
     """Its notebook gets another one, and the prepared one is gone, with its folder."""
     server.prepare(around() | ({"MANUAL_PAYOUT_OPERATOR": "tomas"} if why == "another environment" else {}))
-    ahead = server._ahead
+    ahead = server._ahead[0]
     wait_until(lambda: not ahead.pending)
     kernel = ahead.place.manager.prepared
     if why == "it has died":
@@ -397,7 +397,7 @@ def test_a_kernel_that_nobody_took_is_gone_with_the_server(tmp_path):
     for patient in (False, True):
         with fork_server(around()) as server:
             server.prepare(around())
-            ahead = server._ahead
+            ahead = server._ahead[0]
             if patient:
                 wait_until(lambda ahead=ahead: not ahead.pending)
             kernel = ahead.place.manager.prepared

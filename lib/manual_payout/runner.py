@@ -35,6 +35,9 @@ DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 
 
+# How many kernels are started before their notebooks; see `ForkServer.prepare`.
+KERNELS_AHEAD = 2
+
 Progress = Callable[[Stage, str, int, int, str], None]
 
 
@@ -111,9 +114,9 @@ def run_stages(
         orderly_signals(),
     ):
         for stage in stages:
-            # The next kernel starts while this notebook runs.
-            follows = stage != stages[-1]
-            prepare = partial(warm.prepare, kernel_environment(desk.settings)) if follows else lambda: None
+            # The next kernels start while this notebook runs.
+            left = len(stages) - stages.index(stage) - 1
+            prepare = partial(warm.prepare, kernel_environment(desk.settings), min(left, KERNELS_AHEAD))
             results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm, prepare))
             pages.render(results[-1].notebook)
             if results[-1].exit_code:

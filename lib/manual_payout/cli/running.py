@@ -123,7 +123,7 @@ def _run(
         from manual_payout.settings import load_settings
 
         settings = load_settings()
-        kernels.prepare(kernel_environment(settings))
+        kernels.prepare(kernel_environment(settings), 1 if only is not None else 2)
         leave_out_unused()
         from manual_payout import gateway, signatures  # noqa: F401  # the desk and the sealer import them at once
         from manual_payout.models import Stage

@@ -90,6 +90,7 @@ class _CleanText:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._cells: dict[str, str] = {}
+        self._frames: dict[str, str] = {}
 
     def of(self, nb: NotebookNode) -> str:
         """Return the text of *nb*."""
@@ -97,7 +98,9 @@ class _CleanText:
         raws = [json.dumps(cell, default=repr) for cell in nb.cells]
         for raw, cell in zip(raws, nb.cells, strict=True):
             self._cells[raw] = known.get(raw) or self._cell(cell, nb)
-        frame = self._written(nb, [])
+        around = json.dumps(nb | {"cells": []}, default=repr)
+        self._frames = {around: self._frames.get(around) or self._written(nb, [])}
+        frame = self._frames[around]
         if not frame.startswith(_HEAD):
             raise AssertionError("Bug: nbformat does not begin a notebook with its cells")
         cells = ",\n".join(self._cells[raw] for raw in raws)

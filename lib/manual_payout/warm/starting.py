@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class ForkServer:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
-        self._ahead: Ahead | None = None
+        self._ahead: deque[Ahead] = deque()
         self.last_kernel = 0
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -90,19 +91,22 @@ class ForkServer:
         self._asked = True
         socket.send_fds(self._control, [b"k"], [channel.fileno()])
 
-    def prepare(self, environment: Mapping[str, str]) -> None:
-        """Begin to start the kernel of the next notebook, which will be given *environment*, unless one is ready."""
-        if self.why_not or self._ahead is not None:
-            return
+    def prepare(self, environment: Mapping[str, str], kernels: int = 1) -> None:
+        """
+        Begin to start kernels of the notebooks to come, which will be given *environment*, until there are *kernels* of them.
+
+        Two are enough to never wait for one: the second is forked before the server imports anything that only later
+        stages need.
+        """
         # It brings jupyter_client with it, which the caller is about to need anyway.
         from manual_payout.warm.ahead import Ahead
 
-        self._ahead = Ahead(self, environment)
+        while not self.why_not and len(self._ahead) < kernels:
+            self._ahead.append(Ahead(self, environment))
 
     def take(self, environment: Mapping[str, str]) -> Place | None:
         """Return where the kernel that was prepared for *environment* runs, or None where there is none."""
-        ahead, self._ahead = self._ahead, None
-        return ahead.take(environment) if ahead is not None else None
+        return self._ahead.popleft().take(environment) if self._ahead else None
 
     def gone(self) -> str:
         """Say why the server is gone, and remember it."""
@@ -126,11 +130,10 @@ class ForkServer:
         self._control.close()
         if self._process is None:
             return
-        if not self._asked or (self._ahead is not None and self._ahead.pending):
+        if not self._asked or any(ahead.pending for ahead in self._ahead):
             self._process.kill()  # it may still be importing, and would not look up
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        while self._ahead:
+            self._ahead.popleft().close()
         try:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
