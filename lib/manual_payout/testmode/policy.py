@@ -43,6 +43,8 @@ def rehearsal_policy(settings: Settings, platform_account: str, largest: Money) 
         said.append(
             f"request: the ceiling is {largest.grouped}, above what the platform has, so that this can be too little"
         )
+    if given.break_glass.enabled:
+        said.append("break_glass: off, because a rehearsal has both of its approvers")
     if not own:
         said.append("messages: to nobody, because there is no policy file of yours (MANUAL_PAYOUT_POLICY)")
     policy = Policy(
@@ -66,7 +68,8 @@ def write_policy(path: Path, policy: Policy, said: tuple[str, ...]) -> None:
     """Write *policy* as the TOML file that the notebooks read, with what was changed above it."""
     heading = ["The policy of one rehearsal in Stripe's test mode. Changed from the policy file in force:", *said]
     lines = [f"# {line}" for line in heading]
-    for section, values in policy.model_dump(mode="json").items():
+    # Off in every rehearsal; what stands there by default is nothing that a file may say.
+    for section, values in policy.model_dump(mode="json", exclude={"break_glass"}).items():
         lines += _table(section, values)
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
