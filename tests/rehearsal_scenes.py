@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -41,10 +42,38 @@ DEFECTS = {
 
 def defective_copy(root: Path) -> Path:
     """Copy the software and make it wrong for every scene; returns the folder that Python is to find it in."""
+    return _edited_copy(root, itertools.chain(*(edits for _, edits in DEFECTS.values())))
+
+
+def copy_with_stripe_at(root: Path, address: str, short_approval_s: int = 20) -> Path:
+    """
+    Copy the software and let `--target stripe` find Stripe at *address*, where the sandbox's clock passes days at once.
+
+    Nothing but the arguments of one call and one pause are others: no setting of an installation names another Stripe.
+    """
+    opening = "testmode.ground(root, load_settings(), scenes=scenes, say=say)"
+    options = (
+        f"scenes=scenes, say=say, upstream={address!r}, waits=SandboxClock({address!r}), short_approval_s={short_approval_s}, "
+        "patience=Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600)"
+    )
+    imports = "from manual_payout.settings import load_settings\n"
+    more = "from manual_payout.clock import SandboxClock\nfrom manual_payout.gateway.seeding import Patience\n"
+    return _edited_copy(
+        root,
+        [
+            ("rehearsal/grounds.py", opening, f"testmode.ground(root, load_settings(), {options})"),
+            ("rehearsal/grounds.py", imports, imports + more),
+            # Of what is waited for in earnest when a sender was killed, most is patience with Stripe's rate limits.
+            ("transfer/tries.py", "PAUSE_MAX_S = 20.0", "PAUSE_MAX_S = 5.0"),
+        ],
+    )
+
+
+def _edited_copy(root: Path, edits: Iterable[tuple[str, str, str]]) -> Path:
     lib = root / "lib"
     shutil.copytree(ROOT / "lib", lib, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "runbooks", root / "runbooks")
-    for file, right, wrong in itertools.chain(*(edits for _, edits in DEFECTS.values())):
+    for file, right, wrong in edits:
         path = lib / "manual_payout" / file
         text = path.read_text("utf-8")
         assert 1 == text.count(right), (file, right)
@@ -52,12 +81,12 @@ def defective_copy(root: Path) -> Path:
     return lib
 
 
-def rehearse(*arguments: str, lib: Path = ROOT / "lib") -> subprocess.CompletedProcess[str]:
-    """Run ``manual-payout rehearse`` in a process of its own, with nobody to ask and nothing but a path in its environment."""
+def rehearse(*arguments: str, lib: Path = ROOT / "lib", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``manual-payout rehearse`` in a process of its own, with nobody to ask and no more in its environment than is given."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-P", "-c", PROGRAM, "rehearse", *map(str, arguments)]
     return subprocess.run(
-        command, env=kept | {"PYTHONPATH": str(lib), "COLUMNS": "160"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        command, env=kept | {"PYTHONPATH": str(lib), "COLUMNS": "160"} | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -85,7 +114,7 @@ def result(*, at: str = "2026-11-26T15:04:05.000000Z", text: str = "", **changed
         "procedure": "7" * 64, "versions": {"python": "3.11.7", "manual-payout": text or "0.1.0"},
         "response_s": 7.25, "seconds": dict.fromkeys(steps, 1.5),
         "steps": [{"name": name, "started_at": at, "ended_at": at, "seconds": 1.5} for name in steps],
-        "transfers": 1 if fine else 2, "automation_skipped": fine, "evidence": "INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541",
+        "transfers": 1 if fine else 2, "automation_skipped": fine, "changes": [], "left_behind": text, "evidence": "INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541",
         "scenes": [scene | {"name": f"scene {n}", "title": "the payout to the bank fails later"} for n in range(7)],
         "checks": [
             {"name": f"c{n}", "question": "Is every ticket filled in, marked, right in amount?",

@@ -752,12 +752,12 @@ def test_sandbox_on_a_port_that_is_taken_says_so(quiet_shell, tmp_path):
     assert f"port: found {port}" in answer.err
 
 
-def test_rehearsing_against_anything_but_the_sandbox_is_refused(quiet_shell):
-    """A target that this release does not have is refused before anything starts."""
-    answer = quiet_shell("rehearse", "--target", "stripe")
+def test_rehearsing_against_an_unknown_target_is_refused(quiet_shell):
+    """A target that this release does not have is refused in one sentence, before anything starts."""
+    answer = quiet_shell("rehearse", "--target", "paypal")
 
     assert 2 == answer.code
-    assert "target: found 'stripe', expected sandbox" in answer.err
+    assert "target: found 'paypal', expected sandbox or stripe" in answer.err
 
 
 def test_rehearsing_into_a_folder_that_holds_something_is_refused(quiet_shell, tmp_path):

@@ -169,7 +169,7 @@ def test_scene_that_breaks_is_a_finding_and_no_exception(tmp_path):
         act.found["row"] = "unknown"
         raise KeyError("bank")
 
-    with find_ground("sandbox")(tmp_path) as ground:
+    with find_ground("sandbox").open(tmp_path, True, print) as ground:
         played = play(replace(DRILL[0], play=broken), ground, kernels=None)
 
     assert "KeyError: 'bank'" == played.trouble
@@ -182,7 +182,7 @@ def test_scene_that_breaks_is_a_finding_and_no_exception(tmp_path):
 
 def test_sandbox_is_a_ground_with_a_case_of_its_own_for_every_scene(tmp_path):
     """Eight incidents, studios, ledger payouts and accounts; the balance is short and the account unknown only by then."""
-    with find_ground("sandbox")(tmp_path) as ground:
+    with find_ground("sandbox").open(tmp_path, True, print) as ground:
         cases = [ground.case(name) for name in SceneName]
         checked: Ground = ground
 
@@ -195,7 +195,7 @@ def test_sandbox_is_a_ground_with_a_case_of_its_own_for_every_scene(tmp_path):
 
 def test_unknown_target_is_refused():
     """With the targets that there are."""
-    with pytest.raises(ParameterError, match="expected sandbox"):
+    with pytest.raises(ParameterError, match="expected sandbox or stripe"):
         find_ground("moon")
 
 
@@ -210,7 +210,7 @@ def test_nothing_is_killed_where_no_kernel_was_started():
 def test_kernel_is_killed_where_kernels_are_started_ordinarily_too(tmp_path):
     """A machine on which no kernel can be forked rehearses the same scene."""
     scene = next(scene for scene in DRILL if scene.name is SceneName.KILLED_KERNEL)
-    with fork_server() as kernels, find_ground("sandbox")(tmp_path) as ground:
+    with fork_server() as kernels, find_ground("sandbox").open(tmp_path, True, print) as ground:
         kernels.why_not = "as on a system that cannot fork"
         played = play(scene, ground, kernels)
 

@@ -5,7 +5,7 @@ The operator's desk: everything that one run works with, wired once from the set
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -227,6 +227,25 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
     names = variables()
     others = {name: value for name, value in os.environ.items() if name not in names.values()}
     return others | {names[name]: value for name, value in values.items() if value}
+
+
+def rehearsal_environment(settings: Settings, keys: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the environment of the kernel that plays a rehearsal: this process's, with keys by value and paths made absolute.
+
+    So no command that prints a key is run twice, and a kernel that runs in a folder of its own finds the user's files.
+
+    Args:
+        keys: By the names of their settings, such as ``rehearsal_key``; of the others none is handed on.
+    """
+    names = variables()
+    ours = ("rehearsal_key", "fallback_key", "read_key")
+    dropped = {names[name] for one in ours for name in (one, f"{one}_command")}
+    files = ("policy_file", "approvers_file", "allowed_signers_file", "signing_key", "inventory_file")
+    paths = {name: found.resolve() for name in files if (found := getattr(settings, name)) is not None}
+    given = {"home": settings.runbooks_dir.parent.resolve(), "outputs": settings.outputs_dir.resolve(), **paths, **keys}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return kept | {names[name]: str(value) for name, value in given.items()}
 
 
 def _absolute(url: str) -> str:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def rehearse(
-    target: Annotated[str, typer.Option(metavar="WHERE", help="sandbox: the local Stripe.")] = "sandbox",
+    target: Annotated[
+        str, typer.Option(metavar="WHERE", help="sandbox or stripe (test mode; needs keys).")
+    ] = "sandbox",
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new one; else outputs/rehearsals/<time>.")
     ] = None,
@@ -29,16 +31,18 @@ def rehearse(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Play the demo incident from request to sealed folder, then a drill of faults; nothing real is touched.
+    """Play an incident from request to sealed folder, then a drill of faults; no real money is touched.
 
-    It starts and stops the local sandbox by itself, uses a database of its own, and ignores every key in the
-    environment. Nothing is asked on the way. Exit code 6 says what was not as expected; report.html shows all of it on
-    one page.
+    On the sandbox it starts and stops a local Stripe by itself and ignores every key in the environment. On stripe it
+    seeds Stripe's test mode with the keys of docs/test-mode.md, refuses a live key before anything is sent, and says at
+    the end what stays there. Both use a database of their own. Nothing is asked on the way. Exit code 6 says what was
+    not as expected; report.html shows all of it on one page.
 
     \b
     Examples:
       manual-payout rehearse
       manual-payout rehearse --no-drill
+      manual-payout rehearse --target stripe
     """
     from manual_payout.warm.starting import REHEARSING, fork_server
 
@@ -49,11 +53,12 @@ def rehearse(
         from manual_payout.rehearsal.grounds import find_ground
         from manual_payout.rehearsal.notebook import play_notebook
 
-        find_ground(target)
+        place = find_ground(target)
         root = new_folder(str(folder.resolve()) if folder is not None else "").resolve()
-        typer.echo(f"Rehearsal on the {target}; everything is kept in {_near(root)}", err=True)
+        outfit = place.outfit()
+        typer.echo(f"Rehearsal on {place.title}; everything is kept in {_near(root)}", err=True)
         with _progress(as_json=as_json) as shown:
-            played = play_notebook(root, target=target, drill=drill, kernels=kernels, progress=shown)
+            played = play_notebook(root, target=target, outfit=outfit, drill=drill, kernels=kernels, progress=shown)
     if as_json:
         paths = {name: str(getattr(played, name)) for name in ("report", "notebook")}
         show_json({"folder": str(played.evidence), **paths, **played.result})
@@ -73,10 +78,13 @@ def _show(played: Recorded) -> None:
     if result["scenes"]:
         typer.echo(f"{_drill_table(result)!r}\n")
     response = "not reached" if result["response_s"] is None else f"{result['response_s']:.2f} s"
-    typer.echo(f"Transfers in Stripe's own books: {result['transfers']}")
+    counted = result["transfers"]
+    typer.echo(f"Transfers in Stripe's own books: {'could not be asked' if counted is None else counted}")
     typer.echo(f"From the request to the accepted transfer: {response} of work")
     typer.echo(f"Evidence: {_near(played.evidence)}")
     typer.echo(f"Report: {_near(played.report)}")
+    if result["left_behind"]:
+        typer.echo(f"{result['left_behind']}.")
     if block := inventory_block(result):
         typer.echo(f"\nFor the reviewed inventory (docs/monitoring.md):\n\n{block}", nl=False)
 

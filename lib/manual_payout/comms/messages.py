@@ -45,6 +45,9 @@ _SLACK_COLON = re.compile(r":(?=[\w+-]*:|//)|(?<=\w):(?=\S)")
 
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
+# In the place of a reader, before the reason.
+NOBODY = "nobody"
+
 # Free text: names that people gave, and what Stripe said. Everything else is validated, or formatted by us.
 _FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note", "override")
 
@@ -137,8 +140,8 @@ def audience_of(occasion: Occasion, channel: Channel) -> str:
         return policy.rehearsal_slack_channel if occasion.rehearsal else policy.slack_channel
     if occasion.rehearsal:
         if policy.rehearsal_email.casefold() == (occasion.due.studio_email or "").strip().casefold() != "":
-            return "nobody: messages.rehearsal_email is the studio's own address"
-        return policy.rehearsal_email or "nobody: messages.rehearsal_email is empty"
+            return f"{NOBODY}: messages.rehearsal_email is the studio's own address"
+        return policy.rehearsal_email or f"{NOBODY}: messages.rehearsal_email is empty"
     return _recipient(occasion.due)
 
 

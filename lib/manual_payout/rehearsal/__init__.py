@@ -6,8 +6,8 @@ brings scrapbook and pandas with it; `notebook` runs that notebook.
 """
 
 from manual_payout.rehearsal.ground import Cast, Ground, SceneName
-from manual_payout.rehearsal.incident import CLOSING, Incident, Rehearsal, failed_stage, file_and_approve, rehearse
-from manual_payout.rehearsal.sandbox_ground import DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
+from manual_payout.rehearsal.incident import Incident, Rehearsal, failed_stage, file_and_approve, rehearse
+from manual_payout.rehearsal.sandbox_ground import CLOSING, DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
 from manual_payout.rehearsal.stage import demo_parameters, demo_settings, sandbox_books, set_up_database, stage_set
 
 APPROVERS = DEMO_CAST.approvers

@@ -7,8 +7,7 @@ terms of the rehearsal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -30,46 +29,56 @@ class SceneName(StrEnum):
     FAILING_LATER = "failing-later"
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
-    """
-    Who plays.
+class Cast(Protocol):
+    """Who plays, by the handles of the registry."""
 
-    Attributes:
-        requester, operator: Handles of the registry.
+    @property
+    def requester(self) -> str:
+        """Who asks."""
 
-        approvers: One of each team, in the order in which they approve.
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """One of each team, in the order in which they approve."""
 
-        key_of: Returns the key with which an approver signs.
-    """
+    @property
+    def operator(self) -> str:
+        """Who runs it."""
 
-    requester: str
-    approvers: tuple[str, ...]
-    operator: str
-    key_of: Callable[[str], SigningKey]
+    @property
+    def key_of(self) -> Callable[[str], SigningKey]:
+        """What returns the key with which an approver signs."""
 
 
 class Ground(Protocol):
-    """
-    Where a rehearsal is played: the local sandbox, or Stripe's test mode.
+    """Where a rehearsal is played: the local sandbox, or Stripe's test mode."""
 
-    Attributes:
-        name: What ``--target`` calls it.
+    @property
+    def name(self) -> str:
+        """What ``--target`` calls it."""
 
-        desk: Settings, clock and registry of this rehearsal, with a database and an outputs folder of its own.
+    @property
+    def desk(self) -> Desk:
+        """Settings, clock and registry of this rehearsal, with a database and an outputs folder of its own."""
 
-        cast: Who plays.
+    @property
+    def cast(self) -> Cast:
+        """Who plays."""
 
-        pause_s: How long people take between two steps, in seconds of the desk's clock; 0 where waiting would be real.
+    @property
+    def pause_s(self) -> float:
+        """How long people take between two steps, in seconds of the desk's clock; 0 where waiting would be real."""
 
-        short_approval_s: How long an approval stands that is meant to go stale; the drill waits it out.
-    """
+    @property
+    def short_approval_s(self) -> int:
+        """How long an approval stands that is meant to go stale; the drill waits it out."""
 
-    name: str
-    desk: Desk
-    cast: Cast
-    pause_s: float
-    short_approval_s: int
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What of the user's policy is different here, in sentences."""
+
+    @property
+    def left_behind(self) -> str:
+        """What outlasts the rehearsal outside of its folder, in a sentence; empty where nothing does."""
 
     def case(self, scene: SceneName) -> Parameters:
         """
@@ -78,6 +87,12 @@ class Ground(Protocol):
         What makes the case is arranged by then: the account of `NOT_CONNECTED` is none of the platform's, and the platform's
         balance does not cover the amount of `INSUFFICIENT_BALANCE`.
         """
+
+    def closing(self) -> Mapping[str, str | bool]:
+        """Return what the incident is closed with: the parameters of ``6-close``, whose dates the desk's clock judges."""
+
+    def unseen(self, scene: SceneName) -> str:
+        """Say why what a scene comes to cannot be seen here, and what would show it; empty where all of it can be."""
 
     def lose_answer(self) -> None:
         """Let the next transfer be made, lose its answer, and leave the question that follows at once unanswered too."""

@@ -4,19 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from manual_payout import sandbox, testmode
+from manual_payout.desk import rehearsal_environment
 from manual_payout.errors import ParameterError
-from manual_payout.rehearsal.ground import Ground
+from manual_payout.rehearsal.ground import Ground, SceneName
 from manual_payout.rehearsal.sandbox_ground import sandbox_ground
-
-# What opens each, given the folder that everything is left in.
-GROUNDS: dict[str, Callable[[Path], AbstractContextManager[Ground]]] = {"sandbox": sandbox_ground}
+from manual_payout.settings import load_settings
 
 
-def find_ground(target: str) -> Callable[[Path], AbstractContextManager[Ground]]:
+@dataclass(frozen=True, slots=True)
+class Outfit:
     """
-    Return what opens the ground of that name.
+    What the rehearsal's own notebook is given; never shown.
+
+    Attributes:
+        secrets: What nothing that is saved may hold.
+
+        environment: Of its kernel; this process's own where it is None.
+    """
+
+    secrets: tuple[str, ...] = field(repr=False)
+    environment: dict[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    A ground that can be opened.
+
+    Attributes:
+        title: What sentences call it.
+
+        outfit: Looks at keys and settings before anything is begun or sent; raises SettingsError where they are not fit.
+
+        open: Opens it, given the folder that everything is left in, whether the faults are to be played, and who is told each
+            step of that in a sentence.
+    """
+
+    title: str
+    outfit: Callable[[], Outfit]
+    open: Callable[[Path, bool, Callable[[str], None]], AbstractContextManager[Ground]]
+
+
+def _sandbox(root: Path, _drill: bool, _say: Callable[[str], None]) -> AbstractContextManager[Ground]:  # noqa: FBT001  # as `open` is called
+    # Everything is there at once, whatever is played of it.
+    return sandbox_ground(root)
+
+
+def _stripe(root: Path, drill: bool, say: Callable[[str], None]) -> AbstractContextManager[Ground]:  # noqa: FBT001  # as above
+    scenes = testmode.SCENES if drill else (SceneName.INCIDENT,)
+    return testmode.ground(root, load_settings(), scenes=scenes, say=say)
+
+
+def _outfit_of_sandbox() -> Outfit:
+    return Outfit((sandbox.FALLBACK_KEY, sandbox.READ_KEY))
+
+
+def _outfit_of_stripe() -> Outfit:
+    settings = load_settings()
+    keys = testmode.rehearsal_keys(settings)
+    held = {"rehearsal_key": keys.seeding, "fallback_key": keys.run} | ({"read_key": keys.read} if keys.read else {})
+    messengers = (secret for secret in settings.messenger_secrets() if secret)
+    return Outfit((*held.values(), *messengers), rehearsal_environment(settings, held))
+
+
+GROUNDS = {
+    "sandbox": Target("the sandbox", _outfit_of_sandbox, _sandbox),
+    "stripe": Target("Stripe's test mode", _outfit_of_stripe, _stripe),
+}
+
+
+def find_ground(target: str) -> Target:
+    """
+    Return the ground of that name.
 
     Raises:
         ParameterError: There is none.

@@ -25,14 +25,6 @@ DRY, LIVE, CLOSED = "dry run", "live run", "close"
 # The step with whose end the money is accepted.
 ACCEPTED = f"{LIVE}: {Stage.EXECUTE}"
 
-CLOSING = {
-    "root_cause": "The payout scheduler lost its database connection at 01:04 UTC and did not reconnect.",
-    "follow_ups": "Reconnect on failure, Tomas Lindqvist, 2026-03-13; alert on a missed run, Noor Haddad, 2026-03-20",
-    "automation_restored": True,
-    "key_rotated_to": "",
-    "access_review_on": "2026-04-20",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
@@ -46,13 +38,13 @@ class Rehearsal:
 
         automation_skipped: Whether the automation's next run left the payout alone.
 
-        transfers: How many transfers Stripe's own books show for this payout.
+        transfers: How many transfers Stripe's own books show for this payout; None where they could not be asked.
     """
 
     folder: Path
     stages: tuple[StageResult, ...]
     automation_skipped: bool
-    transfers: int
+    transfers: int | None
 
     @property
     def green(self) -> bool:
@@ -176,10 +168,15 @@ class Incident:
         """What it has come to by now."""
         ledger_payout_id = self.parameters.ledger_payout_id
         folder = self._desk.settings.outputs_dir / self.parameters.incident_id / ledger_payout_id
-        return Rehearsal(folder, tuple(self._stages), self._skipped, self._ground.transfers(ledger_payout_id))
+        try:
+            transfers = self._ground.transfers(ledger_payout_id)
+        except ManualPayoutError:
+            # Also where Stripe is away at the very end, there is a result and a report.
+            transfers = None
+        return Rehearsal(folder, tuple(self._stages), self._skipped, transfers)
 
     def _run(self, name: str, stages: tuple[Stage, ...], parameters: Parameters) -> list[StageResult]:
-        extra = CLOSING if stages == (Stage.CLOSE,) else None
+        extra = self._ground.closing() if stages == (Stage.CLOSE,) else None
         with self._record.notebooks(name, self._progress) as progress:
             results = run_stages(self._desk, stages, parameters, extra=extra, progress=progress, kernels=self._kernels)
         self._stages += results

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manual_payout import errors, sandbox
+from manual_payout import errors
 from manual_payout.durable import make_folder
 from manual_payout.engine import execute, orderly_signals
 from manual_payout.errors import EvidenceError, ManualPayoutError
@@ -17,7 +17,7 @@ from manual_payout.evidence.results import the_result
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
 from manual_payout.rehearsal.folders import NOTEBOOK, REPORT
-from manual_payout.rehearsal.grounds import find_ground
+from manual_payout.rehearsal.grounds import Outfit
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Policy, load_settings
 from manual_payout.warm.starting import ForkServer
@@ -60,6 +60,7 @@ def play_notebook(
     root: Path,
     *,
     target: str,
+    outfit: Outfit,
     drill: bool,
     kernels: ForkServer | None = None,
     progress: Callable[[str, int, int, str], None] | None = None,
@@ -72,6 +73,8 @@ def play_notebook(
 
         target: Where it is played.
 
+        outfit: Of that target.
+
         drill: Whether the faults are played too.
 
         kernels: What forks the notebook's own kernel; the kernels inside are the notebook's to start.
@@ -79,15 +82,12 @@ def play_notebook(
         progress: As of `engine.execute`.
 
     Raises:
-        ParameterError: There is no such target.
-
         EvidenceError: The template was changed, or the notebook stopped before it came to a result.
 
         StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved.
     """
-    find_ground(target)
     make_folder(root)
-    folder = Folder(root, _redactor())
+    folder = Folder(root, Redactor.from_environment().with_secrets(*outfit.secrets))
     template = load_settings(stripe_api_base="https://api.stripe.com", policy=Policy()).runbooks_dir / NOTEBOOK
     with orderly_signals():
         execution = execute(
@@ -95,6 +95,7 @@ def play_notebook(
             root / NOTEBOOK,
             {"target": target, "folder": str(root), "drill": drill},
             redactor=folder.redactor,
+            kernel_env=outfit.environment,
             expected_digest=reviewed_digest(Stage.REHEARSE),
             fork_server=kernels,
             progress=progress,
@@ -107,10 +108,6 @@ def play_notebook(
     if not result:
         raise _stopped(execution.error_name, execution.error_message, execution.path)
     return Recorded(root, result, _refusal(result))
-
-
-def _redactor() -> Redactor:
-    return Redactor.from_environment().with_secrets(sandbox.FALLBACK_KEY, sandbox.READ_KEY)
 
 
 def _refusal(result: dict[str, Any]) -> ManualPayoutError | None:

@@ -131,7 +131,10 @@ def report(run: RehearsalRun) -> Banner:
     seen, result = _trend(run), run.result()
     folder = Folder(run.root, run.ground.desk.redactor)
     path = folder.replace(REPORT, page_of(result, seen))
-    return Banner("Written", f"{path.name} in {run.root.name}: {result['verdict'].lower()}.", good=result["green"])
+    words = f"{path.name} in {run.root.name}: {result['verdict'].lower()}."
+    if result["left_behind"]:
+        words += f" {result['left_behind']}."
+    return Banner("Written", words, good=result["green"])
 
 
 def conclude(run: RehearsalRun) -> Text | Banner:
@@ -174,7 +177,8 @@ def _not_green(result: dict[str, Any]) -> NotFinishedError | None:
 
 
 def _trend(run: RehearsalRun) -> Trend:
-    return with_this(past_rehearsals(run.root.parent, but=run.root), run.result(), run.root.name)
+    past = past_rehearsals(run.root.parent, but=run.root, target=run.ground.name)
+    return with_this(past, run.result(), run.root.name)
 
 
 def _stages(run: RehearsalRun, name: str, results: list[StageResult]) -> Table:

@@ -48,7 +48,9 @@ class Findings:
             found.append("the incident was not played to its close")
         elif not incident.automation_skipped:
             found.append("the automation paid the incident's payout again")
-        if incident.transfers != 1:
+        if incident.transfers is None:
+            found.append("Stripe's own books could not be asked for the incident's transfers")
+        elif incident.transfers != 1:
             found.append(f"Stripe's own books show {incident.transfers} transfers for the incident, expected 1")
         found += [f"{scene.title}: {_said(scene)}" for scene in self.scenes if not scene.as_expected]
         if self.drill and len(self.scenes) < self.scenes_wanted:
@@ -97,6 +99,8 @@ def result_of(ground: Ground, record: Record, findings: Findings, *, at: datetim
         ],
         "transfers": incident.transfers,
         "automation_skipped": incident.automation_skipped,
+        "changes": list(ground.changes),
+        "left_behind": ground.left_behind,
         "evidence": incident.folder.relative_to(ground.desk.settings.outputs_dir).as_posix(),
         "scenes": [_scene(scene) for scene in findings.scenes],
         "checks": [asdict(check) for check in findings.checks],

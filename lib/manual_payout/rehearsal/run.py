@@ -18,7 +18,7 @@ from manual_payout.parameters import RehearseParameters, validate_rehearse
 from manual_payout.rehearsal.drill import DRILL, Played
 from manual_payout.rehearsal.folders import new_folder
 from manual_payout.rehearsal.ground import Ground
-from manual_payout.rehearsal.grounds import find_ground
+from manual_payout.rehearsal.grounds import Target, find_ground
 from manual_payout.rehearsal.incident import Incident
 from manual_payout.rehearsal.record import Record
 from manual_payout.rehearsal.result import Findings, result_of
@@ -35,7 +35,11 @@ class RehearsalRun:
     One rehearsal; the notebook's first cell makes it and every other cell is given it.
 
     Attributes:
+        target: What the ground was opened as.
+
         root: The folder that everything is left in.
+
+        said: What was said while the ground was opened, a sentence each.
 
         troubles: What a step broke with, by the step's name.
 
@@ -43,12 +47,14 @@ class RehearsalRun:
     """
 
     parameters: RehearseParameters
+    target: Target
     root: Path
     ground: Ground
     kernels: ForkServer
     record: Record
     incident: Incident
     stack: ExitStack
+    said: tuple[str, ...] = ()
     scenes: list[Played] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
@@ -57,16 +63,19 @@ class RehearsalRun:
         """Say what this rehearsal is bound to: the world and the people."""
         ground, desk = self.ground, self.ground.desk
         faults = f"yes, {len(DRILL)} scenes" if self.parameters.drill else "no, the incident alone"
+        # Only where there is something to say: a ground that is ready at once changes nothing.
+        told = {"made ready": "; ".join(self.said), "policy here": "; ".join(ground.changes)}
         return facts_table(
-            f"This rehearsal: on the {ground.name}, {desk.settings.mode} mode.",
+            f"This rehearsal: on {self.target.title}.",
             {
                 "moves money": "no real money, ever",
-                "Stripe": f"{place(desk.settings.mode)}, {desk.gateway.identity}",
+                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
                 "requester": ground.cast.requester,
                 "approvers": ", ".join(ground.cast.approvers),
                 "operator": ground.cast.operator,
                 "drill of faults": faults,
                 "folder": self.root.name,
+                **{name: text for name, text in told.items() if text},
             },
         )
 
@@ -94,18 +103,20 @@ def begin(namespace: Mapping[str, Any]) -> RehearsalRun:
     Raises:
         ParameterError: A parameter is wrong, or there is one of an unknown name; or the folder holds something.
 
-        SettingsError, DatabaseError: The stage cannot be set.
+        SettingsError, DatabaseError, StripeRefusedError, NotFinishedError: The stage cannot be set.
     """
     parameters = validate_rehearse(parameters_in(namespace))
-    opener, root = find_ground(parameters.target), new_folder(parameters.folder)
+    target, root = find_ground(parameters.target), new_folder(parameters.folder)
     # That a kernel dies is part of the drill; without a handler, whoever notices would tell it on standard error.
     logging.getLogger().addHandler(logging.NullHandler())
     stack = ExitStack()
     # Also where the notebook stops before its end; closing twice does nothing.
     atexit.register(stack.close)
     kernels = stack.enter_context(fork_server(later=needed_by(["settle", "close"])))
-    ground, record = stack.enter_context(opener(root)), Record()
-    return RehearsalRun(parameters, root, ground, kernels, record, Incident(ground, kernels, record), stack)
+    said: list[str] = []
+    ground, record = stack.enter_context(target.open(root, parameters.drill, said.append)), Record()
+    incident = Incident(ground, kernels, record)
+    return RehearsalRun(parameters, target, root, ground, kernels, record, incident, stack, tuple(said))
 
 
 def step(

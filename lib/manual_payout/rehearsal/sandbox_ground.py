@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manual_payout import database
@@ -14,18 +14,44 @@ from manual_payout.desk import Desk
 from manual_payout.intent import transfer_group
 from manual_payout.ledger import PayoutDue
 from manual_payout.parameters import Parameters, validate
-from manual_payout.rehearsal.ground import Cast, SceneName
+from manual_payout.rehearsal.ground import SceneName
 from manual_payout.rehearsal.stage import demo_parameters, sandbox_books, stage_set
 from manual_payout.sandbox import Sandbox
+from manual_payout.signatures import SigningKey
 from manual_payout.signing import sandbox_key
 
-DEMO_CAST = Cast(incident.REQUESTER, ("priya", "amara"), incident.OPERATOR, sandbox_key)
+
+@dataclass(frozen=True, slots=True)
+class DemoCast:
+    """
+    The demo's people, as `ground.Cast` says.
+
+    Attributes:
+        key_of: Returns the sandbox's key of a handle; anybody can make it.
+    """
+
+    requester: str
+    approvers: tuple[str, ...]
+    operator: str
+    key_of: Callable[[str], SigningKey]
+
+
+DEMO_CAST = DemoCast(incident.REQUESTER, ("priya", "amara"), incident.OPERATOR, sandbox_key)
 
 # Between the steps of the demo's night, so that its timeline reads like one.
 PAUSE_S = 240.0
 
 # Real seconds; the kernel is killed as soon as its intent is on record, which takes far less.
 HELD_S = 5.0
+
+# By the sandbox's clock, which stands at the demo's night.
+CLOSING: dict[str, str | bool] = {
+    "root_cause": "The payout scheduler lost its database connection at 01:04 UTC and did not reconnect.",
+    "follow_ups": "Reconnect on failure, Tomas Lindqvist, 2026-03-13; alert on a missed run, Noor Haddad, 2026-03-20",
+    "automation_restored": True,
+    "key_rotated_to": "",
+    "access_review_on": "2026-04-20",
+}
 
 # Studios of the demo whose last payout the outage left unpaid. Names with & and ' show whether messages escape them.
 _STUDIOS = {
@@ -52,6 +78,8 @@ class SandboxGround:
     name = "sandbox"
     cast = DEMO_CAST
     pause_s = PAUSE_S
+    changes: tuple[str, ...] = ()
+    left_behind = ""
 
     def __init__(self, desk: Desk, stripe: Sandbox) -> None:
         self.desk = desk
@@ -85,6 +113,15 @@ class SandboxGround:
                 "confirm": "",
             }
         )
+
+    def closing(self) -> dict[str, str | bool]:
+        """Return the demo's closing."""
+        return CLOSING
+
+    def unseen(self, scene: SceneName) -> str:
+        """Say nothing: the sandbox's read key sees everything."""
+        del scene
+        return ""
 
     def lose_answer(self) -> None:
         """Close the connection after the transfer was made, and on the listing that follows."""

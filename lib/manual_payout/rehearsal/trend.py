@@ -42,12 +42,14 @@ class Trend:
         return list(self.frame[self.frame["response_s"].notna()].itertuples(index=False))
 
 
-def past_rehearsals(folder: Path, *, but: Path) -> Trend:
+def past_rehearsals(folder: Path, *, but: Path, target: str = "") -> Trend:
     """
     Read every executed rehearsal that lies in a folder of its own below *folder*.
 
     Args:
         but: The folder of the rehearsal that is being played, whose notebook is not finished.
+
+        target: Where those were played that are wanted, because response times of two targets do not compare; empty for all.
     """
     rows, damaged = [], []
     for notebook in sorted(folder.glob(f"*/{Stage.REHEARSE}*.ipynb")):
@@ -57,7 +59,7 @@ def past_rehearsals(folder: Path, *, but: Path) -> Trend:
             rows.append(_row(notebook))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
             damaged.append((notebook.parent.name, _why(error)))
-    return Trend(frame_of(rows), tuple(damaged))
+    return Trend(frame_of([row for row in rows if target in ("", row["target"])]), tuple(damaged))
 
 
 def with_this(trend: Trend, result: dict[str, Any], folder: str) -> Trend:

@@ -11,7 +11,8 @@ Stripe's test mode as the place where a rehearsal is played: real HTTP, real per
 
 from __future__ import annotations
 
+from manual_payout.testmode.keys import RehearsalKeys, rehearsal_keys
 from manual_payout.testmode.scenes import SCENES
 from manual_payout.testmode.stripe_ground import StripeGround, ground
 
-__all__ = ["SCENES", "StripeGround", "ground"]
+__all__ = ["SCENES", "RehearsalKeys", "StripeGround", "ground", "rehearsal_keys"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from manual_payout.errors import SettingsError, StripeRefusedError
@@ -10,6 +11,11 @@ from manual_payout.gateway.seeding import COUNTRY, Seeder
 from manual_payout.settings import Settings
 
 _SEEDING, _RUN, _READ = "STRIPE_REHEARSAL_SECRET_KEY", "STRIPE_FALLBACK_SECRET_KEY", "STRIPE_READ_SECRET_KEY"
+_KINDS = {
+    _SEEDING: "the secret test key (sk_test_…)",
+    _RUN: "the restricted test key (rk_test_…)",
+    _READ: "a read-only test key (rk_test_…)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +43,15 @@ def rehearsal_keys(settings: Settings) -> RehearsalKeys:
     Raises:
         SettingsError: One is missing, malformed, live or publishable; the run's is not restricted, or is the seeding's.
     """
-    keys = RehearsalKeys(settings.rehearsal_secret(), settings.fallback_secret(), settings.read_secret())
-    _of_test_mode(keys.seeding, _SEEDING, "the secret test key (sk_test_…)")
-    run = _of_test_mode(keys.run, _RUN, "the restricted test key (rk_test_…)")
+    keys = RehearsalKeys(
+        _taken(settings.rehearsal_secret, _KINDS[_SEEDING]),
+        _taken(settings.fallback_secret, _KINDS[_RUN]),
+        settings.read_secret(),
+    )
+    _of_test_mode(keys.seeding, _SEEDING)
+    run = _of_test_mode(keys.run, _RUN)
     if keys.read is not None:
-        _of_test_mode(keys.read, _READ, "a read-only test key (rk_test_…)")
+        _of_test_mode(keys.read, _READ)
     if not run.restricted:
         raise SettingsError(
             f"{_RUN} is an {run}, and a rehearsal runs with a restricted one (rk_test_…), as the real thing does.",
@@ -88,7 +98,15 @@ def find_platform(keys: RehearsalKeys, seeder: Seeder, *, base_url: str, timeout
     return str(platform["id"])
 
 
-def _of_test_mode(key: str, name: str, expected: str) -> KeyIdentity:
+def _taken(secret: Callable[[], str], expected: str) -> str:
+    try:
+        return secret()
+    except SettingsError as error:
+        raise SettingsError(error.message, f"{error.remedy} It is {expected}; see docs/test-mode.md.") from None
+
+
+def _of_test_mode(key: str, name: str) -> KeyIdentity:
+    expected = _KINDS[name]
     try:
         identity = identify_key(key)
     except SettingsError:

@@ -24,7 +24,7 @@ from manual_payout.ledger import PayoutDue
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
 from manual_payout.settings import STRIPE_API, Settings
-from manual_payout.settlement import PAYOUT_METADATA_KEY
+from manual_payout.settlement import NEEDS, PAYOUT_METADATA_KEY, RungName
 from manual_payout.signatures import SigningKey
 from manual_payout.testmode.keys import RehearsalKeys, find_platform, rehearsal_keys
 from manual_payout.testmode.people import Cast, make_cast
@@ -45,6 +45,11 @@ from manual_payout.testmode.scenes import (
 _SEEDING_TIMEOUT_S = 30.0
 # Real seconds; the kernel is killed as soon as its intent is on record, which takes far less.
 _HELD_S = 10.0
+# A dry run fits into it, on a slow machine too.
+SHORT_APPROVAL_S = 90
+
+# The one scene that cannot be seen without a read of a connected account.
+_FAILS = "payout_fails"
 
 
 @dataclass
@@ -66,19 +71,23 @@ class StripeGround:
         changes: What of the user's policy is different here, in sentences.
 
         studios: The connected account of each scene.
+
+        blind: Why a failing payout to the bank cannot be seen with the key that watches settlement; empty where it can be.
     """
 
     desk: Desk
     changes: tuple[str, ...]
     studios: dict[str, Seeded]
     cast: Cast
+    blind: str
+    short_approval_s: int
+    _account: str
     _cases: dict[str, Parameters] = field(repr=False)
     _seeder: Seeder = field(repr=False)
     _books: Gateway = field(repr=False)
     _relay: relay.Relay = field(repr=False)
     name: str = "stripe"
     pause_s: float = 0.0
-    short_approval_s: int = 90
 
     def case(self, scene: str) -> Parameters:
         """
@@ -95,6 +104,15 @@ class StripeGround:
     def closing(self) -> dict[str, str | bool]:
         """Return what 6-close is told; its dates are judged by the real clock here."""
         return closing_of(self.desk.now(), self.desk.settings.policy.monitoring.access_review_every_days)
+
+    def unseen(self, scene: str) -> str:
+        """Say why what a scene comes to cannot be seen here, and what would show it; empty where all of it can be."""
+        return self.blind if scene_name(scene) == _FAILS else ""
+
+    @property
+    def left_behind(self) -> str:
+        """What outlasts the rehearsal at Stripe, in a sentence."""
+        return _left_behind(self._account, self.studios)
 
     def key_of(self, handle: str) -> SigningKey:
         """Return the key with which a person of this rehearsal signs."""
@@ -152,6 +170,7 @@ def ground(
     upstream: str = STRIPE_API,
     patience: Patience | None = None,
     waits: Clock | None = None,
+    short_approval_s: int = SHORT_APPROVAL_S,
 ) -> Iterator[StripeGround]:
     """
     Prepare Stripe's test mode for a rehearsal: check the keys, seed, fund, and open a desk of the rehearsal's own.
@@ -168,6 +187,8 @@ def ground(
         patience: How long is waited for Stripe.
 
         waits: What the seeding waits with; the database's clock, which sleeps, unless given.
+
+        short_approval_s: How many real seconds an approval stands that is meant to go stale.
 
     Raises:
         SettingsError: A key is not fit; nothing was sent.
@@ -188,9 +209,10 @@ def ground(
     )
     account = find_platform(keys, seeder, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
     say(f"Stripe's test mode, platform account {account}; database and evidence in {root}")
-    if keys.read is None:
-        say("No STRIPE_READ_SECRET_KEY: a payout to the bank that fails cannot be seen, and its scene ends otherwise")
     studios = _seed(seeder, scenes, say)
+    blind = _blind(keys, studios, upstream)
+    if blind:
+        say(blind)
     rows = _owed(scenes, studios, seeder.available(), now)
     create_demo_ledger(engine, ledger_of(list(rows.values()), now))
     largest = max((row.amount for row in rows.values()), key=lambda amount: amount.amount_minor)
@@ -201,10 +223,26 @@ def ground(
         own = _settings(settings, keys, root, url, between.base_url, cast).model_copy(update={"policy": policy})
         books = Gateway(keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
         try:
-            yield StripeGround(open_desk(own), changes, studios, cast, cases_of(rows, now), seeder, books, between)
+            yield StripeGround(
+                open_desk(own), changes, studios, cast, blind, short_approval_s, account, cases_of(rows, now), seeder, books, between
+            )  # fmt: skip
         finally:
             engine.dispose()
             say(_left_behind(account, studios))
+
+
+def _blind(keys: RehearsalKeys, studios: dict[str, Seeded], upstream: str) -> str:
+    """Say why the settlement's key cannot see a payout of a connected account, asked of Stripe itself; reads only."""
+    if _FAILS not in studios:
+        return ""
+    watching = Gateway(keys.read or keys.run, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
+    if watching.may_read("/v1/payouts", account=studios[_FAILS].account):
+        return ""
+    found = "STRIPE_READ_SECRET_KEY may not read payouts" if keys.read else "STRIPE_READ_SECRET_KEY is not set"
+    return (
+        f"{found}, so that a payout to the bank that fails cannot be seen and this rehearsal cannot be green; give it a "
+        f"restricted test key with {NEEDS[RungName.PAID_TO_BANK]} (docs/test-mode.md)"
+    )
 
 
 def _owed(names: Sequence[str], studios: dict[str, Seeded], available: Money, now: datetime) -> dict[str, PayoutDue]:
@@ -255,7 +293,8 @@ def _settings(given: Settings, keys: RehearsalKeys, root: Path, url: str, addres
 
 
 def _left_behind(account: str, studios: dict[str, Seeded]) -> str:
+    accounts = "one connected account" if len(studios) == 1 else f"{len(studios)} connected accounts"
     return (
-        f"Left at Stripe, in test mode under {account}: {len(studios)} connected accounts, which the next rehearsal uses "
+        f"Left at Stripe, in test mode under {account}: {accounts}, which the next rehearsal uses "
         "again, and the payments, transfers and payouts of this one"
     )
