@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 from tests.bench.__main__ import in_turn
+from tests.bench.page import page_with
 from tests.bench.programs import FailedError, peak_mb, plain_environment, seconds
 from tests.bench.report import Pair, draw, table
 
@@ -56,3 +58,15 @@ def test_the_ratio_is_that_of_the_medians(tmp_path):
     assert 2.0 == pair.ratio
     assert "| a | one | other | 2.00 | 2.00 to 9.00, 3 turns | 1.5 | 2 s : 1 s |" in table([pair])
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_shows_what_was_measured():
+    """The table is made from the measurement, sorted by letter, and put in its place again and again."""
+    pairs = [Pair(letter, "one", "other", None, "s", (2.0,), (1.0,)) for letter in "ba"]
+    measured = json.dumps({"machine": "a machine", "pairs": [pair.as_json() for pair in pairs]})
+    page = page_with("before\n<!-- table -->\nold\n<!-- /table -->\nafter\n", measured)
+
+    assert page == page_with(page, measured)
+    assert "old" not in page
+    assert page.startswith("before\n<!-- table -->\na machine:\n\n| | measured")
+    assert page.index("| a | one") < page.index("| b | one")
