@@ -67,7 +67,7 @@ def test_executed_notebook_is_the_record(played):
 
     assert [] == compare_code(played.book, read_notebook(TEMPLATE))
     assert played.result
-    assert (played.root / "whole" / "rehearse.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (played.root / "whole" / "rehearse.html").read_text("utf-8").lower().startswith("<!doctype html>")
 
 
 def test_every_step_has_its_beginning_its_end_and_its_seconds(played):

@@ -29,6 +29,7 @@ keys = typer.Typer(
     short_help="Keys to sign with: make one, show whose are whose.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 

@@ -27,6 +27,7 @@ reversal = typer.Typer(
     short_help="Take back money that was transferred by mistake.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 
