@@ -54,10 +54,12 @@ _NETS = {
     "key": _KEY,
     "webhook_secret": r"whsec_[A-Za-z0-9+/=]{8,}",
     "slack_token": r"xox[baprs]-[A-Za-z0-9-]{8,}",
+    # Also what a traceback leaves of a long one, whose rest may be too short to be known as a piece.
+    "url_password": r"://[^\s/:@'\"]{1,63}:(?!\[redacted\]@)[^\s/@'\"]{1,300}@",
     "slack_url": rf"hooks\.slack(?:-gov)?\.com{_SLASH}(?:services|workflows|triggers){_SLASH}[A-Za-z0-9_%/\\-]+",
 }
 # The characters with which what they catch begins.
-_NETS_BEGIN = set("[srwxh")
+_NETS_BEGIN = set("[srwxh:")
 _KINDS = {
     "secret": "a secret of this installation",
     "piece": "a piece of a secret of this installation",
@@ -65,6 +67,7 @@ _KINDS = {
     "webhook_secret": "a Stripe webhook secret",
     "slack_token": "a Slack token",
     "slack_url": "a Slack webhook",
+    "url_password": "the password in a URL",
 }
 # A secret that occurs in the marks themselves could never be removed.
 _MARK_WORDS = "[redacted sk_live rk_live rkcs_live sk_test rk_test rkcs_test sha256:]"
@@ -382,6 +385,8 @@ def _mark(match: re.Match[str]) -> str:
     if match.lastgroup == "mark":
         return match[0]
     text = match[0]
+    if match.lastgroup == "url_password":
+        return f"{text[: text.index(':', 3)]}:[redacted]@"
     prefix = re.match(_PREFIX, text)
     if match.lastgroup == "masked" and prefix:
         last = text.rpartition("*")[2]
