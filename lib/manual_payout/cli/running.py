@@ -125,10 +125,13 @@ def _run(
         settings = load_settings()
         kernels.prepare(kernel_environment(settings), 1 if only is not None else 2)
         leave_out_unused()
-        from manual_payout import gateway, signatures  # noqa: F401  # the desk and the sealer import them at once
+        from manual_payout import gateway  # noqa: F401  # the desk asks it for the key at once
         from manual_payout.models import Stage
         from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
+        from manual_payout.signatures.keys import make_ready
 
+        # The sealer's key is the first thing that the run looks for.
+        make_ready()
     who = check("operator", operator_from(operator, values, settings.operator))
     parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
     closing = validate_closing(values)

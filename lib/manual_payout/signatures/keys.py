@@ -241,3 +241,8 @@ def _held_by_agent(path: Path, content: bytes) -> SigningKey:
 
 def _unusable(path: Path, why: str, remedy: str) -> SettingsError:
     return SettingsError(f"The key {path} cannot be used: {why}.", remedy)
+
+
+def make_ready() -> None:
+    """Import what the first key needs, which is otherwise imported when it is used."""
+    import asyncssh.sshsig  # noqa: F401
