@@ -7,11 +7,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -413,3 +415,20 @@ def test_an_errand_is_done_in_a_process_of_its_own(server):
     assert "&lt;" * 1_000_000 == run_errand(server, "html:escape", "<" * 1_000_000)
     with pytest.raises(NoKernelError, match="ended before it answered"):
         run_errand(server, "json:loads", "{")
+
+
+def test_an_answer_that_breaks_off_is_none():
+    """Its process was killed while it spoke; the caller does the errand itself, and a folder is sealed all the same."""
+
+    kept = []
+
+    def send(channel):
+        # It still hears what it is told, and says no more.
+        kept.append(channel.dup())
+        kept[0].sendall(b'{"pid": 1}\n{"answer": "half of i')
+        kept[0].shutdown(socket.SHUT_WR)
+
+    half = SimpleNamespace(why_not="", send=send)
+    with pytest.raises(NoKernelError, match="did not answer"):
+        run_errand(half, "html:escape", "")
+    kept[0].close()

@@ -28,15 +28,12 @@ from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.warm.errands import run_errand
 from manual_payout.warm.kernels import NoKernelError
-from manual_payout.warm.starting import ForkServer, fork_server, needed_by
+from manual_payout.warm.starting import KERNELS_AHEAD, ForkServer, fork_server, needed_by
 
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 
-
-# How many kernels are started before their notebooks; see `ForkServer.prepare`.
-KERNELS_AHEAD = 2
 
 Progress = Callable[[Stage, str, int, int, str], None]
 

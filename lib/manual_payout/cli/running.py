@@ -121,9 +121,10 @@ def _run(
         from manual_payout.desk import kernel_environment, open_desk
         from manual_payout.parameters import check, validate_closing
         from manual_payout.settings import load_settings
+        from manual_payout.warm.starting import KERNELS_AHEAD
 
         settings = load_settings()
-        kernels.prepare(kernel_environment(settings), 1 if only is not None else 2)
+        kernels.prepare(kernel_environment(settings), 1 if only is not None else KERNELS_AHEAD)
         leave_out_unused()
         from manual_payout import gateway  # noqa: F401  # the desk asks it for the key at once
         from manual_payout.models import Stage

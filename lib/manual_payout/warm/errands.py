@@ -38,7 +38,8 @@ def run_errand(server: ForkServer, function: str, argument: str) -> str:
                 raise NoKernelError(said.get("refused") or server.gone())
             ours.sendall(json.dumps({"function": function, "argument": argument}).encode() + b"\n")
             said = json.loads(answers.readline() or "{}")
-        except OSError as error:
+        # An answer that breaks off is no JSON: its process was killed while it spoke.
+        except (OSError, ValueError) as error:
             raise NoKernelError(f"it did not answer: {error}") from error
     if "answer" not in said:
         raise NoKernelError("the forked process ended before it answered")

@@ -268,11 +268,13 @@ def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
 
 def _run_errand(channel: socket.socket, order: dict[str, str]) -> NoReturn:
     """Call the function that the runner named, answer, and end; of a failure the runner hears by the silence."""
+    code = 1
     try:
         module, name = order["function"].split(":")
         _say(channel, answer=getattr(importlib.import_module(module), name)(order["argument"]))
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _forget_chance() -> None:

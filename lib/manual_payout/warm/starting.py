@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # pandas, which the server puts off, comes with the module below it.
 NEEDED_BY = {"settle": ("matplotlib.figure", "matplotlib.backends.backend_agg"), "close": ("pandas.api",)}
 
+# How many kernels a run starts before their notebooks; see `ForkServer.prepare`.
+KERNELS_AHEAD = 2
+
 # What the rehearsal's notebook needs.
 REHEARSING = ("manual_payout.rehearsal.play", *NEEDED_BY["settle"], *NEEDED_BY["close"])
 
