@@ -57,6 +57,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         self._stop = stop
         self._place = place
         self._started = started
+        self._looking: asyncio.Future[None] | None = None
 
     def execute(self, **_: Any) -> None:
         """Run every cell. The kernel is gone when this returns or raises."""
@@ -158,8 +159,16 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
             run.cell_ended_badly(index, run.UNKNOWN, error if signum is None else _stopped(signum), because)
             if signum is None:
                 raise
+        finally:
+            # nbclient leaves it looking when the cell was cancelled, until it finds neither kernel nor client.
+            if self._looking is not None:
+                self._looking.cancel()
 
-    async def _async_poll_kernel_alive(self) -> None:
+    def _async_poll_kernel_alive(self) -> asyncio.Future[None]:
+        self._looking = asyncio.ensure_future(self._look_whether_it_lives())
+        return self._looking
+
+    async def _look_whether_it_lives(self) -> None:
         while True:
             await asyncio.sleep(ALIVE_POLL_S)
             try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from urllib3 import PoolManager
 
 from manual_payout.clock import SandboxClock
 
@@ -24,6 +27,7 @@ class SharedClock(SandboxClock):
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url)
+        self._owner = os.getpid()
         self._memory = memoryview(mmap.mmap(-1, 8)).cast("q")
         self._lock = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
         self.sync()
@@ -43,6 +47,12 @@ class SharedClock(SandboxClock):
     def close(self) -> None:
         """Be done with it."""
         self._lock.close()
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        # What came across a fork is the parent's: half a question of a killed process would be left in its connection.
+        if self._owner != os.getpid():
+            self._owner, self._connections = os.getpid(), PoolManager(timeout=10)
+        return super()._ask(path, body)
 
     def _told(self, path: str, body: dict[str, Any] | None = None) -> None:
         fcntl.lockf(self._lock, fcntl.LOCK_EX)
