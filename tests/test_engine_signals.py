@@ -25,7 +25,8 @@ with orderly_signals(), fork_server() as server:
     execute(Path("template.ipynb"), Path("out.ipynb"), {}, redactor=Redactor(), fork_server=server)
 """
 # What a busy machine does now and then: a moment passes between the kernel's end and the run's.
-SLOW_RUNNER = """\
+SLOW_RUNNER = (
+    """\
 import asyncio
 from manual_payout.engine import client
 clean_up = client.Client._async_cleanup_kernel
@@ -33,7 +34,9 @@ async def clean_up_slowly(self):
     await clean_up(self)
     await asyncio.sleep(5 * client.ALIVE_POLL_S)
 client.Client._async_cleanup_kernel = clean_up_slowly
-""" + RUNNER
+"""
+    + RUNNER
+)
 # papermill starts its kernel the ordinary way, the runner has it forked: each is stopped by each signal.
 COMMANDS = {
     "papermill": ["-m", "papermill", "--engine", "manual_payout", "--no-progress-bar", "template.ipynb", "out.ipynb"],
