@@ -263,6 +263,23 @@ def test_an_existing_output_is_refused_and_untouched(tmp_path):
     assert ["out.ipynb", "template.ipynb"] == sorted(path.name for path in tmp_path.iterdir())
 
 
+def test_a_cell_that_runs_is_running_on_disk_and_those_before_it_completed(tmp_path):
+    """Whoever finds the file after a kill knows what had ended, and which cell may have done something."""
+    told = (
+        "import json, nbformat\n"
+        f"cells = nbformat.read({str(tmp_path / 'out.ipynb')!r}, 4).cells\n"
+        "print(json.dumps([cell.metadata.papermill.status for cell in cells if cell.cell_type == 'code']))"
+    )
+    run(tmp_path, told, told)
+    cells = [cell for cell in read_notebook(tmp_path / "out.ipynb").cells if cell.get("outputs")]
+    found = [json.loads(cell.outputs[0].text) for cell in cells]
+
+    assert [
+        ["completed", "completed", "running", "pending"],
+        ["completed", "completed", "completed", "running"],
+    ] == found
+
+
 def test_a_runner_that_fails_between_cells_still_tells_the_truth(tmp_path):
     """An error of our own is raised, and the notebook says where it stood; no kernel is left."""
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manual_payout.errors import SettingsError
-from manual_payout.redaction import Redactor, passwords_in, redact_notebook, secrets_in
+from manual_payout.redaction import _BREAKS, Redactor, passwords_in, redact_notebook, secrets_in
 
 KEY = "rk_live_51Habcdefgha91f"
 PASSWORD = 'p@ss wörd/"1\\'
@@ -48,6 +48,23 @@ FORMS = {
     "csv": lambda secret: '"' + secret.replace('"', '""') + '"',
     "sql": lambda secret: "'" + secret.replace("'", "''") + "'",
 }
+
+
+# The two kinds of break as one would write them down.
+PLAIN_COLOUR = r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m"
+PLAIN_BREAKS = (rf"\r?\n|{PLAIN_COLOUR}", rf'(?:\\[rn])*",?\r?\n[ \t]*"|(?:\\[rn])+|{PLAIN_COLOUR}')
+NEAR_BREAKS = st.lists(
+    st.sampled_from(["\r", "\n", "\\n", "\\r", '"', ",", " ", "\x1b", "\\u001b", "\\x1b", "[0m", "[1;", "m", "a", "\\"])
+)
+
+
+@given(pieces=NEAR_BREAKS)
+def test_breaks_are_found_as_fast_patterns_and_plain_ones_find_them(pieces):
+    """They are written so that Python passes over other characters at once, and mean the same."""
+    text = "".join(pieces)
+    fast = [[match.span() for match in breaks.finditer(text)] for breaks in _BREAKS]
+
+    assert [[match.span() for match in re.finditer(breaks, text)] for breaks in PLAIN_BREAKS] == fast
 
 
 @pytest.mark.parametrize("form", FORMS)

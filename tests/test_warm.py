@@ -25,12 +25,13 @@ from manual_payout.redaction import Redactor
 from manual_payout.settings import variables
 from manual_payout.templates import read_notebook
 from manual_payout.warm import server as server_module
+from manual_payout.warm import starting
 from manual_payout.warm.environment import OURS
 from manual_payout.warm.errands import run_errand
 from manual_payout.warm.kernels import UNTOLD, NoKernelError, fork_kernel
 from manual_payout.warm.manager import kernel_environment, private_folder
 from manual_payout.warm.provisioner import WarmProvisioner
-from manual_payout.warm.starting import fork_server, needed_by
+from manual_payout.warm.starting import begin, fork_server, needed_by
 
 KEY = "rk_live_51Habcdefgha91f"
 PATIENCE_S = 120
@@ -244,6 +245,43 @@ def test_a_fork_server_that_died_takes_its_kernel_along_and_the_next_one_starts_
 
     assert ("forked", "unknown", "DeadKernelError") == (started, first.status, first.error_name)
     assert ("ordinary, since the fork server has ended (exit code -9)", os.getpid()) == (then, who[1])
+
+
+def test_what_was_begun_early_is_the_next_fork_server_and_no_other():
+    """The process starts it before it knows what it will run; a server for another environment is another one."""
+    begin()
+    (begun,) = starting._begun
+    with fork_server(around()) as other, fork_server() as first, fork_server() as second:
+        assert begun is first
+        assert 3 == len({other.pid, first.pid, second.pid})
+    assert [] == starting._begun
+
+
+PROGRAM = """\
+import json, sys
+from manual_payout import console
+from manual_payout.warm import starting
+sys.argv = ["manual-payout", *sys.argv[1:]]
+try:
+    console.main()
+except SystemExit as end:
+    print(json.dumps([end.code, [server.pid for server in starting._begun]]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "begun"),
+    [("--help", None, 0), ("status --help", None, 0), ("run --help", None, 0), ("run --bogus", 2, 1), ("run", 2, 0)],
+)
+def test_the_program_begins_the_fork_server_of_a_run_alone_and_leaves_none_behind(typed, code, begun):
+    """Help is answered without one; what was begun for a run that was mistyped ends with the program."""
+    command = [sys.executable, "-c", PROGRAM, *typed.split()]
+    done = subprocess.run(command, env=around(), capture_output=True, text=True, check=False)
+    said, pids = json.loads(done.stdout.splitlines()[-1]) if code else (None, [])
+
+    assert (code or 0, code, begun) == (done.returncode, said, len(pids))
+    assert "Traceback" not in done.stderr
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def forked(server, source):

@@ -195,12 +195,14 @@ class Redactor:
         if self._known is None or not ("\n" in text or "\\n" in text or "\x1b[" in text or "1b[" in text):
             return
         for breaks in _BREAKS:
-            kept = _kept(text, breaks)
-            if len(kept) == 1:
+            folded = breaks.sub("", text)
+            if folded == text:
                 continue
-            folded = "".join(text[start:end] for start, end, _ in kept)
             whole = ((*match.span(), _mark(match), "secret") for match in self._known.finditer(folded))
-            for first, last, mark, name in itertools.chain(whole, self._hidden(folded)):
+            spans = [*whole, *self._hidden(folded)]
+            # Where they stand in the text is a question for the rare text that has one.
+            kept = _kept(text, breaks) if spans else []
+            for first, last, mark, name in spans:
                 yield _unfolded(kept, first), _unfolded(kept, last - 1) + 1, mark, name
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int]]:
@@ -288,8 +290,12 @@ def _refuse_unfit(secret: str) -> None:
 
 # A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a
 # notebook's file keeps each line as a text of its own.
-_COLOUR = r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m"
-_BREAKS = (re.compile(rf"\r?\n|{_COLOUR}"), re.compile(rf'(?:\\[rn])*",?\r?\n[ \t]*"|(?:\\[rn])+|{_COLOUR}'))
+_COLOURS = r"\x1b\[[0-9;]*m|\\u001b\[[0-9;]*m|\\x1b\[[0-9;]*m"
+_BREAKS = (
+    # Each alternative begins with a character that is one: Python then passes over all others at once.
+    re.compile(rf"\n|\r\n|{_COLOURS}"),
+    re.compile(rf'",?\r?\n[ \t]*"|\\[rn](?:\\[rn])*(?:",?\r?\n[ \t]*")?|{_COLOURS}'),
+)
 
 
 def _kept(text: str, breaks: re.Pattern[str]) -> list[tuple[int, int, int]]:

@@ -19,6 +19,7 @@ from manual_payout.desk import Desk, kernel_environment
 from manual_payout.durable import make_folder
 from manual_payout.engine import Execution, execute, orderly_signals
 from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError
+from manual_payout.evidence import review
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.results import the_result
@@ -308,6 +309,8 @@ class _Pages:
 
     def add(self) -> None:
         """Put a page beside every notebook that has none."""
+        # While the last of them is rendered.
+        review.make_ready()
         # Also of a notebook whose runner was killed before it could render the page.
         missing = [path for _, _, path in self._folder.notebooks() if not path.with_suffix(".html").exists()]
         for notebook in missing:

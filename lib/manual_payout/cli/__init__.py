@@ -6,8 +6,6 @@ Rooms are imported inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import sys
 
@@ -39,28 +37,6 @@ app = typer.Typer(
 @app.callback()
 def _program() -> None:
     """Hold the commands; there is nothing to say before them."""
-
-
-def console() -> None:
-    """Run the command line as a program of its own, which ends at once when it is through."""
-    code = [1]
-    # The first to be registered is the last to be called. To take apart all that was imported, object by object, takes
-    # Python a quarter of a second.
-    atexit.register(_leave_at_once, code)
-    try:
-        main()
-        code[0] = 0
-    except SystemExit as end:
-        code[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
-        raise
-
-
-def _leave_at_once(code: list[int]) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # A reader that has gone is no reason to end otherwise.
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code[0])
 
 
 def main() -> None:
@@ -109,4 +85,4 @@ def _show_usage(error: Exception, *, as_json: bool) -> None:
         error.show()  # type: ignore[attr-defined]  # every Click exception has it
 
 
-__all__ = ["app", "console", "main"]
+__all__ = ["app", "main"]

@@ -126,14 +126,16 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.stopped_because = because
 
     def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
-        """Show and save that the cell has ended; it is completed unless it was found to have ended badly."""
+        """Show that the cell has ended, completed unless it was found to have ended badly; save it, if need be, at once."""
         record = cell.metadata.papermill
         if record["status"] == self.RUNNING:
             record["status"] = self.COMPLETED
         ended = self.now()
         record["end_time"] = ended.isoformat()
         record["duration"] = (ended - datetime.fromisoformat(record["start_time"])).total_seconds()
-        self.save()
+        # Between two cells nothing happens; the save that announces the next one holds this one's end as well.
+        if record["status"] != self.COMPLETED or not self._code_follows(cell_index):
+            self.save()
         self._only_text = False
         self._show(record["status"], cell_index)
         if self.pbar:
@@ -162,6 +164,9 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         """Return the statuses as this run knows them; the file may know less."""
         cells = [cell for cell in self.nb.cells if not is_banner(cell)]
         return summarize(cells, [cell.metadata.papermill["status"] for cell in cells])
+
+    def _code_follows(self, index: int | None) -> bool:
+        return index is not None and any(number > index for number in cell_numbers(self.nb.cells))
 
     def _show(self, event: str, index: int | None) -> None:
         if self.progress is None or index is None:

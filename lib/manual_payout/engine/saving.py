@@ -84,7 +84,7 @@ class _CleanText:
     """
     A notebook as text without secrets, the same as nbformat would write it, made anew only where a cell has changed.
 
-    A run saves its notebook twice for each cell, and all but one of the cells are then what they were before.
+    A run saves its notebook for each cell, and all but two of the cells are then what they were before.
     """
 
     def __init__(self, redactor: Redactor) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 NAME = "index.html"
 
+_TEMPLATE = "review.html.j2"
+
 _WORLDS = {
     Mode.SANDBOX: ("SANDBOX", "A local Stripe on one machine. No real money, no real studio."),
     Mode.TEST: ("STRIPE TEST MODE", "Stripe's test mode. No real money."),
@@ -80,6 +82,11 @@ def write_page(
     return folder.replace(NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
 
 
+def make_ready() -> None:
+    """Compile the page's template, which takes longer than to render it, so that a seal need not."""
+    _environment().get_template(_TEMPLATE)
+
+
 def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, later: list[str]) -> str:
     """Render the page."""
     verdict = verdict_of(story.record, story.events, incident_id=incident_id, broken=story.broken)
@@ -87,7 +94,7 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
     css = _style(f"{world} · {verdict.word}")
     return (
         _environment()
-        .get_template("review.html.j2")
+        .get_template(_TEMPLATE)
         .render(
             incident_id=incident_id,
             ledger_payout_id=ledger_payout_id,

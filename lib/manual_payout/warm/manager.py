@@ -76,6 +76,10 @@ class KernelManager(AsyncKernelManager):
 
     prepared: WarmKernel | None = None
 
+    # As Jupyter's own, which then sleep for ten milliseconds, so that somebody may see that a start or an end is under way.
+    start_kernel = AsyncKernelManager.start_kernel.__wrapped__  # type: ignore[attr-defined]  # made by functools.wraps
+    shutdown_kernel = AsyncKernelManager.shutdown_kernel.__wrapped__  # type: ignore[attr-defined]
+
     def __init__(self, fork_server: ForkServer | None, private: Path) -> None:
         super().__init__(transport="ipc", ip=str(private / "k"), connection_file=str(private / "kernel.json"))
         self.fork_server = fork_server

@@ -4,17 +4,6 @@ The fork server: it imports, then forks a kernel whenever the runner asks for on
 It has one thread, opens no database and no connection, and reads no setting. The runner holds the other end of its
 control socket; when that closes, for whatever reason, every kernel is killed and the server ends. On Linux a kernel
 also dies with the server, and the server with the runner, even where a process is stopped.
-
-Over the control socket come channels, one for each kernel wanted. Over a channel, a line of JSON each:
-
-- the server says ``{"pid": …}``, or ``{"refused": …}`` when it cannot fork;
-- the runner sends the kernel what it is to become: ``{"environment": …, "folder": …, "arguments": …}``; or, for an
-  errand that is no kernel, ``{"function": "module:name", "argument": …}``, upon which it says ``{"answer": …}`` and ends;
-- the kernel says ``{"refused": …}`` and ends, or ``{"accepted": …}``;
-- the server says ``{"ended": exit code}``.
-
-A kernel that has ended stays a zombie until the runner closes the channel, so that its number is nobody else's as long
-as the runner may signal it. A channel that closes early is the wish to be rid of the kernel.
 """
 
 from __future__ import annotations
@@ -31,13 +20,13 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from manual_payout.lean import importing, leave_out_unused, put_off, without
 from manual_payout.warm.environment import differences, say_nothing_outside
+from manual_payout.warm.protocol import LATER
 
 # What a kernel needs before its first cell, and what the cells of every stage need.
 IMPORTS = (
@@ -53,7 +42,7 @@ IMPORTS = (
     "manual_payout.gateway.sdk:make_ready",
 )
 # Imported while nobody waits, and called where a function is named.
-LATER_IMPORTS = ("psutil", "manual_payout.evidence.pages:make_ready")
+LATER_IMPORTS = ("psutil", "manual_payout.evidence.pages:make_ready", "manual_payout.evidence.review:make_ready")
 
 # As ipykernel sets it before anything can import matplotlib, which reads it only then.
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
@@ -79,7 +68,7 @@ class _Kernel:
     ended: bool = False
 
 
-def serve(control: int, *, dies_with: int, later: Sequence[str] = ()) -> None:
+def serve(control: int, *, dies_with: int) -> None:
     """
     Serve until the runner goes away, which ends the process. Returns in a forked kernel, once it has become one.
 
@@ -87,8 +76,6 @@ def serve(control: int, *, dies_with: int, later: Sequence[str] = ()) -> None:
         control: Descriptor of the server's end of the control socket.
 
         dies_with: The process whose death ends this one at once, or 0 to rely on the control socket alone.
-
-        later: What only some kernels of this run will need.
     """
     if dies_with:
         die_with_parent(dies_with)
@@ -101,8 +88,7 @@ def serve(control: int, *, dies_with: int, later: Sequence[str] = ()) -> None:
         except ImportError as error:
             runner.sendall(f"the fork server could not import what kernels need: {error}".encode())
             os._exit(1)
-        server = _Server(runner, environment, [*LATER_IMPORTS, *later])
-        server.serve()
+        _Server(runner, environment).serve()
 
 
 def _leave_at_once() -> None:
@@ -122,11 +108,11 @@ def die_with_parent(parent: int) -> None:
 
 
 class _Server:
-    def __init__(self, runner: socket.socket, environment: dict[str, str], later: list[str]) -> None:
+    def __init__(self, runner: socket.socket, environment: dict[str, str]) -> None:
         self._runner = runner
         self._environment = environment
         self._kernels: list[_Kernel] = []
-        self._later = later
+        self._later = list(LATER_IMPORTS)
         self._forked = False
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -168,6 +154,10 @@ class _Server:
         if not mark:
             self._end()
         channel = socket.socket(fileno=descriptors[0])
+        if mark == LATER:
+            with channel:
+                self._later += _read_line(channel)["modules"]
+            return
         why_not = _why_not_fork()
         if why_not:
             _say(channel, refused=why_not)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from manual_payout.warm.environment import importing_environment
+from manual_payout.warm.protocol import KERNEL, LATER
 
 if TYPE_CHECKING:
     from manual_payout.warm.ahead import Ahead, Place
@@ -32,12 +34,15 @@ REHEARSING = ("manual_payout.rehearsal.play", *NEEDED_BY["settle"], *NEEDED_BY["
 _CODE = """\
 import os, sys
 from manual_payout.warm.server import serve
-serve(int(sys.argv[1]), dies_with=int(sys.argv[2]), later=sys.argv[3:])
+serve(int(sys.argv[1]), dies_with=int(sys.argv[2]))
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance(parent_handle=os.getppid())
 """
 
 _END_TIMEOUT_S = 5
+
+# What `begin` has started and nobody has used.
+_begun: list[ForkServer] = []
 
 
 class ForkServer:
@@ -47,8 +52,6 @@ class ForkServer:
     Args:
         environment: What kernels will be given, as far as it is known; the settings of a run may still change.
 
-        later: Modules that only some of the kernels need, imported while nobody waits.
-
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
 
@@ -56,7 +59,7 @@ class ForkServer:
             before the first.
     """
 
-    def __init__(self, environment: Mapping[str, str], later: Sequence[str] = ()) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
@@ -65,14 +68,14 @@ class ForkServer:
         self._control, theirs = socket.socketpair()
         with theirs:
             if not self.why_not:
-                self._start(theirs, environment, later)
+                self._start(theirs, environment)
 
-    def _start(self, theirs: socket.socket, environment: Mapping[str, str], later: Sequence[str]) -> None:
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
         # Linux ties the death to the thread that started it; only the main thread lives as long as the process.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         try:
             self._process = subprocess.Popen(  # noqa: S603  # this Python
-                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent), *later],
+                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # No file that lies where the operator stands is read by an import.
@@ -92,7 +95,15 @@ class ForkServer:
             OSError: The server is gone.
         """
         self._asked = True
-        socket.send_fds(self._control, [b"k"], [channel.fileno()])
+        socket.send_fds(self._control, [KERNEL], [channel.fileno()])
+
+    def import_later(self, modules: Sequence[str]) -> None:
+        """Have *modules*, which only some of the kernels need, imported while nobody waits."""
+        ours, theirs = socket.socketpair()
+        # That the server is gone is told to whoever asks for a kernel.
+        with ours, theirs, contextlib.suppress(OSError):
+            ours.sendall(json.dumps({"modules": modules}).encode() + b"\n")
+            socket.send_fds(self._control, [LATER], [theirs.fileno()])
 
     def prepare(self, environment: Mapping[str, str], kernels: int = 1) -> None:
         """
@@ -154,6 +165,11 @@ def needed_by(stages: Iterable[str]) -> list[str]:
     return [name for stage in stages for name in NEEDED_BY.get(stage, ())]
 
 
+def begin() -> None:
+    """Start the server that the next `fork_server` of this process will be, as the first thing that the process does."""
+    _begun.append(ForkServer(os.environ))
+
+
 @contextlib.contextmanager
 def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[str] = ()) -> Iterator[ForkServer]:
     """
@@ -162,10 +178,12 @@ def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[st
     Args:
         environment: As for `ForkServer`; this process's own where none is given.
 
-        later: As for `ForkServer`.
+        later: As for `ForkServer.import_later`.
     """
-    server = ForkServer(os.environ if environment is None else environment, later)
+    begun = _begun.pop() if _begun and environment is None else None
+    server = begun or ForkServer(os.environ if environment is None else environment)
     try:
+        server.import_later(later)
         yield server
     finally:
         server.close()
