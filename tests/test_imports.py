@@ -68,3 +68,22 @@ def test_jsonschema_is_imported_without_the_grammar_that_nobody_needs():
     )
 
     assert [False, True] == modules_of(code)
+
+
+def test_signatures_have_no_program_look_for_a_library_of_the_system():
+    """Neither ldconfig nor a compiler runs; afterwards libraries are found as ever."""
+    code = (
+        "import ctypes.util, json, subprocess\n"
+        "started = []\n"
+        "class Popen(subprocess.Popen):\n"
+        "    def __init__(self, *arguments, **options):\n"
+        "        started.append(str(arguments))\n"
+        "        super().__init__(*arguments, **options)\n"
+        "subprocess.Popen = Popen\n"
+        "from manual_payout.signatures.keys import make_ready\n"
+        "make_ready()\n"
+        "before = len(started)\n"
+        "print(json.dumps([before, ctypes.util.find_library('c') is not None]))"
+    )
+
+    assert [0, True] == modules_of(code)

@@ -53,6 +53,19 @@ def without(*names: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_system_libraries() -> Iterator[None]:
+    """Let what is imported inside this block believe that the system has no shared library that could be looked for."""
+    import ctypes.util
+
+    looks = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None  # noqa: ARG005  # it is called by whatever name
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = looks
+
+
+@contextlib.contextmanager
 def importing() -> Iterator[None]:
     """
     Look for no garbage while what is in this block is imported, nor ever in what was imported.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.errors import SettingsError, SignatureError
+from manual_payout.lean import without_system_libraries
 from manual_payout.signatures.namespaces import require_namespace
 from manual_payout.signatures.wire import strings_of
 
@@ -245,4 +246,6 @@ def _unusable(path: Path, why: str, remedy: str) -> SettingsError:
 
 def make_ready() -> None:
     """Import what the first key needs, which is otherwise imported when it is used."""
-    import asyncssh.sshsig  # noqa: F401
+    # It would have ldconfig and a compiler look for a library of key exchanges, of which a signature has none.
+    with without_system_libraries():
+        import asyncssh.sshsig  # noqa: F401

@@ -38,7 +38,7 @@ IMPORTS = (
     "sqlite3",
     "tornado.platform.asyncio",
     "manual_payout.steps",
-    "asyncssh.sshsig",
+    "manual_payout.signatures.keys:make_ready",
     "manual_payout.gateway.sdk:make_ready",
 )
 # Imported while nobody waits, and called where a function is named.
