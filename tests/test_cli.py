@@ -38,6 +38,7 @@ COMMANDS = [
     "sandbox",
     "db",
     "db upgrade",
+    "db adopt",
     "reversal",
     "reversal request",
     "reversal approve",

@@ -1,12 +1,14 @@
 """
 Engines for the two databases, with the guarantees that money needs, and the migrations of ours.
 
-SQLite: foreign keys on, every commit on disk before it returns, writers take the lock before they read. PostgreSQL: commits are
-synchronous; a server that says otherwise is refused.
+SQLite: foreign keys on, every commit on disk before it returns, writers take the lock before they read, one machine only, since
+file locks do not reach over a network or a synchronised folder. PostgreSQL: commits are synchronous; a server that says otherwise
+is refused.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from manual_payout.errors import DatabaseError, SettingsError
-from manual_payout.schema import HEAD
+from manual_payout.machine import machine_digest, machine_name
+from manual_payout.schema import HEAD, database_machine
 
 # An unreachable host is told within the patience of a person, not of the network stack.
 _CONNECT_S = 10
@@ -74,11 +77,13 @@ def upgrade(engine: sa.Engine) -> str:
     """
     Create or migrate our tables.
 
+    An SQLite database becomes this machine's, unless it is another's already.
+
     Returns:
         The revision the database is at afterwards.
 
     Raises:
-        DatabaseError: The database is unreachable or refused.
+        DatabaseError: The database is unreachable, refused, or another machine's.
     """
     # Alembic costs a quarter of a second to import and only this needs it.
     from alembic import command
@@ -89,19 +94,54 @@ def upgrade(engine: sa.Engine) -> str:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database_errors(engine), engine.connect().execution_options(write=True) as connection:
+        if sa.inspect(connection).has_table(database_machine.name):
+            _require_this_machine(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite" and _machine_of(connection) is None:
+            connection.execute(database_machine.insert().values(only_row=1, **_this_machine()))
         connection.commit()
     return HEAD
 
 
+def adopt(engine: sa.Engine, left: str) -> None:
+    """
+    Make an SQLite database, whose file was moved here for good, this machine's.
+
+    Args:
+        left: The name of the machine that it was used on, and is used on no more.
+
+    Raises:
+        DatabaseError: The database is unreachable, no SQLite database, or another machine's than *left*.
+    """
+    if engine.dialect.name != "sqlite":
+        raise DatabaseError("The database is on a server, which every machine may use.", "There is nothing to adopt.")
+    _require_tables(engine)
+    with database_errors(engine), engine.connect().execution_options(write=True) as connection:
+        owner = _machine_of(connection)
+        if owner is not None and owner.name != left:
+            raise DatabaseError(
+                f"--from: found {left}, expected {owner.name}, the machine that this database is used on.",
+                f"Make sure that {owner.name} uses it no more, then name it.",
+            )
+        connection.execute(database_machine.delete())
+        connection.execute(database_machine.insert().values(only_row=1, **_this_machine()))
+        connection.commit()
+
+
 def require_current(engine: sa.Engine) -> None:
     """
-    Refuse a database that is unreachable or not at the migration this code was written for.
+    Refuse a database that is unreachable, not at the migration this code was written for, or another machine's.
 
     Raises:
         DatabaseError: With the command that mends it.
     """
+    _require_tables(engine)
+    with database_errors(engine), engine.connect() as connection:
+        _require_this_machine(connection)
+
+
+def _require_tables(engine: sa.Engine) -> None:
     path = engine.url.database
     if engine.url.get_backend_name() == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
         raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
@@ -115,6 +155,25 @@ def require_current(engine: sa.Engine) -> None:
         raise DatabaseError(
             f"The database is at migration {found}, expected {HEAD}.", "Run `manual-payout db upgrade`, then try again."
         )
+
+
+def _require_this_machine(connection: sa.Connection) -> None:
+    """Two machines on one file, each with a copy or with locks of its own, would each claim the same payout."""
+    owner = _machine_of(connection)
+    if owner is not None and owner.digest != machine_digest():
+        raise DatabaseError(
+            f"The SQLite database is used on the machine {owner.name}, and this is {machine_name()}.",
+            "Use PostgreSQL where several machines work. If its file was moved here for good, and is used there no more, "
+            f"run `manual-payout db adopt --from {shlex.quote(owner.name)}`.",
+        )
+
+
+def _machine_of(connection: sa.Connection) -> Any:
+    return connection.execute(sa.select(database_machine.c.digest, database_machine.c.name)).one_or_none()
+
+
+def _this_machine() -> dict[str, str]:
+    return {"digest": machine_digest(), "name": machine_name()}
 
 
 @contextmanager

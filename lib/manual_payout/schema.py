@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, OPEN_STATES, MessageState, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0005"
+HEAD = "0006"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -347,6 +347,17 @@ alerts = sa.Table(
 )
 
 sa.Index("ix_alerts_mode_resolved_at", alerts.c.mode, alerts.c.resolved_at)
+
+
+# Of an SQLite database: the machine whose file it is. A PostgreSQL server is many machines' own, and has no row.
+database_machine = sa.Table(
+    "database_machine",
+    metadata,
+    sa.Column("only_row", sa.Integer, primary_key=True, autoincrement=False),
+    _text("digest"),
+    _text("name"),
+    sa.CheckConstraint("only_row = 1", name="only_row"),
+)
 
 
 def append_only_triggers(dialect: str) -> list[str]:

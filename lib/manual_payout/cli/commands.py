@@ -29,7 +29,7 @@ COMMANDS = {
     "sandbox": ("rehearsing:sandbox", "Run a local Stripe in the foreground."),
     "reversal": ("reversing:reversal", "Take back money that was transferred by mistake."),
     "keys": ("keys:keys", "Keys to sign with: make one, show whose are whose."),
-    "db": ("tables:tables", "Our own tables: create or migrate them."),
+    "db": ("tables:tables", "Our own tables: create, migrate or move them."),
 }
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import EXIT_CODES, Json
 
 tables = typer.Typer(
-    help="Our own tables: create or migrate them.\n\n\b\nExample: manual-payout db upgrade",
-    short_help="Our own tables: create or migrate them.",
+    help="Our own tables: create, migrate or move them.\n\n\b\nExample: manual-payout db upgrade",
+    short_help="Our own tables: create, migrate or move them.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
-
-
-@tables.callback()
-def _group() -> None:
-    """Keep ``upgrade`` a word of its own, also while it is the only one."""
 
 
 @tables.command(epilog=EXIT_CODES, short_help="Create or migrate our tables.")
@@ -41,3 +38,30 @@ def upgrade(as_json: Json = False) -> None:
         show_json({"migration": revision})
     else:
         typer.echo(f"The database is at migration {revision}.")
+
+
+@tables.command(epilog=EXIT_CODES, short_help="Use an SQLite database that was moved to this machine.")
+def adopt(
+    left: Annotated[str, typer.Option("--from", metavar="MACHINE", help="Where it was used, and is used no more.")],
+    as_json: Json = False,
+) -> None:
+    """Make an SQLite database, whose file was moved here for good, this machine's.
+
+    SQLite serves one machine: two that share its file, or have a copy each, could both pay. Where several machines
+    work, use PostgreSQL.
+
+    \b
+    Example: manual-payout db adopt --from ops-laptop-1
+    """
+    from manual_payout import database
+    from manual_payout.settings import load_settings
+
+    engine = database.connect(load_settings().database_text(), name="DATABASE_URL")
+    try:
+        database.adopt(engine, left)
+    finally:
+        engine.dispose()
+    if as_json:
+        show_json({"adopted_from": left})
+    else:
+        typer.echo(f"The database was {left}'s and is used on this machine from now on.")
