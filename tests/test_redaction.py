@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import nbformat
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manual_payout.errors import SettingsError
@@ -39,6 +39,7 @@ FORMS = {
     "broken_often": lambda secret: "\r\n".join(secret[at : at + 3] for at in range(0, len(secret), 3)),
     "lines_in_json": lambda secret: json.dumps([secret[:4] + "\n", secret[4:]], indent=4),
     "broken_in_json": lambda secret: json.dumps(secret[:4] + "\n" + secret[4:]),
+    "broken_in_repr": lambda secret: repr(secret[:4] + "\r\n" + secret[4:]),
     "coloured": lambda secret: secret[:3] + "\x1b[1;31m" + secret[3:],
     "coloured_in_json": lambda secret: json.dumps(secret[:3] + "\x1b[0m" + secret[3:]),
     "hexadecimal": lambda secret: secret.encode().hex(),
@@ -50,9 +51,10 @@ FORMS = {
 }
 
 
-# The two kinds of break as one would write them down.
+# What breaks a text as one would write it down.
 PLAIN_COLOUR = r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m"
-PLAIN_BREAKS = (rf"\r?\n|{PLAIN_COLOUR}", rf'(?:\\[rn])*",?\r?\n[ \t]*"|(?:\\[rn])+|{PLAIN_COLOUR}')
+PLAIN_ESCAPED = rf'(?:\\[rn])*",?\r?\n[ \t]*"|(?:\\[rn])+|{PLAIN_COLOUR}'
+PLAIN_BREAKS = (rf"\r?\n|{PLAIN_COLOUR}", PLAIN_ESCAPED, rf"\\\\|{PLAIN_ESCAPED}")
 NEAR_BREAKS = st.lists(
     st.sampled_from(["\r", "\n", "\\n", "\\r", '"', ",", " ", "\x1b", "\\u001b", "\\x1b", "[0m", "[1;", "m", "a", "\\"])
 )
@@ -62,12 +64,14 @@ NEAR_BREAKS = st.lists(
 def test_breaks_are_found_as_fast_patterns_and_plain_ones_find_them(pieces):
     """They are written so that Python passes over other characters at once, and mean the same."""
     text = "".join(pieces)
-    fast = [[match.span() for match in breaks.finditer(text)] for breaks in _BREAKS]
+    fast = [[match.span() for match in breaks.finditer(text)] for breaks, _ in _BREAKS]
 
     assert [[match.span() for match in re.finditer(breaks, text)] for breaks in PLAIN_BREAKS] == fast
 
 
 @pytest.mark.parametrize("form", FORMS)
+@example(secret="000000\\r", before="", after="")
+@example(secret="000\\\\n\\\\", before="\\", after="")
 @given(secret=SECRETS, before=ANY_TEXT, after=ANY_TEXT)
 def test_no_form_of_a_secret_survives(form, secret, before, after):
     """Whatever a library made of the secret, the redactor finds it, and finds nothing in its own result."""

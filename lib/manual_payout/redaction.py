@@ -194,8 +194,8 @@ class Redactor:
         """Yield the secrets of *text* in which a line ends, or a colour begins."""
         if self._known is None or not ("\n" in text or "\\n" in text or "\x1b[" in text or "1b[" in text):
             return
-        for breaks in _BREAKS:
-            folded = breaks.sub("", text)
+        for breaks, rest in _BREAKS:
+            folded = breaks.sub(rest, text)
             if folded == text:
                 continue
             whole = ((*match.span(), _mark(match), "secret") for match in self._known.finditer(folded))
@@ -291,10 +291,14 @@ def _refuse_unfit(secret: str) -> None:
 # A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a
 # notebook's file keeps each line as a text of its own.
 _COLOURS = r"\x1b\[[0-9;]*m|\\u001b\[[0-9;]*m|\\x1b\[[0-9;]*m"
+_ESCAPED = rf'",?\r?\n[ \t]*"|\\[rn](?:\\[rn])*(?:",?\r?\n[ \t]*")?|{_COLOURS}'
+# What breaks a text, and what is left in its place. Each alternative begins with a character that is one: Python then passes
+# over all others at once.
 _BREAKS = (
-    # Each alternative begins with a character that is one: Python then passes over all others at once.
-    re.compile(rf"\n|\r\n|{_COLOURS}"),
-    re.compile(rf'",?\r?\n[ \t]*"|\\[rn](?:\\[rn])*(?:",?\r?\n[ \t]*")?|{_COLOURS}'),
+    (re.compile(rf"\n|\r\n|{_COLOURS}"), ""),
+    (re.compile(_ESCAPED), ""),
+    # In JSON, and as Python writes a text, two backslashes are one of the secret's own, whatever letter follows them.
+    (re.compile(rf"(?P<pair>\\\\)|{_ESCAPED}"), r"\g<pair>"),
 )
 
 
@@ -302,6 +306,8 @@ def _kept(text: str, breaks: re.Pattern[str]) -> list[tuple[int, int, int]]:
     """Return what of *text* stands between its *breaks*: from where, to where, and where it begins once they are gone."""
     kept, at, folded = [], 0, 0
     for match in breaks.finditer(text):
+        if match.lastgroup == "pair":
+            continue
         kept.append((at, match.start(), folded))
         folded += match.start() - at
         at = match.end()
