@@ -145,9 +145,9 @@ def _pass_gate(judge: Callable[[], _Judgement], record: Record | None) -> _Judge
         return judge()
     except RefusedError as error:
         if record is not None and record.state is State.SUBMITTING and record.sent:
-            # This run sends nothing, but an interrupted one may have: "nothing moved" would be a guess.
+            # This run sends nothing, but another one may have: "nothing moved" would be a guess.
             raise UnknownOutcomeError(
-                f"An earlier run was interrupted while sending {subject(record)}, and this one may not continue it: "
+                f"Another run is sending {subject(record)}, or was interrupted at it, and this one may not continue it: "
                 f"{error.message}",
                 f"Run `{reconcile_command(record)}` to learn what happened.",
             ) from error
