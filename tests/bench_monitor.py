@@ -19,9 +19,10 @@ import sqlalchemy as sa
 
 from manual_payout import database, sandbox
 from manual_payout.demo import incident
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, open_desk
 from manual_payout.monitoring import watch_round
-from manual_payout.rehearsal import demo_settings, sandbox_books, set_up_database
+from manual_payout.rehearsal import sandbox_books, set_up_database
 
 SMALL, LARGE = 10_000, 1_000_000
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from manual_payout import database, rehearsal, sandbox, transfer
 from manual_payout.approvals import approve
 from manual_payout.demo import incident
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import open_desk
 from manual_payout.intent import confirm_code
 from manual_payout.models import Mode, stream_of
@@ -42,7 +43,7 @@ class Scene:
     def __init__(self, root: Path, url: str, stripe: sandbox.Sandbox) -> None:
         self.stripe = stripe
         self.url = url
-        self.settings = rehearsal.demo_settings(root, stripe.base_url, url)
+        self.settings = demo_settings(root, stripe.base_url, url)
         self._desks = []
         self.desk = self.new_desk()
         self.operator = self.desk.registry.find(incident.OPERATOR)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from manual_payout import database, rehearsal, sandbox
 from manual_payout.demo import incident
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, open_desk
 from manual_payout.verification import verify
 
@@ -46,7 +47,7 @@ def ledgers(sizes: tuple[int, ...]) -> Iterator[dict[int, Desk]]:
             root = Path(folder) / f"outputs-{size}"
             url = rehearsal.set_up_database(root, server.get_uri().replace("/postgres?", f"/ledger_{size}?"))
             _fill(url, size)
-            desks[size] = open_desk(rehearsal.demo_settings(root, stripe.base_url, url))
+            desks[size] = open_desk(demo_settings(root, stripe.base_url, url))
             rehearsal.file_and_approve(desks[size])
         try:
             yield desks

@@ -34,6 +34,7 @@ from tests.outbox.servers import Mail
 
 from manual_payout import rehearsal, sandbox
 from manual_payout.demo import incident
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import open_desk
 from manual_payout.intent import confirm_code
 from manual_payout.models import stream_of
@@ -333,7 +334,7 @@ class Stage:
 
     def _prepare(self) -> str:
         """File, approve and read: what comes before the night, not through commands, which cost seconds."""
-        settings = rehearsal.demo_settings(self.outputs, self.world.stripe.base_url, self.environment["DATABASE_URL"])
+        settings = demo_settings(self.outputs, self.world.stripe.base_url, self.environment["DATABASE_URL"])
         desk = open_desk(settings)
         try:
             request = rehearsal.file_and_approve(desk)

@@ -8,7 +8,7 @@ brings scrapbook and pandas with it; `notebook` runs that notebook.
 from manual_payout.rehearsal.ground import Cast, Ground, SceneName
 from manual_payout.rehearsal.incident import Incident, Rehearsal, failed_stage, file_and_approve, rehearse
 from manual_payout.rehearsal.sandbox_ground import CLOSING, DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
-from manual_payout.rehearsal.stage import demo_parameters, demo_settings, sandbox_books, set_up_database, stage_set
+from manual_payout.rehearsal.stage import demo_parameters, sandbox_books, set_up_database, stage_set
 
 APPROVERS = DEMO_CAST.approvers
 
@@ -24,7 +24,6 @@ __all__ = [
     "SandboxGround",
     "SceneName",
     "demo_parameters",
-    "demo_settings",
     "failed_stage",
     "file_and_approve",
     "rehearse",

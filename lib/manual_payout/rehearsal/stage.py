@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import SecretStr
-
 from manual_payout import database, sandbox
 from manual_payout.demo import incident
 from manual_payout.demo.ledger import create_demo_ledger, demo_ledger, platform_available, sandbox_accounts
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, open_desk
-from manual_payout.messengers import NO_MESSENGERS
 from manual_payout.parameters import Parameters, validate
-from manual_payout.settings import Settings, load_settings
 
 
 @contextmanager
@@ -63,26 +60,6 @@ def set_up_database(root: Path, url: str = "") -> str:
     create_demo_ledger(engine, demo_ledger())
     engine.dispose()
     return url
-
-
-def demo_settings(root: Path, stripe_api_base: str, database_url: str) -> Settings:
-    """Return settings that know only the sandbox and *root*, whatever the environment says."""
-    return load_settings(
-        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
-        fallback_key_command="",
-        read_key=SecretStr(sandbox.READ_KEY),
-        read_key_command="",
-        stripe_api_base=stripe_api_base,
-        database_url=SecretStr(database_url),
-        ledger_database_url=None,
-        outputs=root.resolve(),
-        policy_file=None,
-        approvers_file=None,
-        allowed_signers_file=None,
-        signing_key=None,
-        operator=incident.OPERATOR,
-        **NO_MESSENGERS,
-    )
 
 
 def demo_parameters(*, dry_run: bool = True, confirm: str = "") -> Parameters:

@@ -28,6 +28,7 @@ import scrapbook
 
 from manual_payout import rehearsal
 from manual_payout.demo import incident
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, kernel_environment, open_desk
 from manual_payout.engine import read_status
 from manual_payout.errors import ManualPayoutError
@@ -103,7 +104,7 @@ class Scene:
     def __init__(self, root: Path) -> None:
         accounts, available = rehearsal.sandbox_books()
         self.sandbox = Sandbox(root, [_as_json(account) for account in accounts], available)
-        self.settings = rehearsal.demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
+        self.settings = demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
         self._stderr = root / "stderr"
         # The one setting that is different in every scene.
         self._mark = str(self.settings.database_text()).encode()

@@ -23,17 +23,17 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from pydantic import SecretStr
 
-from manual_payout import database, sandbox
+from manual_payout import database
 from manual_payout.demo import incident
 from manual_payout.demo.ledger import balances_table, payouts_table, tables
+from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, open_desk
 from manual_payout.errors import DatabaseError
 from manual_payout.models import Reason
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
-from manual_payout.settings import Settings, load_settings
+from manual_payout.settings import Settings
 from manual_payout.store import Store
 
 from .clock import SharedClock
@@ -257,7 +257,7 @@ class World:
         self.sandbox = Sandbox(root, [{"id": ACCOUNT}], {"usd": AVAILABLE_MINOR})
         self.clock = SharedClock(self.sandbox.base_url)
         self.send_s: float | None = None
-        self._settings = _settings(root, self.sandbox.base_url, databases.url)
+        self._settings = demo_settings(root, self.sandbox.base_url, databases.url)
         self._studios = itertools.cycle(studios())
         for lives in LIFETIMES_S:
             self._make_template(root, lives)
@@ -290,7 +290,7 @@ class World:
     def _make_template(self, root: Path, lifetimes_s: Lifetimes) -> None:
         url = self._databases.template(_name(lifetimes_s))
         fill(url)
-        settings = _with_lifetimes(_settings(root, self.sandbox.base_url, url), lifetimes_s)
+        settings = _with_lifetimes(demo_settings(root, self.sandbox.base_url, url), lifetimes_s)
         with at(self._open(settings)) as desk:
             for studio in studios():
                 refused = make_ready(desk, studio.parameters())
@@ -369,25 +369,6 @@ def _balance(studio: Studio) -> dict[str, Any]:
 
 def _name(lifetimes_s: Lifetimes) -> str:
     return "usual" if lifetimes_s is None else "long"
-
-
-def _settings(root: Path, stripe_api_base: str, database_url: str) -> Settings:
-    # Those of a rehearsal; that room would bring papermill with it, and a small process is forked faster.
-    return load_settings(
-        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
-        fallback_key_command="",
-        read_key=SecretStr(sandbox.READ_KEY),
-        read_key_command="",
-        stripe_api_base=stripe_api_base,
-        database_url=SecretStr(database_url),
-        ledger_database_url=None,
-        outputs=root.resolve(),
-        policy_file=None,
-        approvers_file=None,
-        allowed_signers_file=None,
-        signing_key=None,
-        operator=incident.OPERATOR,
-    )
 
 
 def _with_lifetimes(settings: Settings, lifetimes_s: Lifetimes) -> Settings:
