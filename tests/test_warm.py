@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -234,6 +235,31 @@ def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, mon
     assert ("ordinary, since the fork server has ended (exit code 1)", os.getpid()) == (start, found[1])
     assert "the fork server has ended" in caplog.text
     assert "this system cannot fork" == unable.why_not
+
+
+def test_a_server_that_cannot_import_is_said_whatever_the_error_was(tmp_path, monkeypatch, capfd):
+    """The kernel is started the ordinary way, the reason is on record, and no traceback is on the terminal."""
+    broken = "from manual_payout.warm import server\nserver.IMPORTS = ('json:nothing',)\n"
+    monkeypatch.setattr(starting, "_CODE", broken + starting._CODE)
+    with fork_server(around()) as server:
+        wait_until(lambda: server._process.poll() is not None)
+        execution, start, _ = run(tmp_path, WHO, server)
+
+    assert "completed" == execution.status
+    assert start.startswith("ordinary, since the fork server could not import what kernels need: AttributeError: ")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_module_that_fails_later_takes_no_kernel_along(tmp_path):
+    """Only some notebooks need it; the server goes on, and with it the kernel that may be paying."""
+    with fork_server(around(), later=["json:nothing", "colorsys"]) as server:
+        names = map(str, itertools.count())
+        asked = "import sys; print(['no', 'yes']['colorsys' in sys.modules])"
+        # What comes after the module that fails is imported in its turn.
+        wait_until(lambda: "yes\n" == run(tmp_path, asked, server, next(names))[2])
+        _, start, _ = run(tmp_path, WHO, server, "then")
+
+    assert "forked" == start
 
 
 def test_a_fork_server_that_died_takes_its_kernel_along_and_the_next_one_starts_ordinarily(tmp_path):

@@ -56,6 +56,9 @@ _WHILE_IMPORTING = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 
+# What the runner reads of the reason why there is no server.
+_WHY_BYTES = 2000
+
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -85,8 +88,9 @@ def serve(control: int, *, dies_with: int) -> None:
     with socket.socket(fileno=control) as runner:
         try:
             _import(IMPORTS)
-        except ImportError as error:
-            runner.sendall(f"the fork server could not import what kernels need: {error}".encode())
+        except Exception as error:  # noqa: BLE001  # whatever it is, kernels are started the ordinary way then, and it is said
+            why = f"the fork server could not import what kernels need: {type(error).__name__}: {error}"
+            runner.sendall(why.encode(errors="replace")[:_WHY_BYTES])
             os._exit(1)
         _Server(runner, environment).serve()
 
@@ -200,8 +204,9 @@ class _Server:
             _kill(kernel)
 
     def _import_later(self) -> None:
-        # What cannot be imported is missed, and named, by the notebook that needs it.
-        with contextlib.suppress(ImportError):
+        # What cannot be imported is missed, and named, by the notebook that needs it. The server goes on whatever it was: a
+        # kernel that is paying would die with it.
+        with contextlib.suppress(Exception):
             _import([self._later.pop(0)])
 
     def _end(self) -> None:
