@@ -280,6 +280,19 @@ def test_a_cell_that_runs_is_running_on_disk_and_those_before_it_completed(tmp_p
     ] == found
 
 
+def test_what_the_terminal_shows_is_on_disk_already(tmp_path):
+    """A terminal that takes nothing more holds up the run; the file says by then what the terminal is about to say."""
+    found = []
+
+    def show(event, number, *_):
+        cells = [cell for cell in read_notebook(tmp_path / "out.ipynb").cells if cell.cell_type == "code"]
+        found.append((number, event, cells[number - 1].metadata.papermill.status))
+
+    run(tmp_path, "1", "2", progress=show)
+
+    assert [(number, event, event) for number in (1, 2, 3, 4) for event in ("running", "completed")] == found
+
+
 def test_a_runner_that_fails_between_cells_still_tells_the_truth(tmp_path):
     """An error of our own is raised, and the notebook says where it stood; no kernel is left."""
 

@@ -74,6 +74,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.failing_cell: int | None = None
         self.unsaved_output = False
         self._only_text = False
+        self._unshown: list[tuple[str, int | None]] = []
 
     def kernel_started(self, *, warm: bool, why_ordinary: str) -> None:
         """Record how the kernel was started, and say so where a warm one was wanted and not to be had."""
@@ -84,13 +85,16 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             self.nb.metadata["manual_payout"]["kernel_start"] = start
 
     def save(self, **_: Any) -> None:
-        """Save the notebook as it stands, where this run has a file."""
+        """Save the notebook as it stands, where this run has a file, and show then what has not been shown yet."""
         if self._only_text:
             return
         if self.output is not None:
             self.output.save(self.nb)
         self.last_save_time = self.now()
         self.unsaved_output = False
+        # A terminal that takes nothing more (Ctrl-S) holds up the run, but not what is on disk.
+        while self._unshown:
+            self._show(*self._unshown.pop(0))
 
     def autosave_cell(self, **_: Any) -> None:
         """Save in the middle of a cell; that this fails is only logged."""
@@ -102,14 +106,15 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             self.last_save_time = self.now()
 
     def cell_start(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: Any) -> None:
-        """Show and save that the cell begins; text, which nothing can happen to, is saved with the next code."""
-        self._show("running", cell_index)
+        """Save and show that the cell begins; text, which nothing can happen to, is saved with the next code."""
+        self._unshown.append(("running", cell_index))
         self._only_text = not cell_numbers([cell])
         try:
             super().cell_start(cell, cell_index, **kwargs)
         except BaseException:
             # The code is sent only after this save, so that a cell that could not be announced did not run.
             cell.metadata.papermill.update(status=self.NOT_RUN, start_time=None)
+            self._unshown = [shown for shown in self._unshown if shown != ("running", cell_index)]
             raise
 
     def cell_ended_badly(self, index: int, status: str, error: BaseException, because: str) -> None:
@@ -126,18 +131,18 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.stopped_because = because
 
     def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
-        """Show that the cell has ended, completed unless it was found to have ended badly; save it, if need be, at once."""
+        """Record that the cell has ended, completed unless it was found to have ended badly; save it, if need be, at once."""
         record = cell.metadata.papermill
         if record["status"] == self.RUNNING:
             record["status"] = self.COMPLETED
         ended = self.now()
         record["end_time"] = ended.isoformat()
         record["duration"] = (ended - datetime.fromisoformat(record["start_time"])).total_seconds()
+        self._unshown.append((record["status"], cell_index))
         # Between two cells nothing happens; the save that announces the next one holds this one's end as well.
         if record["status"] != self.COMPLETED or not self._code_follows(cell_index):
             self.save()
         self._only_text = False
-        self._show(record["status"], cell_index)
         if self.pbar:
             self.pbar.update(1)
 
