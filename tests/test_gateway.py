@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+import requests
 import stripe
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from manual_payout.gateway import (
     plain,
     read_error,
 )
+from manual_payout.gateway.sdk import Session
 from manual_payout.models import Mode
 from manual_payout.money import Money
 
@@ -54,12 +56,13 @@ def _reader(stripe_books):
 @pytest.fixture(name="proxy")
 def _proxy():
     """Something between us and Stripe that answers whatever it likes."""
-    answers, seen = [], []
+    answers, seen, keys = [], [], []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _answer(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             seen.append((self.command, self.path))
+            keys.append(self.headers.get("Authorization"))
             status, headers, body = answers[0] if len(answers) == 1 else answers.pop(0)
             self.send_response(status)
             for name, value in headers.items():
@@ -76,7 +79,7 @@ def _proxy():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    server.answers, server.seen = answers, seen
+    server.answers, server.seen, server.keys = answers, seen, keys
     yield server
     server.shutdown()
     server.server_close()
@@ -197,6 +200,47 @@ def test_page_of_a_proxy_is_never_a_yes(proxy, status):
     answer = send(through(proxy, (status, {"Content-Type": "text/html"}, "<html>no</html>")))
 
     assert Unknown is type(answer)
+
+
+@pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default"])
+def test_key_is_the_one_that_was_checked_whatever_netrc_says(proxy, entry, tmp_path, monkeypatch):
+    """The HTTP library would take another key from the operator's home folder, a full one of live mode perhaps."""
+    (tmp_path / "netrc").write_text(f"{entry} login sk_live_51Habcdefgh00000 password x\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    send(through(proxy, (200, {"Content-Type": "application/json"}, "{}")))
+
+    assert [f"Bearer {sandbox.FALLBACK_KEY}"] == proxy.keys
+
+
+def test_netrc_is_not_asked_for_stripe_itself_either(tmp_path, monkeypatch):
+    """Where the environment's proxies count, its other keys do not."""
+    (tmp_path / "netrc").write_text("default login sk_live_51Habcdefgh00000 password x\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked = requests.Request("POST", "https://api.stripe.com/v1/transfers", headers={"Authorization": "Bearer rk"})
+
+    assert "Bearer rk" == Session("https://api.stripe.com").prepare_request(asked).headers["Authorization"]
+    assert Session("https://api.stripe.com").trust_env
+
+
+def test_what_is_for_this_machine_goes_to_no_proxy(gateway, stripe_books, proxy, monkeypatch):
+    """Neither the key of a rehearsal nor its transfer is handed to the proxy of whoever runs it."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    assert Accepted is type(send(gateway))
+    assert [] == proxy.seen
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_transfer_follows_no_redirect(proxy, stripe_books, status):
+    """What answers so is not Stripe; the transfer and its key go to no second address, and nothing is known."""
+    elsewhere = {"Location": f"{stripe_books.base_url}/v1/transfers"}
+    answer = send(through(proxy, (status, elsewhere, "")))
+
+    assert Unknown is type(answer)
+    assert ([("POST", "/v1/transfers")], []) == (proxy.seen, stripe_books.books.transfers)
 
 
 def test_retry_header_does_not_make_the_sdk_repeat(proxy):

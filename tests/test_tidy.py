@@ -24,7 +24,8 @@ ROOMS = [
 ONLY_IN = {
     r"^\s*(import|from) stripe\b": ({"gateway"}, "Stripe is reached through gateway"),
     r"^\s*(import|from) (slack_sdk|smtplib|pagerduty)\b": ({"comms"}, "people are reached through comms"),
-    r"^\s*(import|from) (jira|requests)\b": ({"attaching"}, "the ticket is reached through attaching"),
+    r"^\s*(import|from) jira\b": ({"attaching"}, "the ticket is reached through attaching"),
+    r"^\s*(import|from) requests\b": ({"attaching", "gateway"}, "HTTP is spoken by attaching and gateway"),
     r"^\s*(import|from) asyncssh\b": ({"signatures"}, "keys and signatures are reached through signatures"),
     r"datetime\.now\(|time\.time\(|utcnow": ({"clock", "sandbox", "cli"}, "time is asked of clock.py"),
     r"^\s*(import|from) sqlalchemy\b": (

@@ -5,6 +5,9 @@ Stripe's own library, as everything in this room uses it: one HTTP attempt a cal
 from __future__ import annotations
 
 import warnings
+from urllib.parse import urlsplit
+
+import requests
 
 from manual_payout.lean import without
 
@@ -16,6 +19,31 @@ __all__ = ["PAGES_MAX", "new_client", "notices_are_not_errors", "stripe"]
 
 # A busy transfer group has one transfer; a hundred pages would be ten thousand, which is somebody else's group.
 PAGES_MAX = 100
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Session(requests.Session):
+    """
+    Sends each request with the key that it was given, and nowhere else than where it was sent.
+
+    Args:
+        base_url: As of `new_client`.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__()
+        # Where a session has no authorization of its own, requests takes one from ~/.netrc: another key, after all checks of
+        # this one.
+        self.auth = _as_it_is
+        # The proxy of whoever runs this would be handed what is for this machine.
+        self.trust_env = urlsplit(base_url).hostname not in _LOOPBACK
+        # Stripe redirects nobody; a transfer is sent to no second address.
+        self.max_redirects = 0
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def new_client(key: str, *, base_url: str, timeout_s: float) -> stripe.StripeClient:
@@ -33,7 +61,7 @@ def new_client(key: str, *, base_url: str, timeout_s: float) -> stripe.StripeCli
         key,
         base_addresses={"api": base_url},
         max_network_retries=0,
-        http_client=stripe.RequestsClient(timeout=timeout_s),
+        http_client=stripe.RequestsClient(timeout=timeout_s, session=Session(base_url)),
     )
 
 
