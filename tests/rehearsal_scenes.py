@@ -51,17 +51,17 @@ def copy_with_stripe_at(root: Path, address: str, short_approval_s: int = 20) ->
 
     Nothing but the arguments of one call and one pause are others: no setting of an installation names another Stripe.
     """
-    opening = "testmode.ground(root, load_settings(), scenes=scenes, say=say)"
+    opening = "testmode.ground(root, _settings(), scenes=scenes, say=say)"
     options = (
         f"scenes=scenes, say=say, upstream={address!r}, waits=SandboxClock({address!r}), short_approval_s={short_approval_s}, "
         "patience=Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600)"
     )
-    imports = "from manual_payout.settings import load_settings\n"
+    imports = "from manual_payout.settings import STRIPE_API, Settings, load_settings\n"
     more = "from manual_payout.clock import SandboxClock\nfrom manual_payout.gateway.seeding import Patience\n"
     return _edited_copy(
         root,
         [
-            ("rehearsal/grounds.py", opening, f"testmode.ground(root, load_settings(), {options})"),
+            ("rehearsal/grounds.py", opening, f"testmode.ground(root, _settings(), {options})"),
             ("rehearsal/grounds.py", imports, imports + more),
             # Of what is waited for in earnest when a sender was killed, most is patience with Stripe's rate limits.
             ("transfer/tries.py", "PAUSE_MAX_S = 20.0", "PAUSE_MAX_S = 5.0"),

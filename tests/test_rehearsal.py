@@ -163,3 +163,14 @@ def test_rehearsal_that_is_not_green_ends_with_6_and_says_which(defective):
     assert len(DRILL) == len(defective.result["scenes"])
     assert "not green" in page
     assert "green = false" in page
+
+
+@pytest.mark.parametrize("where", ["/dev/null/rehearsal", "/proc/nothing/rehearsal"])
+def test_folder_that_cannot_be_made_is_a_sentence(where):
+    """Naming it, and what the system says against it."""
+    run = rehearsal_scenes.rehearse("--no-drill", "--folder", where)
+
+    assert 2 == run.returncode
+    assert where in run.stderr
+    assert "a folder that can be made" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -168,7 +168,7 @@ def test_what_no_key_can_see_is_said_to_be_unseen(blind):
 def test_what_is_unseen_is_not_green_and_says_what_to_grant(blind):
     """The key, the permission and the page."""
     rehearsal = Rehearsal(Path(), (), True, 1)
-    wrong = Findings(rehearsal, {}, True, (blind.scene,), 1, ()).wrong()
+    wrong = Findings(rehearsal, {}, (blind.scene.name,), (blind.scene,), ()).wrong()
     [said] = [sentence for sentence in wrong if sentence.startswith(blind.scene.title)]
 
     assert not blind.scene.as_expected
@@ -269,7 +269,7 @@ def test_only_the_rehearsals_own_kernel_is_given_the_key_that_seeds(monkeypatch,
 def test_books_that_cannot_be_asked_are_not_taken_for_none():
     """At the very end Stripe may be away; that is not green, and no count is made up."""
     rehearsal = Rehearsal(Path(), (), True, None)
-    wrong = Findings(rehearsal, {}, False, (), 0, ()).wrong()
+    wrong = Findings(rehearsal, {}, (), (), ()).wrong()
 
     assert "Stripe's own books could not be asked for the incident's transfers" in wrong
     assert not any("0 transfers" in sentence for sentence in wrong)

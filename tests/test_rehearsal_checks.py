@@ -124,7 +124,7 @@ def test_steps_are_measured_and_notebooks_follow_each_other():
 GOOD = Rehearsal(None, (StageResult(Stage.CLOSE, 0, "Closed", "", "", None),), True, 1)
 FINE = Played(SceneName.ANSWER_LOST, "the answer is lost", (Finding("row", "unknown", "unknown"),), "", "INC-201/x")
 CHECKED = (SimpleNamespace(stops=False, question="", found=""),)
-GREEN = Findings(GOOD, {}, drill=True, scenes=(FINE,), scenes_wanted=1, checks=CHECKED)
+GREEN = Findings(GOOD, {}, wanted=(FINE.name,), scenes=(FINE,), checks=CHECKED)
 
 RED = {
     "a stage": (
@@ -155,8 +155,10 @@ def test_drill_and_checks_that_went_wrong_or_were_left_out_are_not_green():
 
     assert ["the answer is lost: row expected unknown, found refused"] == replace(GREEN, scenes=(differs,)).wrong()
     assert ["the answer is lost: KeyError: 'x'"] == replace(GREEN, scenes=(broken,)).wrong()
-    assert ["1 scenes of the drill were not played"] == replace(GREEN, scenes=()).wrong()
-    assert [] == replace(GREEN, scenes=(), drill=False).wrong()
+    assert ["of the drill, answer-lost was not played"] == replace(GREEN, scenes=()).wrong()
+    twice = replace(GREEN, wanted=(FINE.name, SceneName.STALE_APPROVAL), scenes=(FINE, FINE))
+    assert ["of the drill, stale-approval was not played"] == twice.wrong()
+    assert [] == replace(GREEN, scenes=(), wanted=()).wrong()
     assert ["dry run: it broke"] == replace(GREEN, troubles={"dry run": "it broke"}).wrong()
     assert ["rows and messages were not checked"] == replace(GREEN, checks=()).wrong()
     assert "" == inventory_block({"drill": False})

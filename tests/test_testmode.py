@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,9 +19,9 @@ import pytest
 from pydantic import SecretStr
 
 from grounds import KEYS, Incident, approved, ground_on, settings_with
-from manual_payout import sandbox, transfer, verification
+from manual_payout import sandbox, testmode, transfer, verification
 from manual_payout.errors import ManualPayoutError, ParameterError, SettingsError, StripeRefusedError
-from manual_payout.gateway.seeding import Patience
+from manual_payout.gateway.seeding import CURRENCY, Patience
 from manual_payout.models import CheckStatus, Mode, Stage, State
 from manual_payout.money import Money
 from manual_payout.runner import kernel_environment
@@ -471,14 +472,39 @@ def test_policy_is_read_back_as_it_was_written(reviewed, tmp_path):
 
 
 def test_settings_of_the_user_reach_the_rehearsal_only_where_they_should(stripe_books, tmp_path):
-    """Rehearsal messengers come along; the databases of the user are not touched."""
-    settings = settings_with(
-        database_url=SecretStr("postgresql://payer:topsecretpw@127.0.0.1:1/live"),
-        ledger_database_url=SecretStr("postgresql://payer:topsecretpw@127.0.0.1:1/ledger"),
-        slack_rehearsal_bot_token=SecretStr("xoxb-rehearsal-0123456789"),
-    )
-    with ground_on(stripe_books, tmp_path / "r", settings) as ground:
-        own = ground.desk.settings
+    """Rehearsal messengers come along where a policy says to whom; the databases of the user are not touched."""
+    given = {
+        "database_url": SecretStr("postgresql://payer:topsecretpw@127.0.0.1:1/live"),
+        "ledger_database_url": SecretStr("postgresql://payer:topsecretpw@127.0.0.1:1/ledger"),
+        "slack_rehearsal_bot_token": SecretStr("xoxb-rehearsal-0123456789"),
+    }
+    (tmp_path / "policy.toml").write_text("[stripe]\nmode = 'test'\n")
+    tokens = {}
+    for name, policy_file in (("reviewed", tmp_path / "policy.toml"), ("none", None)):
+        settings = settings_with(**given, policy_file=policy_file)
+        with ground_on(stripe_books, tmp_path / name, settings) as ground:
+            own = ground.desk.settings
+            tokens[name] = own.slack_secrets(Mode.TEST)[0]
+        assert "topsecretpw" not in own.database_text() + own.ledger_database_text()
 
-    assert "xoxb-rehearsal-0123456789" == own.slack_secrets(Mode.TEST)[0]
-    assert "topsecretpw" not in own.database_text() + own.ledger_database_text()
+    assert {"reviewed": "xoxb-rehearsal-0123456789", "none": None} == tokens
+
+
+def test_least_reserve_of_the_policy_does_not_refuse_the_demos_studios(reviewed):
+    """A floor above what they keep is lowered, and that is said; another currency's stays."""
+    request = reviewed.policy.request.model_copy(update={"reserve_minimum_minor": {CURRENCY: 50_000, "eur": 7}})
+    high = reviewed.model_copy(update={"policy": reviewed.policy.model_copy(update={"request": request})})
+    policy, said = rehearsal_policy(high, "acct_1Test", Money(1, "usd"))
+
+    assert {CURRENCY: 31_000, "eur": 7} == policy.request.reserve_minimum_minor
+    assert "request: the least reserve is 310.00 USD, which the demo's studios keep" in said
+
+
+def test_private_keys_of_a_killed_rehearsal_are_removed_by_whoever_began_it(stripe_books, tmp_path, monkeypatch):
+    """A killed kernel removes nothing; the folder is known by that of the rehearsal, and nobody else may enter it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with ground_on(stripe_books, tmp_path / "r") as ground:
+        (private,) = tmp_path.glob("rehearsal-*")
+        assert [0o700, True] == [private.stat().st_mode & 0o777, ground.cast.operators_key.parent == private]
+        testmode.forget(tmp_path / "r")
+        assert not private.exists()

@@ -188,7 +188,13 @@ def _run_stage(
 ) -> StageResult:
     template = desk.settings.runbooks_dir / f"{stage}.ipynb"
     output = folder.next_notebook(stage)
-    make_folder(output.parent)
+    try:
+        make_folder(output.parent)
+    except OSError as error:
+        raise EvidenceError(
+            f"The evidence folder {output.parent} cannot be made: {error.strerror}; nothing ran.",
+            "Correct MANUAL_PAYOUT_OUTPUTS, or who may write there.",
+        ) from None
     values = parameters.as_dict() | (dict(extra) if stage is Stage.CLOSE else {})
     execution = execute(
         template,

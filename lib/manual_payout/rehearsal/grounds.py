@@ -12,7 +12,7 @@ from manual_payout.desk import rehearsal_environment
 from manual_payout.errors import ParameterError
 from manual_payout.rehearsal.ground import Ground, SceneName
 from manual_payout.rehearsal.sandbox_ground import sandbox_ground
-from manual_payout.settings import load_settings
+from manual_payout.settings import STRIPE_API, Settings, load_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,14 @@ class Target:
 
         open: Opens it, given the folder that everything is left in, whether the faults are to be played, and who is told each
             step of that in a sentence.
+
+        forget: Removes what must not outlast the rehearsal of a folder, where its process was killed before it could.
     """
 
     title: str
     outfit: Callable[[], Outfit]
     open: Callable[[Path, bool, Callable[[str], None]], AbstractContextManager[Ground]]
+    forget: Callable[[Path], None]
 
 
 def _sandbox(root: Path, _drill: bool, _say: Callable[[str], None]) -> AbstractContextManager[Ground]:  # noqa: FBT001  # as `open` is called
@@ -56,7 +59,12 @@ def _sandbox(root: Path, _drill: bool, _say: Callable[[str], None]) -> AbstractC
 
 def _stripe(root: Path, drill: bool, say: Callable[[str], None]) -> AbstractContextManager[Ground]:  # noqa: FBT001  # as above
     scenes = testmode.SCENES if drill else (SceneName.INCIDENT,)
-    return testmode.ground(root, load_settings(), scenes=scenes, say=say)
+    return testmode.ground(root, _settings(), scenes=scenes, say=say)
+
+
+def _settings() -> Settings:
+    # Of Stripe itself, whatever address of a sandbox stands in the environment.
+    return load_settings(stripe_api_base=STRIPE_API)
 
 
 def _outfit_of_sandbox() -> Outfit:
@@ -64,16 +72,20 @@ def _outfit_of_sandbox() -> Outfit:
 
 
 def _outfit_of_stripe() -> Outfit:
-    settings = load_settings()
+    settings = _settings()
     keys = testmode.rehearsal_keys(settings)
     held = {"rehearsal_key": keys.seeding, "fallback_key": keys.run} | ({"read_key": keys.read} if keys.read else {})
     messengers = (secret for secret in settings.messenger_secrets() if secret)
     return Outfit((*held.values(), *messengers), rehearsal_environment(settings, held))
 
 
+def _nothing_to_forget(_root: Path) -> None:
+    """The demo's keys are everybody's."""
+
+
 GROUNDS = {
-    "sandbox": Target("the sandbox", _outfit_of_sandbox, _sandbox),
-    "stripe": Target("Stripe's test mode", _outfit_of_stripe, _stripe),
+    "sandbox": Target("the sandbox", _outfit_of_sandbox, _sandbox, _nothing_to_forget),
+    "stripe": Target("Stripe's test mode", _outfit_of_stripe, _stripe, testmode.forget),
 }
 
 

@@ -11,13 +11,13 @@ from typing import Any
 from manual_payout import errors
 from manual_payout.durable import make_folder
 from manual_payout.engine import execute, orderly_signals
-from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.errors import EvidenceError, ManualPayoutError, ParameterError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.results import the_result
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
 from manual_payout.rehearsal.folders import NOTEBOOK, REPORT
-from manual_payout.rehearsal.grounds import Outfit
+from manual_payout.rehearsal.grounds import Outfit, find_ground
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.settings import Policy, load_settings
 from manual_payout.warm.starting import ForkServer
@@ -82,24 +82,32 @@ def play_notebook(
         progress: As of `engine.execute`.
 
     Raises:
+        ParameterError: The folder cannot be made.
+
         EvidenceError: The template was changed, or the notebook stopped before it came to a result.
 
         StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved.
     """
-    make_folder(root)
+    try:
+        make_folder(root)
+    except OSError as error:
+        raise ParameterError("folder", str(root), f"a folder that can be made ({error.strerror})") from None
     folder = Folder(root, Redactor.from_environment().with_secrets(*outfit.secrets))
     template = load_settings(stripe_api_base="https://api.stripe.com", policy=Policy()).runbooks_dir / NOTEBOOK
     with orderly_signals():
-        execution = execute(
-            template,
-            root / NOTEBOOK,
-            {"target": target, "folder": str(root), "drill": drill},
-            redactor=folder.redactor,
-            kernel_env=outfit.environment,
-            expected_digest=reviewed_digest(Stage.REHEARSE),
-            fork_server=kernels,
-            progress=progress,
-        )
+        try:
+            execution = execute(
+                template,
+                root / NOTEBOOK,
+                {"target": target, "folder": str(root), "drill": drill},
+                redactor=folder.redactor,
+                kernel_env=outfit.environment,
+                expected_digest=reviewed_digest(Stage.REHEARSE),
+                fork_server=kernels,
+                progress=progress,
+            )
+        finally:
+            find_ground(target).forget(root)
     # nbconvert costs a second to import, which would be waited for before the first cell.
     from manual_payout.evidence.pages import page_of
 

@@ -80,6 +80,8 @@ def fault(run: RehearsalRun, name: str) -> Shown:
         raise ParameterError("scene", name, f"one of {', '.join(scene.name for scene in DRILL)}")
     if not run.parameters.drill:
         return Banner("Not played", "This rehearsal is of the incident alone.", good=False)
+    # What was checked before this scene says nothing of it.
+    run.checks.clear()
     with run.record.step(f"drill: {scene.name}"):
         played = play_scene(scene, run.ground, run.kernels)
     run.scenes.append(played)

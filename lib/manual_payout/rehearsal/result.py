@@ -11,7 +11,7 @@ from typing import Any
 from manual_payout.canonical import instant_text
 from manual_payout.models import Check, Stage
 from manual_payout.rehearsal.drill import Played
-from manual_payout.rehearsal.ground import Ground
+from manual_payout.rehearsal.ground import Ground, SceneName
 from manual_payout.rehearsal.incident import ACCEPTED, ASKED, Rehearsal
 from manual_payout.rehearsal.record import Record
 from manual_payout.reviewed import procedure_digest
@@ -29,14 +29,13 @@ class Findings:
 
         troubles: What a step broke with, by the step's name.
 
-        drill: Whether the faults were to be played.
+        wanted: The scenes that were to be played; none where the incident was to be played alone.
     """
 
     incident: Rehearsal
     troubles: dict[str, str]
-    drill: bool
+    wanted: tuple[SceneName, ...]
     scenes: tuple[Played, ...]
-    scenes_wanted: int
     checks: tuple[Check, ...]
 
     def wrong(self) -> list[str]:
@@ -53,8 +52,9 @@ class Findings:
         elif incident.transfers != 1:
             found.append(f"Stripe's own books show {incident.transfers} transfers for the incident, expected 1")
         found += [f"{scene.title}: {_said(scene)}" for scene in self.scenes if not scene.as_expected]
-        if self.drill and len(self.scenes) < self.scenes_wanted:
-            found.append(f"{self.scenes_wanted - len(self.scenes)} scenes of the drill were not played")
+        # By name: one that was played twice is not two.
+        if missing := [name.value for name in self.wanted if name not in {scene.name for scene in self.scenes}]:
+            found.append(f"of the drill, {', '.join(missing)} was not played")
         if not self.checks:
             found.append("rows and messages were not checked")
         return found + [f"{check.question} {check.found}" for check in self.checks if check.stops]
@@ -84,7 +84,7 @@ def result_of(ground: Ground, record: Record, findings: Findings, *, at: datetim
         "date": f"{at:%Y-%m-%d}",
         "target": ground.name,
         "mode": ground.desk.settings.mode.value,
-        "drill": findings.drill,
+        "drill": bool(findings.wanted),
         "requester": ground.cast.requester,
         "approvers": list(ground.cast.approvers),
         "operator": ground.cast.operator,

@@ -17,7 +17,7 @@ from manual_payout.models import Check
 from manual_payout.parameters import RehearseParameters, validate_rehearse
 from manual_payout.rehearsal.drill import DRILL, Played
 from manual_payout.rehearsal.folders import new_folder
-from manual_payout.rehearsal.ground import Ground
+from manual_payout.rehearsal.ground import Ground, SceneName
 from manual_payout.rehearsal.grounds import Target, find_ground
 from manual_payout.rehearsal.incident import Incident
 from manual_payout.rehearsal.record import Record
@@ -79,11 +79,13 @@ class RehearsalRun:
             },
         )
 
+    @property
+    def _wanted(self) -> tuple[SceneName, ...]:
+        return tuple(scene.name for scene in DRILL) if self.parameters.drill else ()
+
     def result(self) -> dict[str, Any]:
         """Return what it has come to by now."""
-        findings = Findings(
-            self.incident.played, self.troubles, self.parameters.drill, tuple(self.scenes), len(DRILL), tuple(self.checks)
-        )  # fmt: skip
+        findings = Findings(self.incident.played, self.troubles, self._wanted, tuple(self.scenes), tuple(self.checks))
         return result_of(self.ground, self.record, findings, at=self.record.watch.now())
 
     def _repr_html_(self) -> str:

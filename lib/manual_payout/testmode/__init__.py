@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from manual_payout.testmode.keys import RehearsalKeys, rehearsal_keys
 from manual_payout.testmode.scenes import SCENES
-from manual_payout.testmode.stripe_ground import StripeGround, ground
+from manual_payout.testmode.stripe_ground import StripeGround, forget, ground
 
-__all__ = ["SCENES", "RehearsalKeys", "StripeGround", "ground", "rehearsal_keys"]
+__all__ = ["SCENES", "RehearsalKeys", "StripeGround", "forget", "ground", "rehearsal_keys"]

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from manual_payout.demo import incident
 from manual_payout.gateway.seeding import CURRENCY
 from manual_payout.models import Mode
-from manual_payout.money import Money
+from manual_payout.money import Money, parse
 from manual_payout.settings import (
     LedgerPolicy,
     MessagePolicy,
@@ -43,6 +44,10 @@ def rehearsal_policy(settings: Settings, platform_account: str, largest: Money) 
         said.append(
             f"request: the ceiling is {largest.grouped}, above what the platform has, so that this can be too little"
         )
+    floors, reserve = dict(given.request.reserve_minimum_minor), parse(incident.RESERVE_AFTER, CURRENCY)
+    if floors.get(CURRENCY, 0) > reserve.amount_minor:
+        floors[CURRENCY] = reserve.amount_minor
+        said.append(f"request: the least reserve is {reserve.grouped}, which the demo's studios keep")
     if given.break_glass.enabled:
         said.append("break_glass: off, because a rehearsal has both of its approvers")
     if not own:
@@ -55,7 +60,7 @@ def rehearsal_policy(settings: Settings, platform_account: str, largest: Money) 
             timeout_s=given.stripe.timeout_s,
             relay=True,
         ),
-        request=given.request.model_copy(update={"amount_minor_max": ceilings}),
+        request=given.request.model_copy(update={"amount_minor_max": ceilings, "reserve_minimum_minor": floors}),
         ledger=LedgerPolicy(),
         settlement=SettlementPolicy(done_rung=_DONE_RUNG, poll_first_s=5.0, poll_pause_max_s=20.0, poll_limit_s=60.0),
         messages=given.messages if own else MessagePolicy(),

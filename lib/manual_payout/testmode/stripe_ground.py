@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from manual_payout.gateway import Gateway
 from manual_payout.gateway.seeding import CURRENCY, Patience, Seeded, Seeder
 from manual_payout.intent import transfer_group
 from manual_payout.ledger import PayoutDue
+from manual_payout.messengers import NO_MESSENGERS
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
 from manual_payout.settings import STRIPE_API, Settings
@@ -218,8 +221,8 @@ def ground(
     largest = max((row.amount for row in rows.values()), key=lambda amount: amount.amount_minor)
     policy, changes = rehearsal_policy(settings, account, largest)
     write_policy(root / "policy.toml", policy, changes)
-    with relay.running(upstream) as between, tempfile.TemporaryDirectory(prefix="rehearsal-") as private:
-        cast = make_cast(root, Path(private), now)
+    with relay.running(upstream) as between, _private(root) as private:
+        cast = make_cast(root, private, now)
         own = _settings(settings, keys, root, url, between.base_url, cast).model_copy(update={"policy": policy})
         books = Gateway(keys.seeding, base_url=upstream, timeout_s=_SEEDING_TIMEOUT_S)
         try:
@@ -229,6 +232,27 @@ def ground(
         finally:
             engine.dispose()
             say(_left_behind(account, studios))
+
+
+def forget(root: Path) -> None:
+    """Remove the private keys of the rehearsal in *root*, where its own process was killed before it could."""
+    shutil.rmtree(_private_folder(root), ignore_errors=True)
+
+
+@contextmanager
+def _private(root: Path) -> Iterator[Path]:
+    """Make a folder that only this user can enter, outside of what is kept."""
+    folder = _private_folder(root)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        forget(root)
+
+
+def _private_folder(root: Path) -> Path:
+    # Whoever knows the rehearsal's folder finds it again.
+    return Path(tempfile.gettempdir()) / f"rehearsal-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}"
 
 
 def _blind(keys: RehearsalKeys, studios: dict[str, Seeded], upstream: str) -> str:
@@ -268,9 +292,10 @@ def _account(scene: Scene, studios: dict[str, Seeded]) -> str:
 
 
 def _settings(given: Settings, keys: RehearsalKeys, root: Path, url: str, address: str, cast: Cast) -> Settings:
-    """Return the settings of the rehearsal: the user's messengers, and of everything else its own."""
+    """Return the settings of the rehearsal: the user's messengers where a policy says to whom, and of everything else its own."""
     return given.model_copy(
-        update={
+        update=({} if given.policy_file is not None else NO_MESSENGERS)
+        | {
             "fallback_key": SecretStr(keys.run),
             "fallback_key_command": "",
             "read_key": SecretStr(keys.read) if keys.read else None,
