@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from crash.kills.campaign import campaign
-from crash.kills.notebooks import play
+from crash.kills.notebooks import PATIENCE_S, Scene, play
 from crash.kills.world import PostgresDatabases, SqliteFiles, World, memory_folder
+from manual_payout.models import Stage
 
 # `make kills RUNS=1000` plays as many as one likes.
 SCENARIOS = 15
@@ -63,3 +65,27 @@ def test_a_killed_papermill_run_ends_well_when_run_again(tmp_path):
     night = play(tmp_path, "suite", kills=1)
 
     assert ([], 1, 0) == (night.violations, len(night.kills), night.codes[-1]), str(night)
+
+
+def test_forked_kernels_are_among_the_processes_that_can_be_shot(tmp_path):
+    """The run, its fork server and the kernel: what is not seen is neither shot nor missed."""
+    scene = Scene(tmp_path)
+    try:
+        process = scene.run()
+        deadline = time.monotonic() + PATIENCE_S
+        while not scene.made(Stage.EXECUTE):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in scene.running()]
+        process.kill()
+        process.wait()
+        while scene.running():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        scene.sandbox.close()
+
+    # A forked kernel shows the command of the server.
+    assert 2 <= sum(b"manual_payout.warm.server" in command for command in commands)
+    assert 1 == sum(b"manual_payout.console" in command for command in commands)

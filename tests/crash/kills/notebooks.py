@@ -106,8 +106,8 @@ class Scene:
         self.sandbox = Sandbox(root, [_as_json(account) for account in accounts], available)
         self.settings = demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
         self._stderr = root / "stderr"
-        # The one setting that is different in every scene.
-        self._mark = str(self.settings.database_text()).encode()
+        # No setting marks the processes of a scene: those are kept from the fork server, whose environment its kernels show.
+        self._mark = {"CRASH_SCENE": str(root)}
         self.folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
         with self.desk() as desk:
             request = rehearsal.file_and_approve(desk)
@@ -141,18 +141,19 @@ class Scene:
 
     def running(self) -> list[int]:
         """The processes that any command of this scene has started and that run on, whoever they belong to by now."""
-        return [pid for pid in _processes() if self._mark in _environment(pid)]
+        mark = f"CRASH_SCENE={self._mark['CRASH_SCENE']}\0".encode()
+        return [pid for pid in _processes() if mark in _environment(pid)]
 
     def made(self, stage: Stage) -> int:
         """How many notebooks of a stage there are."""
         return len(list(self.folder.glob(f"{stage}-*.ipynb")))
 
     def _command(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "from manual_payout.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from manual_payout.console import main; main()", *arguments]
         # In a file: a pipe would stay open for as long as a kernel that has outlived its command.
         with self._stderr.open("wb") as stderr:
             return subprocess.Popen(
-                command, env=kernel_environment(self.settings), stdout=subprocess.DEVNULL, stderr=stderr,
+                command, env=kernel_environment(self.settings) | self._mark, stdout=subprocess.DEVNULL, stderr=stderr,
                 preexec_fn=_as_at_a_terminal,  # noqa: PLW1509  # no threads of ours
             )  # fmt: skip
 
