@@ -16,9 +16,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.iorw import load_notebook_node
 
 import manual_payout
-from manual_payout.engine import StoppedBySignal, execute, orderly_signals, read_status
+from manual_payout.engine import StoppedBySignal, client, execute, orderly_signals, read_status
+from manual_payout.engine.recording import Run
 from manual_payout.errors import EvidenceError, ParameterError, RefusedError
 from manual_payout.redaction import Redactor
 from manual_payout.templates import compare_code, digest_of, is_banner, read_notebook
@@ -291,6 +293,38 @@ def test_what_the_terminal_shows_is_on_disk_already(tmp_path):
     run(tmp_path, "1", "2", progress=show)
 
     assert [(number, event, event) for number in (1, 2, 3, 4) for event in ("running", "completed")] == found
+
+
+def test_what_is_shown_at_the_end_is_of_the_cells_that_it_was(tmp_path):
+    """A banner puts every cell one place further down; what was not shown by then is shown of the right ones, once."""
+    shown = []
+    nb = load_notebook_node(read_notebook(write_template(tmp_path, "1", "2")))
+    record = Run(nb, None, Redactor(), lambda event, number, *_: shown.append((event, number)))
+    record.notebook_start()
+    for index in (0, 1):
+        record.cell_start(nb.cells[index], index)
+        record.cell_complete(nb.cells[index], index)
+    record.ended_badly(KeyboardInterrupt(), "the run was stopped by SIGTERM")
+    record.notebook_complete()
+
+    assert is_banner(record.nb.cells[0])
+    assert [("running", 1), ("completed", 1)] == shown
+
+
+def test_a_run_that_is_stopped_while_its_kernel_starts_says_so(tmp_path, monkeypatch):
+    """Nothing ran, and the banner gives the reason."""
+
+    async def stopped(_client):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client.Client, "_start_kernel", stopped)
+    with pytest.raises(StoppedBySignal):
+        run(tmp_path, "1")
+
+    assert "**Stopped before cell 1: the run was stopped by SIGTERM. Cells 1 to 3 did not run.**" == banner(
+        read_notebook(tmp_path / "out.ipynb")
+    )
 
 
 def test_a_runner_that_fails_between_cells_still_tells_the_truth(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -25,6 +26,8 @@ from manual_payout.engine import execute, read_status
 from manual_payout.redaction import Redactor
 from manual_payout.settings import variables
 from manual_payout.templates import read_notebook
+from manual_payout.warm import errands as errands_module
+from manual_payout.warm import kernels as kernels_module
 from manual_payout.warm import server as server_module
 from manual_payout.warm import starting
 from manual_payout.warm.environment import OURS
@@ -235,6 +238,78 @@ def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, mon
     assert ("ordinary, since the fork server has ended (exit code 1)", os.getpid()) == (start, found[1])
     assert "the fork server has ended" in caplog.text
     assert "this system cannot fork" == unable.why_not
+
+
+def test_a_server_that_stands_still_is_waited_for_once(tmp_path, monkeypatch):
+    """The first notebook waits its patience out; the next one, a page and the end do not."""
+    monkeypatch.setattr(kernels_module, "START_TIMEOUT_S", 1)
+    server = fork_server(around())
+    with server as stopped:
+        run(tmp_path, WHO, stopped, "before")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        _, start, _ = run(tmp_path, WHO, stopped, "first")
+        monkeypatch.setattr(kernels_module, "START_TIMEOUT_S", 3600)
+        monkeypatch.setattr(errands_module, "_TIMEOUT_S", 3600)
+        _, then, _ = run(tmp_path, WHO, stopped, "then")
+        with pytest.raises(NoKernelError, match="did not answer within 1 s"):
+            run_errand(stopped, "html:escape", "<")
+        pid = stopped.pid
+
+    assert start == then == "ordinary, since the fork server did not answer within 1 s"
+    assert not is_running(pid)
+
+
+def test_an_errand_that_is_not_begun_is_remembered_too(monkeypatch):
+    """The caller does it, and no later one waits."""
+    monkeypatch.setattr(errands_module, "_TIMEOUT_S", 0.2)
+    with fork_server(around()) as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(NoKernelError, match=r"did not answer within 0\.2 s"):
+                run_errand(server, "html:escape", "<")
+            monkeypatch.setattr(errands_module, "_TIMEOUT_S", 3600)
+
+
+def test_a_system_without_descriptors_of_processes_forks_all_the_same(tmp_path, monkeypatch):
+    """Python knows the call; an old kernel, or what a container allows, does not."""
+
+    def refused(_pid):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refused, raising=False)
+    with fork_server(around()) as server:
+        _, start, _ = run(tmp_path, WHO, server)
+
+    assert "forked" == start
+
+
+def test_a_kernel_ahead_that_cannot_be_prepared_stops_no_notebook(tmp_path, monkeypatch):
+    """What is wrong with the next one is the next one's to say."""
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with fork_server(around()) as server, monkeypatch.context() as patch:
+
+        def prepare():
+            patch.setattr("manual_payout.warm.manager.tempfile.mkdtemp", full)
+            server.prepare(around())
+
+        execution, start, _ = run(tmp_path, WHO, server, started=prepare)
+
+    assert ("completed", "forked") == (execution.status, start)
+
+
+def test_a_backend_of_somebodys_own_is_not_what_a_kernel_draws_with(tmp_path, monkeypatch):
+    """A name that matplotlib does not have here would fail the notebook after the money has moved."""
+    monkeypatch.setenv("MPLBACKEND", "Qt4Agg")
+    with fork_server(around()) as server:
+        found = [
+            run(tmp_path, "import os; print([os.environ['MPLBACKEND']])", s, n)[2]
+            for s, n in ((server, "a"), (None, "b"))
+        ]
+
+    assert all("inline" in str(backend) for backend in found), found
 
 
 def test_a_server_that_cannot_import_is_said_whatever_the_error_was(tmp_path, monkeypatch, capfd):

@@ -14,18 +14,33 @@ def main() -> None:
     # The first to be registered is the last to be called. To take apart all that was imported, object by object, takes
     # Python a quarter of a second.
     atexit.register(_leave_at_once, code)
-    if sys.argv[1:2] == ["run"] and not {"--help", "-h"} & set(sys.argv):
-        from manual_payout.warm.starting import begin
-
-        begin()
-    from manual_payout.cli import main as command_line
-
     try:
+        _open_what_is_closed()
+        if sys.argv[1:2] == ["run"] and not {"--help", "-h"} & set(sys.argv):
+            from manual_payout.warm.starting import begin
+
+            begin()
+        from manual_payout.cli import main as command_line
+
         command_line()
         code[0] = 0
+    except KeyboardInterrupt:
+        code[0] = 130
+        sys.exit(130)
     except SystemExit as end:
         code[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+
+
+def _open_what_is_closed() -> None:
+    """Open nothing where a stream was closed (``>&-``): a file or socket would get its number, and be written into."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
 
 def _leave_at_once(code: list[int]) -> None:

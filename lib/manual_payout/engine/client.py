@@ -81,6 +81,9 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         except asyncio.CancelledError:
             if self._stop.signum is None:
                 raise
+            if not self.nb_man.stopped_because:
+                signum = self._stop.signum
+                self.nb_man.ended_badly(_stopped(signum), f"the run was stopped by {_name(signum)}")
         finally:
             if self.km is not None:
                 await self._async_cleanup_kernel()

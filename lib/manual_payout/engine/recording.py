@@ -163,6 +163,8 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         clean = redact_notebook(self.nb, self.redactor)
         banner = [_banner(self)] if self.nb.metadata.papermill["exception"] else []
         self.nb.metadata, self.nb.cells = clean.metadata, banner + clean.cells
+        # Every cell stands that many places further down by now.
+        self._unshown = [(event, index + len(banner)) for event, index in self._unshown if index is not None]
         self.save()
 
     def statuses(self) -> NotebookStatus:

@@ -15,8 +15,8 @@ OURS = re.compile(r"STRIPE_(?!LOG$)\w+|(SLACK|SMTP|PAGERDUTY|JIRA|MANUAL_PAYOUT)
 # They name folders of one kernel, and the process that it belongs to.
 _OF_ONE_KERNEL = re.compile(r"JUPYTER_(RUNTIME|CONFIG|DATA)_DIR|IPYTHONDIR|JPY_\w+")
 
-# They decide which code Python, IPython and Jupyter load.
-_OF_PYTHON = re.compile("I?PYTHON|JUPYTER|JPY_")
+# They decide which code Python, IPython, Jupyter and matplotlib load.
+_OF_PYTHON = re.compile("I?PYTHON|JUPYTER|JPY_|MPLBACKEND$")
 
 
 def python_environment(given: Mapping[str, str]) -> dict[str, str]:

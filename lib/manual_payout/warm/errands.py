@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import BinaryIO
 
 from manual_payout.warm.kernels import NoKernelError
 from manual_payout.warm.starting import ForkServer
@@ -33,7 +34,7 @@ def run_errand(server: ForkServer, function: str, argument: str) -> str:
         try:
             with theirs:
                 server.send(theirs)
-            said = json.loads(answers.readline() or "{}")
+            said = json.loads(_first(answers, server))
             if "pid" not in said:
                 raise NoKernelError(said.get("refused") or server.gone())
             ours.sendall(json.dumps({"function": function, "argument": argument}).encode() + b"\n")
@@ -44,3 +45,10 @@ def run_errand(server: ForkServer, function: str, argument: str) -> str:
     if "answer" not in said:
         raise NoKernelError("the forked process ended before it answered")
     return str(said["answer"])
+
+
+def _first(answers: BinaryIO, server: ForkServer) -> bytes:
+    try:
+        return answers.readline() or b"{}"
+    except TimeoutError as error:
+        raise NoKernelError(server.silent(_TIMEOUT_S)) from error

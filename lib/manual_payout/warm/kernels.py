@@ -41,7 +41,7 @@ class WarmKernel:
         self._channel = channel
         self._text = b""
         # Tells of its death even where the server is stopped; not every system has it.
-        self._death = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        self._death = _death_of(pid)
 
     def poll(self) -> int | None:
         """Return how it has ended, or None while it runs; after `UNTOLD`, asking again may bring the answer."""
@@ -129,7 +129,7 @@ async def fork_kernel(
             return await _ordered(ours, {"environment": dict(environment), "folder": folder, "arguments": arguments})
     except (OSError, EOFError) as error:
         ours.close()
-        why = "it did not answer" if isinstance(error, TimeoutError) else server.gone()
+        why = server.silent(START_TIMEOUT_S) if isinstance(error, TimeoutError) else server.gone()
         raise NoKernelError(why) from error
     except BaseException:
         ours.close()
@@ -166,6 +166,14 @@ async def _hear(channel: socket.socket) -> dict[str, Any]:
     if "refused" in said:
         raise NoKernelError(said["refused"])
     return said
+
+
+def _death_of(pid: int) -> int:
+    # Python may know the call where an old kernel, or what a container allows, does not.
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
 
 
 def _is_readable(descriptor: int, timeout_s: float) -> bool:

@@ -3,7 +3,7 @@ The fork server: it imports, then forks a kernel whenever the runner asks for on
 
 It has one thread, opens no database and no connection, and reads no setting. The runner holds the other end of its
 control socket; when that closes, for whatever reason, every kernel is killed and the server ends. On Linux a kernel
-also dies with the server, and the server with the runner, even where a process is stopped.
+also dies with the server, and the server with the runner whose main thread started it, even where a process is stopped.
 """
 
 from __future__ import annotations

@@ -115,12 +115,19 @@ class ForkServer:
         # It brings jupyter_client with it, which the caller is about to need anyway.
         from manual_payout.warm.ahead import Ahead
 
-        while not self.why_not and len(self._ahead) < kernels:
-            self._ahead.append(Ahead(self, environment))
+        # What is wrong is said where a notebook needs the kernel, and takes no other one's down.
+        with contextlib.suppress(OSError):
+            while not self.why_not and len(self._ahead) < kernels:
+                self._ahead.append(Ahead(self, environment))
 
     def take(self, environment: Mapping[str, str]) -> Place | None:
         """Return where the kernel that was prepared for *environment* runs, or None where there is none."""
         return self._ahead.popleft().take(environment) if self._ahead else None
+
+    def silent(self, timeout_s: float) -> str:
+        """Say that the server has not answered for *timeout_s*, and remember it: nobody waits that long again."""
+        self.why_not = f"the fork server did not answer within {timeout_s:g} s"
+        return self.why_not
 
     def gone(self) -> str:
         """Say why the server is gone, and remember it."""
@@ -144,8 +151,8 @@ class ForkServer:
         self._control.close()
         if self._process is None:
             return
-        if not self._asked or any(ahead.pending for ahead in self._ahead):
-            self._process.kill()  # it may still be importing, and would not look up
+        if not self._asked or self.why_not or any(ahead.pending for ahead in self._ahead):
+            self._process.kill()  # it may still be importing, or stand still, and would not look up
         while self._ahead:
             self._ahead.popleft().close()
         try:
