@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import trustme
@@ -15,7 +17,7 @@ from manual_payout.comms.telling import write_announced
 from manual_payout.demo import incident
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import head_digest
-from manual_payout.models import MessageState, Stage
+from manual_payout.models import MessageState, Mode, Stage
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import LIVE_RUN, run_stages, seal_again
 from manual_payout.verifier import check_contents, read_folder
@@ -160,3 +162,22 @@ def test_a_silent_service_neither_fails_the_run_nor_holds_up_the_close(scene, se
 
     assert (folder.path / "manifest.json.sig").is_file()
     assert [MessageState.WAITING] * 2 == [message.state for message in waiting]
+
+
+def test_digest_is_told_with_the_payout_that_the_seal_is_about(scene, services, monkeypatch):
+    """What was paid and taken back before, or in another mode, has a row of the same incident; it is not that one."""
+    desk = told_desk(scene, services)
+    record = scene.send()
+    note(desk, "first")
+    earlier = replace(record, payout_id="earlier", created_at=record.created_at - timedelta(days=1))
+    rows = [replace(record, payout_id="live", mode=Mode.LIVE), record, earlier]
+    told = []
+
+    def found(**wanted):
+        return [row for row in rows if all(value == getattr(row, name) for name, value in wanted.items())]
+
+    monkeypatch.setattr(desk.store, "payouts_of", found)
+    monkeypatch.setattr("manual_payout.runner.tell_seal", lambda _desk, row, *_, **__: told.append(row.payout_id))
+    sealed(desk)
+
+    assert [record.payout_id] == told

@@ -282,11 +282,11 @@ def _tell_seal(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: s
     """Tell the digest of the seal of a payout that was made; the answer of a run never hangs on it."""
     # The folder is sealed and the money is on record; the next seal tells the next digest.
     with suppress(DatabaseError):
-        records = desk.store.payouts_of(incident_id=incident_id)
-        made = [
-            record for record in records if record.ledger_payout_id == ledger_payout_id and record.stripe_transfer_id
-        ]
-        for record in made[-1:]:
+        records = desk.store.payouts_of(
+            incident_id=incident_id, ledger_payout_id=ledger_payout_id, mode=desk.settings.mode.value
+        )
+        # The newest of this world: what was taken back and paid again has two.
+        for record in [record for record in records if record.stripe_transfer_id][:1]:
             tell_seal(desk, record, head_digest(folder), actor=actor)
 
 
