@@ -53,9 +53,9 @@ def paged(scene, glass):
     scene.desk.store.record_delivered(message, {"dedup_key": message.dedup_key}, actor="priya")
 
 
-def opened(scene):
+def opened(scene, **changes):
     """Everything that the one allowed combination takes: declared, paged, and the hold is over."""
-    allow(scene.desk)
+    allow(scene.desk, **changes)
     glass = declared(scene)
     paged(scene, glass)
     scene.pass_time(seconds=HOLD_S)

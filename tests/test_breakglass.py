@@ -290,6 +290,40 @@ def test_stop_between_intent_and_post_is_found_at_the_fence(any_alone, monkeypat
     assert (State.PAID, 2, None) == (record.state, record.attempt_no, record.unapproved_by)
 
 
+@pytest.mark.parametrize("stopped_before", ["record_intent", "mark_sent"])
+def test_stop_ends_every_declaration_for_the_request(any_alone, monkeypatch, stopped_before):
+    """A colleague declares too in the middle of a send; the owner's no to the later one ends the send under the first."""
+    store = any_alone.desk.store
+    glass = g.opened(any_alone, owner="lucia")
+
+    def declared_too():
+        any_alone.approve("jonas")
+        assert glass.declaration != g.declared(any_alone, "jonas").declaration
+
+    def stopped():
+        stop(any_alone.desk, any_alone.request, owner="lucia", because="")
+
+    def before(name, *doings):
+        real = getattr(store, name)
+
+        def call(*args, **kwargs):
+            for one in doings:
+                one()
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(store, name, call)
+
+    if stopped_before == "record_intent":
+        before("record_intent", declared_too, stopped)
+    else:
+        before("record_intent", declared_too)
+        before("mark_sent", stopped)
+    with pytest.raises(ApprovalError, match="The owner stopped break-glass"):
+        any_alone.send()
+
+    assert nothing_moved(any_alone)
+
+
 class Interrupted:
     """Something of the desk that has the owner stop break-glass before one call of any of its methods."""
 

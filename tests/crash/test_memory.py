@@ -355,6 +355,24 @@ def test_stop_of_break_glass_ends_intents_and_sendings_in_both(both):
     assert ("mark_sent", "done") not in both.met
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_stop_of_another_declaration_ends_it_in_both(both, begun):
+    """The owner's no is to the request: whichever declaration it names, nothing is begun or sent under the other one."""
+    both.declare(0, 0)
+    both.declare(0, 1)
+    if begun:
+        both.begin_alone(0, 0)
+        both.stop(0, 1)
+        both.mark(0, 23)
+    else:
+        both.stop(0, 1)
+        both.begin_alone(0, 0)
+    both.read()
+
+    assert ("mark_sent" if begun else "record_intent", "ApprovalError") in both.met
+    assert ("mark_sent", "done") not in both.met
+
+
 @pytest.mark.parametrize("person", [0, 1])
 def test_break_glass_that_is_not_stopped_sends_in_both(both, person):
     """The intent names the one approval and the declaration, and a declaration stands under one row only."""

@@ -8,7 +8,6 @@ that nothing moved. What anybody may say, whatever they hold, is that Stripe sho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -63,7 +62,7 @@ class Sendings(ReversalRecords):
             with self._write() as connection:
                 now = self._hold(connection, stream)
                 self._require_current(connection, record, now, not_after)
-                self._require_not_stopped(connection, record, approval_ids)
+                self._require_not_stopped(connection, record)
                 record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
                 values = record_values(record) | {
                     "approval_payments_ops": approval_ids[0],
@@ -250,18 +249,17 @@ class Sendings(ReversalRecords):
                 "Run the same command again; it verifies afresh.",
             )
 
-    def _require_not_stopped(
-        self, connection: sa.Connection, record: Record, approval_ids: Sequence[str] | None = None
-    ) -> None:
-        """Under the lock of the journal, in which the owner's stop is told: of a stop and a sending, one comes first."""
+    def _require_not_stopped(self, connection: sa.Connection, record: Record) -> None:
+        """
+        Under the lock of the journal, in which the owner's stop is told: of a stop and a sending, one comes first.
+
+        It ends every declaration for the request, not only the one that it was said to: a colleague of the declarer can
+        have made another in the middle of the send.
+        """
         if not isinstance(record, PayoutRecord) or record.unapproved_by is None:
             return
-        if approval_ids is None:
-            row = shape_of(record).table.c
-            query = sa.select(row.approval_payments_ops, row.approval_finance).where(shape_of(record).key_of(record))
-            approval_ids = tuple(connection.execute(query).first() or ())
         for event in journal.read(connection, record_stream(record)):
-            if event.kind == "break_glass_stopped" and event.data["declaration_id"] in approval_ids:
+            if event.kind == "break_glass_stopped" and event.data["request_id"] == record.request_id:
                 raise ApprovalError(
                     f"The owner stopped break-glass at {event.at:%Y-%m-%d %H:%M} UTC.",
                     f"Run `manual-payout reconcile {record.incident_id}`, and have {record.unapproved_by.label} approve.",

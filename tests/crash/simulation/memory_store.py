@@ -68,6 +68,8 @@ class Guards:
     fences_reversals: bool = True
     lease: bool = True
     keeps_sent: bool = True
+    asks_for_stop_at_fence: bool = True
+    stops_whole_request: bool = True
 
 
 class MemoryStore:
@@ -382,7 +384,8 @@ class MemoryStore:
     def mark_sent(self, record: R, *, lease_s: float, window: timedelta) -> R:
         self.hooks.step("mark_sent:before")
         now = self.clock.now()
-        self._require_not_stopped(record, self.approval_ids.get(record.line_id, ()))
+        if self.guards.asks_for_stop_at_fence:
+            self._require_not_stopped(record, self.approval_ids.get(record.line_id, ()))
         present = self._find(record)
         if present is not None and (not self._fences(record) or self._holds(present, record, now, window)):
             after = replace(
@@ -446,8 +449,10 @@ class MemoryStore:
     def _require_not_stopped(self, record: Record, approval_ids: Sequence[str]) -> None:
         if not isinstance(record, PayoutRecord) or record.unapproved_by is None:
             return
+        whole = self.guards.stops_whole_request
+        name, ended = ("request_id", (record.request_id,)) if whole else ("declaration_id", approval_ids)
         for event in self.events.get(_stream(record), ()):
-            if event.kind == "break_glass_stopped" and event.data["declaration_id"] in approval_ids:
+            if event.kind == "break_glass_stopped" and event.data[name] in ended:
                 raise ApprovalError(
                     f"The owner stopped break-glass at {event.at:%Y-%m-%d %H:%M} UTC.",
                     f"Run `manual-payout reconcile {record.incident_id}`, and have {record.unapproved_by.label} approve.",
