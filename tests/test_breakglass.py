@@ -607,6 +607,22 @@ def test_ordinary_payout_has_nothing_to_review(scene):
         review(scene.desk, record, reviewer="amara", because="fine", key=sandbox_key("amara"))
 
 
+def test_review_waits_until_it_is_known_what_was_sent(any_alone):
+    """Who signs while the outcome is unknown has seen no transfer; once there is one, the review names it."""
+    g.opened(any_alone)
+    any_alone.stripe.fault("drop_before", times=3)
+    with pytest.raises(UnknownOutcomeError):
+        any_alone.send()
+    with pytest.raises(PolicyRefusedError, match="is unknown: what was sent is not known yet"):
+        review(any_alone.desk, any_alone.record, reviewer="amara", because="fine", key=sandbox_key("amara"))
+    any_alone.pass_time(minutes=15)
+    any_alone.reconcile()
+    review(any_alone.desk, any_alone.record, reviewer="amara", because="fine", key=sandbox_key("amara"))
+    (reviewed,) = any_alone.events("break_glass_reviewed")
+
+    assert any_alone.record.stripe_transfer_id == reviewed.data["statement"]["predicate"]["stripe_transfer_id"]
+
+
 @pytest.mark.parametrize("change", ["signature", "reviewer", "declaration", "operator"])
 def test_review_that_is_not_signed_by_the_missing_team_is_none(alone, change):
     """Whoever can write into the journal has not reviewed anything."""

@@ -45,7 +45,7 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
         key: The reviewer's own.
 
     Raises:
-        PolicyRefusedError: It was not sent under break-glass, nothing moved, or it is reviewed already.
+        PolicyRefusedError: It was not sent under break-glass, nothing moved as far as is known, or it is reviewed already.
 
         ApprovalError: This person may not review it.
 
@@ -58,6 +58,12 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
     if glass is None or record.state is State.REFUSED:
         raise PolicyRefusedError(
             f"{record.incident_id} has no payout that was sent under break-glass.", "There is nothing to review."
+        )
+    if record.stripe_transfer_id is None:
+        # What is signed names the transfer: who looks before there is one has not seen what was sent.
+        raise PolicyRefusedError(
+            f"{record.incident_id} is {record.state}: what was sent is not known yet.",
+            "Review it once it has an outcome.",
         )
     if (found := find_review(glass, events, desk.registry)) is not None:
         raise PolicyRefusedError(f"{found.person.name} reviewed it at {found.at:%Y-%m-%d %H:%M} UTC.", "It is done.")
