@@ -19,6 +19,7 @@ from papermill.iorw import read_yaml_file
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.demo import incident
 from manual_payout.parameters import STAGE_PARAMETERS, validate
+from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import APPROVAL, AllowedSigner, check_signature, new_key_file, public_key, signer_line
 
 PROGRAM = [sys.executable, "-c", "from manual_payout.cli import main; main()"]
@@ -684,6 +685,25 @@ def test_verify_works_without_any_setting(story):
     )
 
     assert (0, "") == (run.returncode, run.stderr)
+
+
+@STORY
+@pytest.mark.parametrize("mode", ["live", "test"])
+def test_verify_takes_the_sandbox_s_people_for_sandbox_evidence_alone(story, tmp_path, mode):
+    """Their keys can be made by anybody: with no other people, by name or as a copy, nothing is said of the folder."""
+    folder = tmp_path / "folder"
+    _copy(story.root / FOLDER, folder)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"mode": "sandbox"', f'"mode": "{mode}"'))
+    _copy(DEMO_APPROVERS.parent, tmp_path / "copied")
+    none, named = story("verify", folder), story("verify", "--registry", DEMO_APPROVERS, folder)
+    copied = story("verify", "--registry", tmp_path / "copied" / "approvers.toml", folder)
+
+    assert [(2, "")] * 3 == [(answer.code, answer.out) for answer in (none, named, copied)]
+    assert f"This is {mode} evidence, and the only people known here are the sandbox's" in none.err
+    assert "--registry" in none.err
+    assert none.err == named.err
+    assert "has a key of the sandbox, which anybody can make" in copied.err
 
 
 def test_verify_of_no_folder_is_a_usage_error(quiet_shell, tmp_path):

@@ -21,6 +21,7 @@ from manual_payout.evidence.results import the_result
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import AllowedSigners
+from manual_payout.signatures.signers import parse_signers
 from manual_payout.signing import judge_of, sandbox_key
 from manual_payout.steps.closing import _result_row
 from manual_payout.templates import load_template
@@ -288,6 +289,27 @@ def test_stock_openssh_says_who_sealed_a_folder(folder, tmp_path):
 
     assert (5, ["seal"]) == (told.returncode, [one["name"] for one in json.loads(told.stdout) if one["wrong"]])
     assert "Could not verify signature" in told.stdout
+
+
+@pytest.mark.parametrize("mode", ["live", "test"])
+def test_keys_that_anybody_can_make_vouch_for_the_sandbox_alone(folder, tmp_path, mode):
+    """With them anybody could seal a payout that never was: the one file is given the wrong people then, exit 2."""
+    alone = shutil.copy(verifier.__file__, tmp_path / "verifier.py")
+    edit_manifest(folder, lambda facts: facts.update(mode=mode))
+    command = [sys.executable, "-I", "-S", alone, folder, "--templates", RUNBOOKS, "--registry", DEMO_APPROVERS]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (2, "") == (told.returncode, told.stdout)
+    assert "line 3 of" in told.stderr
+    assert "is a key of the sandbox, which anybody can make" in told.stderr
+
+
+def test_it_knows_the_keys_of_the_sandbox():
+    """All of them, without the software."""
+    entries = parse_signers(DEMO_APPROVERS.with_name("allowed_signers").read_text(), "allowed_signers")
+
+    assert [entry.line_no for entry in entries] == verifier.sandbox_lines(DEMO_APPROVERS.with_name("allowed_signers"))
+    assert len(entries) == len(verifier._SANDBOX_KEYS)
 
 
 def test_a_name_with_control_characters_cannot_forge_a_line(folder):

@@ -167,7 +167,7 @@ def verify(
         raise EvidenceError(
             f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
         )
-    people, judge = _who_signs(registry, sandbox=sealed.facts.get("mode") == "sandbox")
+    people, judge = _who_signs(registry, sealed.facts.get("mode"))
     findings = check_files(sealed) + check_signatures(sealed, people, judge)
     findings += check_contents(sealed, reviewed_digests(), mode, anchor)
     if as_json:
@@ -181,16 +181,33 @@ def verify(
         )
 
 
-def _who_signs(file: Path | None, *, sandbox: bool) -> tuple[Reviewed, Judge]:
-    """Read people and keys; for the sandbox those of the demo, which anybody can use, as the verdict says."""
+def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
+    """
+    Read people and keys; for the sandbox those of the demo, which anybody can use, as the verdict says.
+
+    Args:
+        mode: What the evidence says it is, whatever stands there.
+
+    Raises:
+        UsageError, SettingsError: It is not of the sandbox, and the people or keys at hand are.
+    """
+    from manual_payout.models import Mode
     from manual_payout.people import load_registry
     from manual_payout.settings import DEMO_APPROVERS, load_settings
-    from manual_payout.signing import judge_of
+    from manual_payout.signing import judge_of, refuse_sandbox_keys
     from manual_payout.verifier import Registry
 
-    settings = load_settings() if file is None and not sandbox else None
+    settings = load_settings() if file is None and mode != Mode.SANDBOX else None
     path = settings.approvers_path() if settings else file or DEMO_APPROVERS
+    real = mode in (Mode.TEST, Mode.LIVE)
+    if real and path.resolve() == DEMO_APPROVERS:
+        raise UsageError(
+            f"This is {mode} evidence, and the only people known here are the sandbox's, whose keys anybody can make.",
+            "Name the reviewed people with --registry, their keys beside them, or set MANUAL_PAYOUT_APPROVERS.",
+        )
     reviewed = load_registry(path, settings.allowed_signers_path() if settings else None)
+    if real:
+        refuse_sandbox_keys(reviewed.signers, Mode(str(mode)))
     return Registry(path), judge_of(reviewed.signers)
 
 
