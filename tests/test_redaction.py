@@ -9,13 +9,14 @@ import re
 import string
 from urllib.parse import quote, quote_plus
 
+import markupsafe
 import nbformat
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manual_payout.errors import SettingsError
-from manual_payout.redaction import _BREAKS, Redactor, passwords_in, redact_notebook, secrets_in
+from manual_payout.errors import ParameterError, SettingsError
+from manual_payout.redaction import _BREAKS, Redactor, passwords_in, redact_notebook, refuse_typed_secret, secrets_in
 
 KEY = "rk_live_51Habcdefgha91f"
 PASSWORD = 'p@ss wörd/"1\\'
@@ -28,6 +29,7 @@ FORMS = {
     "form": quote_plus,
     "lower_hex": lambda secret: re.sub("[/%+@]", lambda found: f"%{ord(found[0]):02x}", secret),
     "html": html.escape,
+    "jinja": lambda secret: str(markupsafe.escape(secret)),
     "json_in_json": lambda secret: json.dumps(json.dumps({"a": secret})),
     "json": json.dumps,
     "repr": repr,
@@ -242,6 +244,23 @@ def test_secrets_of_an_environment_are_found_by_name():
     }
 
     assert expected == set(secrets_in(environment))
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("Invalid API Key provided: sk_live_************a91f", "Take it out of notes."),
+        (f"see {KEY}", "Take it out of notes and rotate that key: it was exposed."),
+    ],
+)
+def test_what_redaction_would_change_is_not_taken_as_a_parameter(typed, remedy):
+    """The journal is redacted after its digests are taken: they would never fit again. A mark of ours is left as it is."""
+    with pytest.raises(ParameterError) as refused:
+        refuse_typed_secret({"notes": typed})
+
+    assert remedy == refused.value.remedy
+    assert "a91f" not in refused.value.message
+    refuse_typed_secret({"notes": Redactor().redact(typed)})
 
 
 def test_a_redacted_notebook_is_still_a_notebook():
