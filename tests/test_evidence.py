@@ -276,6 +276,17 @@ def test_no_manifest_is_said_to_be_missing(tmp_path):
     assert "it is missing" == read_folder(tmp_path)
 
 
+def test_the_newest_of_a_thousand_seals_is_the_thousandth(sealed):
+    """By its number, not by its name; what a crash left kept already is not kept a second time."""
+    (sealed / "seals").mkdir()
+    for number in range(1, 1000):
+        (sealed / f"seals/{number:03}.json").write_text(str(number))
+    (sealed / "seals/1000.json").write_bytes((sealed / "manifest.json").read_bytes())
+    manifest.seal(Folder(sealed, Redactor()), {"incident_id": "INC-2"})
+
+    assert not (sealed / "seals/1001.json").exists()
+
+
 def test_sealing_writes_journal_and_head_and_can_be_repeated(quiet_shell):
     """The manifest names the journal's head and length as the database has them; sealing again at the same time changes nothing."""
     desk = quiet_shell.desk

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from manual_payout.canonical import digest_bytes
 from manual_payout.engine.statuses import read_status
 from manual_payout.evidence.folder import json_text
 from manual_payout.evidence.results import the_result
+from manual_payout.people import load_registry
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import AllowedSigners
@@ -289,6 +292,93 @@ def test_stock_openssh_says_who_sealed_a_folder(folder, tmp_path):
 
     assert (5, ["seal"]) == (told.returncode, [one["name"] for one in json.loads(told.stdout) if one["wrong"]])
     assert "Could not verify signature" in told.stdout
+
+
+def test_seals_are_followed_by_their_numbers(original):
+    """Also past 999, where names are no longer in the order of numbers; what only looks like a seal is none."""
+    names = ["seals/1000.json", "seals/099.json", "seals/999.json", "seals/1x.json", "seals/999.json.sig", "a/001.json"]
+
+    assert ["seals/099.json", "seals/999.json", "seals/1000.json"] == verifier.earlier_seals(names)
+
+
+@pytest.mark.parametrize("anchor", [str.upper, str.title])
+def test_an_anchor_is_taken_in_either_case(original, anchor):
+    """Some programs write digests in capitals."""
+    assert {} == findings(original, anchor=anchor(digest_bytes((original / "manifest.json").read_bytes())))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("2025-01-01T00:00:00Z", "2025-01-01"), ("2025-01-01T00:00:00Z", "2025-01-01T00:00:00"),
+        ("2025-01-01T00:00:00Z", '"2025-01-01T00:00:00Z"'), ("2025-01-01T00:00:00Z", '"2025-01-01"'),
+        (r'(?m)^id = .*$', lambda line: f"id{line[0][2:].upper()}"),
+    ],
+)  # fmt: skip
+def test_it_reads_every_registry_that_the_software_accepts(original, tmp_path, change):
+    """A date, an instant without a zone, text, an id in capitals: the same people, in force at the same time."""
+    written = re.sub(*change, DEMO_APPROVERS.read_text())
+    (tmp_path / "approvers.toml").write_text(written)
+    people = load_registry(tmp_path / "approvers.toml", DEMO_APPROVERS.with_name("allowed_signers")).people
+    registry, sealed = verifier.Registry(tmp_path / "approvers.toml"), verifier.read_folder(original)
+    found = verifier.check_signatures(sealed, registry, judge_of(tamper.PEOPLE.signers))
+
+    assert written != DEMO_APPROVERS.read_text()
+    assert {p.person_id: p.valid_from for p in people} == {i: p["valid_from"] for i, p in registry.people.items()}
+    assert [] == [finding.wrong for finding in found if finding.wrong]
+
+
+def _deep(folder):
+    """A notebook with a tag inside of a hundred thousand lists."""
+    path = folder / "1-verify-01.ipynb"
+    path.write_text(path.read_text().replace('"tags": [', f'"tags": [{"[" * 99_999}{"]" * 99_999}, ', 1))
+
+
+def _manifest(change):
+    """A change of the manifest, as a way to damage a folder."""
+
+    def damage(folder):
+        content = json.loads((folder / "manifest.json").read_bytes())
+        change(content)
+        (folder / "manifest.json").write_text(json_text(content))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "check"),
+    [
+        (_manifest(lambda m: m["predicate"].update(sealed_by=[])), "seal"),
+        (_manifest(lambda m: m["predicate"].update(sealed_by=None)), "seal"),
+        (_manifest(lambda m: m["predicate"]["facts"].update(sealed_at="0001-01-01T00:00:00+14:00")), "seal"),
+        (_manifest(lambda m: m["subject"][0].update(name=None)), None),
+        (_manifest(lambda m: m["subject"][0].update(name=5)), None),
+        (_deep, "files_as_sealed"),
+        (lambda folder: (folder / "März.txt").write_text("x"), "nothing_extra"),
+    ],
+)
+def test_damaged_evidence_is_exit_5(folder, tmp_path, damage, check):
+    """Whatever somebody wrote into it: an answer in words, also on a terminal that has ASCII only."""
+    alone = shutil.copy(verifier.__file__, tmp_path / "verifier.py")
+    damage(folder)
+    command = [sys.executable, "-S", alone, folder, "--templates", RUNBOOKS, "--registry", DEMO_APPROVERS]
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=dict(os.environ, PYTHONIOENCODING="ascii")
+    )
+
+    assert 5 == told.returncode, told.stderr
+    assert "Traceback" not in told.stderr
+    assert (f"FAIL  {check}" if check else "has no readable manifest.json: it is damaged") in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("templates", ["nowhere", "."])
+def test_a_folder_without_templates_is_the_auditor_s_mistake(original, tmp_path, templates):
+    """Exit 2: the evidence is not to blame."""
+    command = [sys.executable, verifier.__file__, original, "--templates", tmp_path / templates]
+    told = subprocess.run([*command, "--registry", DEMO_APPROVERS], capture_output=True, text=True, check=False)
+
+    assert (2, "") == (told.returncode, told.stdout)
+    assert "holds no notebooks" in told.stderr
 
 
 @pytest.mark.parametrize("mode", ["live", "test"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import tomllib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +65,10 @@ _SANDBOX_KEYS = frozenset(
     )
 )
 # What a file that somebody edited can make of reading it.
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError)
+_DAMAGE = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 
 # Judges a signature: (data, armored signature, principal, namespace, instant) to what is wrong, empty when it is good.
 Judge = Callable[[bytes, str, str, str, str], str]
@@ -258,7 +262,7 @@ class Folder:
         self.sealed = (path / MANIFEST).read_bytes()
         self.manifest = json.loads(self.sealed)
         self.claimed = hashlib.sha256(self.sealed).hexdigest()
-        self.files = {subject["name"]: subject["digest"].get("sha256") for subject in self.manifest["subject"]}
+        self.files = {_text(subject["name"]): subject["digest"].get("sha256") for subject in self.manifest["subject"]}
         self.predicate = dict(self.manifest["predicate"])
         self.facts = dict(self.predicate["facts"])
         own = {path / MANIFEST, path / SIGNATURE}
@@ -293,6 +297,12 @@ class Folder:
         return json.loads((self.path / name).read_bytes())
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
 def _by_product(file: Path, root: Path) -> bool:
     name = file.name
     parts = file.relative_to(root).parts
@@ -304,7 +314,8 @@ def _digest_of_file(file: Path) -> str:
         # What it points at is not in the folder.
         return hashlib.sha256(f"symbolic link to {file.readlink()}".encode()).hexdigest()
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.strerror}"
 
@@ -409,7 +420,8 @@ class Registry:
     """
 
     def __init__(self, path: Path) -> None:
-        self.people = {person["id"]: person for person in tomllib.loads(path.read_text("utf-8"))["person"]}
+        people = tomllib.loads(path.read_text("utf-8"))["person"]
+        self.people = {str(uuid.UUID(person["id"])): person | _in_force(person) for person in people}
 
     def email_of(self, person_id: str, right: str, at: str, team: str = "") -> str:
         """
@@ -431,6 +443,16 @@ class Registry:
         return str(person["email"])
 
 
+def _in_force(person: Mapping[str, Any]) -> dict[str, datetime]:
+    """Read from when until when a person is in force; a date is its first instant, and what has no zone is in UTC."""
+    written = {name: person[name] for name in ("valid_from", "valid_until") if name in person}
+    read = {
+        name: value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        for name, value in written.items()
+    }
+    return {name: at if at.tzinfo else at.replace(tzinfo=UTC) for name, at in read.items()}
+
+
 def sandbox_lines(allowed_signers: Path) -> list[int]:
     """
     Return the numbers of the lines with a key of the sandbox, which vouches for nothing but sandbox evidence.
@@ -449,7 +471,8 @@ def check_signatures(folder: Folder, registry: Registry, judge: Judge) -> list[F
     Args:
         judge: Checks one signature by the keys that were reviewed: `by_ssh_keygen`, or the software's own.
     """
-    who = str(folder.predicate.get("sealed_by", {}).get("email", ""))
+    sealer = folder.predicate.get("sealed_by")
+    who = str(sealer.get("email", "")) if isinstance(sealer, dict) else ""
     return [
         _asked("seal", "Did somebody who may operate sign it?", lambda: _seal(folder, registry, judge), f"{who} did."),
         _asked(
@@ -508,7 +531,7 @@ def _sealed_by(sealed: bytes, signature: str, name: str, registry: Registry, jud
 
 def _seals(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
     """Follow the chain back: each seal names the digest of the one before it. One that was cut short has no signature."""
-    names = sorted((name for name in folder.present if _EARLIER_SEAL.fullmatch(name)), reverse=True)
+    names = earlier_seals(folder.present)[::-1]
     expected, wrong = folder.predicate["previous"], []
     for number, name in zip(range(len(names), 0, -1), names, strict=True):
         if name != f"{SEALS}/{number:03}.json" or folder.present[name] != expected:
@@ -518,6 +541,11 @@ def _seals(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
         if f"{name}.sig" in folder.present:
             wrong += _sealed_by(sealed, (folder.path / f"{name}.sig").read_text("utf-8"), name, registry, judge)
     return wrong + ([f"the first seal builds on {expected[:16]}, which is not here"] if expected else [])
+
+
+def earlier_seals(names: Iterable[str]) -> list[str]:
+    """Return those of *names* that are earlier seals, such as ``seals/012.json``, in the order of their numbers."""
+    return sorted(filter(_EARLIER_SEAL.fullmatch, names), key=lambda name: int(Path(name).stem))
 
 
 def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
@@ -910,6 +938,7 @@ def _mode(folder: Folder, expected: str) -> list[str]:
 
 
 def _anchored(folder: Folder, anchor: str) -> list[str]:
+    anchor = anchor.lower()
     if len(anchor) < _ANCHOR_LENGTH_MIN or not re.fullmatch("[0-9a-f]+", anchor):
         return [f"an anchor has at least {_ANCHOR_LENGTH_MIN} hexadecimal digits"]
     known = [folder.claimed, *(event["digest"] for event in folder.events())]
@@ -984,6 +1013,9 @@ def main() -> int:
     parser.add_argument("--mode", choices=MODES, default="", help="refuse evidence of another mode")
     parser.add_argument("--json", action="store_true", help="answer as JSON")
     given = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may have letters that the terminal has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     folder = read_folder(given.folder)
     if isinstance(folder, str):
         sys.stderr.write(f"{given.folder} has no readable {MANIFEST}: {folder}.\n")
@@ -992,6 +1024,8 @@ def main() -> int:
         reviewed = templates_in(given.templates)
     except _DAMAGE as error:
         parser.error(f"--templates {given.templates} cannot be read ({type(error).__name__})")
+    if not reviewed:
+        parser.error(f"--templates {given.templates} holds no notebooks")
     try:
         registry = Registry(given.registry)
     except _DAMAGE as error:

@@ -20,7 +20,7 @@ from typing import Any
 from manual_payout.canonical import digest_bytes
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.verifier import MANIFEST as NAME
-from manual_payout.verifier import SEALS, SIGNATURE, STATEMENT_TYPE, notebook_facts, predicate_type
+from manual_payout.verifier import SEALS, SIGNATURE, STATEMENT_TYPE, earlier_seals, notebook_facts, predicate_type
 
 _PACKAGES = (
     "manual-payout", "papermill", "stripe", "sqlalchemy", "pandas", "scrapbook", "nbformat", "asyncssh",
@@ -111,7 +111,8 @@ def _keep_previous(folder: Folder) -> str:
     if not (folder.path / NAME).is_file():
         return ""
     data = (folder.path / NAME).read_bytes()
-    kept = sorted((folder.path / SEALS).glob("[0-9]*.json"))
+    names = (path.relative_to(folder.path).as_posix() for path in (folder.path / SEALS).glob("*.json"))
+    kept = [folder.path / name for name in earlier_seals(names)]
     if not kept or kept[-1].read_bytes() != data:
         kept.append(folder.replace_bytes(f"{SEALS}/{len(kept) + 1:03}.json", data))
     signature = folder.path / SIGNATURE
@@ -121,9 +122,11 @@ def _keep_previous(folder: Folder) -> str:
 
 
 def _digest(file: Path) -> str:
-    # What a link points at is not in the folder.
-    data = f"symbolic link to {file.readlink()}".encode() if file.is_symlink() else file.read_bytes()
-    return hashlib.sha256(data).hexdigest()
+    if file.is_symlink():
+        # What it points at is not in the folder.
+        return hashlib.sha256(f"symbolic link to {file.readlink()}".encode()).hexdigest()
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _git_commit(path: Path) -> str:
