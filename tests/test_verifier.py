@@ -16,7 +16,7 @@ import pytest
 from tests import tamper
 
 from manual_payout import verifier
-from manual_payout.canonical import digest_bytes
+from manual_payout.canonical import digest_bytes, digest_of
 from manual_payout.engine.statuses import read_status
 from manual_payout.evidence.folder import json_text
 from manual_payout.evidence.results import the_result
@@ -196,6 +196,22 @@ def test_a_result_that_is_glued_twice_is_found(folder):
     assert ["1-verify-01.ipynb", "two results"] == _result_row(path)[:2]
 
 
+@pytest.mark.parametrize("verdict", [{}, {"verdict": "NO-GO"}])
+def test_an_event_whose_result_was_never_saved_does_no_harm(folder, verdict):
+    """A run that was killed right after it told the journal."""
+
+    def spare(journal):
+        events = journal["events"]
+        event = next(copy.deepcopy(event) for event in events if event["kind"] == "stage_finished")
+        event |= {"seq": len(events) + 1, "previous": events[-1]["digest"], "data": event.pop("data") | verdict}
+        del event["digest"]
+        events.append(event | {"digest": digest_of(event | {"version": 1, "stream": journal["stream"]})})
+
+    edit(folder / "journal.json", spare)
+
+    assert {} == findings(folder)
+
+
 def test_a_status_that_the_notebook_does_not_show_is_found(folder):
     """The manifest cannot call a notebook what it is not."""
     edit_manifest(folder, lambda facts: facts["notebooks"]["2-execute-02.ipynb"].update(status="failed"))
@@ -312,7 +328,7 @@ def test_an_anchor_is_taken_in_either_case(original, anchor):
     [
         ("2025-01-01T00:00:00Z", "2025-01-01"), ("2025-01-01T00:00:00Z", "2025-01-01T00:00:00"),
         ("2025-01-01T00:00:00Z", '"2025-01-01T00:00:00Z"'), ("2025-01-01T00:00:00Z", '"2025-01-01"'),
-        (r'(?m)^id = .*$', lambda line: f"id{line[0][2:].upper()}"),
+        (r"(?m)^id = .*$", lambda line: f"id{line[0][2:].upper()}"),
     ],
 )  # fmt: skip
 def test_it_reads_every_registry_that_the_software_accepts(original, tmp_path, change):

@@ -196,7 +196,7 @@ def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 def conclude(run: Bound) -> Table:
     """
-    End the stage: glue its result, tell the journal, and refuse if the stage found a reason to.
+    End the stage: tell the journal, glue its result, and refuse if the stage found a reason to.
 
     Returns:
         What this notebook came to, as it is recorded.
@@ -210,9 +210,10 @@ def conclude(run: Bound) -> Table:
         raise PolicyRefusedError(f"{run.stage} has not answered its question yet.", "Run its cells in order.")
     if run.refusal is not None:
         run.findings["refusal"] = _told(run.refusal)
-    result = _glue(run, run.verdict)
     data = {"stage": run.stage.value, "verdict": run.verdict, "dry_run": run.dry_run}
+    # Before the result: an event without one does no harm, a result that no event tells of is taken for a forgery.
     event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
+    result = _glue(run, run.verdict)
     if run.refusal is not None:
         raise run.refusal
     return facts_table(
@@ -229,7 +230,7 @@ def conclude(run: Bound) -> Table:
 
 
 def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, P], T]:
-    """Decorate a step: a refusal is put into the result and the journal before the notebook stops."""
+    """Decorate a step: a refusal is put into the journal and the result before the notebook stops."""
 
     @functools.wraps(answer)
     def asked(run: B, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -237,7 +238,6 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
             return answer(run, *args, **kwargs)
         except ManualPayoutError as error:
             run.findings["refusal"] = _told(error)
-            _glue(run, error.title)
             data = {
                 "stage": run.stage.value,
                 "error": type(error).__name__,
@@ -245,6 +245,7 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
                 "dry_run": run.dry_run,
             }
             run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
+            _glue(run, error.title)
             raise
 
     return cast("Callable[Concatenate[B, P], T]", asked)
