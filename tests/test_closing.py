@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import pytest
 
+from desks import STREAM
 from manual_payout import rehearsal
 from manual_payout.closing import FollowUp, Standing, checklist_of, read_follow_ups
 from manual_payout.demo import incident
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.gateway import identify_key
 from manual_payout.models import Mode, State, stream_of
+from manual_payout.steps.closing import _key_used
 
 TODAY = date(2026, 3, 4)
 TYPED = rehearsal.CLOSING
@@ -107,6 +110,20 @@ def test_rotation_is_proven_by_the_key_at_hand(done, typed, at_hand, used, is_op
     )
 
     assert (["the key is rotated"] if is_open else []) == still_open(standing)
+
+
+def test_key_that_paid_is_the_one_verified_before_the_intent(scene):
+    """The run that closes verifies with the new key first; taken for the one that paid, it could never close, and the old key would pass."""
+
+    def verified(key):
+        scene.desk.store.record_event(STREAM, "verified", "tomas", {"stripe_key": key.digest_prefix, "verdict": "GO"})
+
+    verified(NEW)
+    verified(OLD)
+    scene.send()
+    verified(NEW)
+
+    assert OLD.digest_prefix == _key_used(SimpleNamespace(desk=scene.desk, stream=STREAM), scene.record)
 
 
 def test_money_that_came_back_whole_need_not_arrive(done):

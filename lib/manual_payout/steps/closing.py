@@ -91,7 +91,7 @@ def _standing(run: Run) -> Standing:
         messages=desk.store.messages_of(record.payout_id) if record else [],
         due=desk.ledger.find_payout_due(run.parameters.ledger_payout_id),
         mode=desk.settings.mode,
-        key_used=_key_used(run),
+        key_used=_key_used(run, record) if record else "",
         key_at_hand=desk.gateway.identity,
         today=desk.now().date(),
         access_review_every_days=desk.settings.policy.monitoring.access_review_every_days,
@@ -107,9 +107,19 @@ def _glass_review(run: Run, record: PayoutRecord) -> str:
     return f"{found.person.name}, {found.at:%Y-%m-%d %H:%M} UTC: {found.because}" if found is not None else ""
 
 
-def _key_used(run: Run) -> str:
-    verified = run.desk.store.find_event(run.stream, "verified", lambda data: bool(data.get("stripe_key")))
-    return str(verified.data["stripe_key"]) if verified else ""
+def _key_used(run: Run, record: PayoutRecord) -> str:
+    """
+    Return the digest prefix of the key that verified last before the intent was recorded.
+
+    Not of the last one at all: the run that closes verifies too, with the new key.
+    """
+    verified = used = ""
+    for event in run.desk.store.events_of(run.stream):
+        if event.kind == "verified":
+            verified = str(event.data.get("stripe_key") or "")
+        elif event.kind == "intent_recorded" and event.data.get("payout_id") == record.payout_id:
+            used = verified
+    return used
 
 
 def _text(run: Run, name: str) -> str:
