@@ -265,10 +265,11 @@ def compared(scene, **policy):
     return compare(desk, datetime.fromisoformat("2026-02-10T00:00:00+00:00"), desk.now())
 
 
-def pay_outside(scene, **metadata):
+def pay_outside(scene, group=None, **metadata):
     """Make a transfer that the runbook knows nothing of."""
     key = Gateway(sandbox.FULL_KEY, base_url=scene.stripe.base_url, timeout_s=10)
     payload = {"amount": 700, "currency": "usd", "destination": incident.DESTINATION_ACCOUNT, "metadata": metadata}
+    payload |= {"transfer_group": group} if group else {}
     return key.create_transfer(payload, idempotency_key=f"outside-{len(scene.transfers)}").made["id"]
 
 
@@ -304,6 +305,41 @@ def test_transfer_that_claims_to_be_ours_and_has_no_row_is_outside(scene):
     made = pay_outside(scene, line_id="somebody-elses")
 
     assert [made] == [transfer_id for transfer_id, _ in compared(scene).outside]
+
+
+def test_second_transfer_with_a_paid_lines_mark_is_outside(scene):
+    """A line explains one transfer: metadata can be copied."""
+    scene.send()
+    made = pay_outside(scene, line_id=scene.record.payout_id)
+
+    assert [made] == [transfer_id for transfer_id, _ in compared(scene).outside]
+
+
+def test_transfer_of_a_row_that_says_refused_is_outside(scene):
+    """Our table says that no money moved, and money moved."""
+    scene.send()
+    scene.tamper("UPDATE manual_payouts SET state = 'refused', stripe_transfer_id = NULL")
+
+    assert [scene.transfers[0].id] == [transfer_id for transfer_id, _ in compared(scene).outside]
+
+
+def test_transfer_that_a_row_still_waits_for_is_no_news(scene):
+    """Its outcome is not known; that is another rule's to say."""
+    scene.send()
+    scene.tamper("UPDATE manual_payouts SET state = 'unknown', stripe_transfer_id = NULL")
+
+    assert ((), 1) == (compared(scene).outside, compared(scene).at_stripe.count)
+
+
+def test_automation_that_pays_again_what_was_paid_by_hand_is_named(scene):
+    """In the group of a payout of ours its mark explains nothing; once our money has come back whole it does."""
+    scene.send()
+    made = pay_outside(scene, group=scene.record.transfer_group, payout_run="2026-03-02")
+    twice = compared(scene, automation_metadata_key="payout_run").outside
+    scene.tamper("UPDATE manual_payouts SET state = 'reversed'")
+
+    assert [made] == [transfer_id for transfer_id, _ in twice]
+    assert () == compared(scene, automation_metadata_key="payout_run").outside
 
 
 def test_transfer_of_our_table_that_stripe_does_not_list_is_named(scene):

@@ -9,6 +9,7 @@ from typing import Any
 from manual_payout.breakglass import find_review, review_due, used_glass
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, DatabaseError, EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.intent import transfer_group
 from manual_payout.inventory import Inventory, Missing, find_inventory
 from manual_payout.models import Kind, Mode, Request, State, stream_of
 from manual_payout.money import Money
@@ -84,22 +85,38 @@ def compare(desk: Desk, since: datetime, until: datetime) -> Comparison | Missin
 def _sorted(desk: Desk, listed: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """Part a listing: what our table knows, what nobody explains, and how many might be the automation's."""
     mark = desk.settings.policy.monitoring.automation_metadata_key
-    lines = {str(line) for transfer in listed if (line := _metadata(transfer).get("line_id"))}
-    of_ours, lines_of_ours = desk.store.known_transfers({transfer["id"] for transfer in listed}, lines)
+    explained, paid = _explained(desk, listed), _paid_groups(desk, listed)
     known: list[dict[str, Any]] = []
     unexplained: list[dict[str, Any]] = []
     unmarked = 0
     for transfer in listed:
-        line = _metadata(transfer).get("line_id")
-        if transfer["id"] in of_ours or line in lines_of_ours:
+        group = str(transfer.get("transfer_group") or "")
+        if transfer["id"] in explained:
             known.append(transfer)
+        elif group in paid:
+            # Whoever made it, the automation too: it is paid a second time.
+            unexplained.append(transfer)
         elif mark and mark in _metadata(transfer):
             continue
-        elif mark or line or str(transfer.get("transfer_group") or "").startswith(_OWN_GROUP):
+        elif mark or _metadata(transfer).get("line_id") or group.startswith(_OWN_GROUP):
             unexplained.append(transfer)
         else:
             unmarked += 1
     return known, unexplained, unmarked
+
+
+def _explained(desk: Desk, listed: list[dict[str, Any]]) -> set[str]:
+    """Return the transfers that a row of ours names, and those that may be what a row is still waiting for."""
+    lines = {str(transfer["id"]): str(_metadata(transfer).get("line_id") or "") for transfer in listed}
+    # A line is no explanation once its row has its own transfer, or was refused: anybody can copy metadata.
+    waiting = desk.store.open_lines({line for line in lines.values() if line})
+    return desk.store.known_transfers(lines) | {made for made, line in lines.items() if line in waiting}
+
+
+def _paid_groups(desk: Desk, listed: list[dict[str, Any]]) -> set[str]:
+    groups = {str(transfer.get("transfer_group") or "") for transfer in listed}
+    named = {group.removeprefix(_OWN_GROUP) for group in groups if group.startswith(_OWN_GROUP)}
+    return {transfer_group(name) for name in desk.store.paid_by_hand(desk.settings.mode, named)}
 
 
 def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:

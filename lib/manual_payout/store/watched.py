@@ -58,13 +58,22 @@ class Watched(Base):
         with self._read() as connection:
             return [(str(row[0]), str(row[1])) for row in connection.execute(query)]
 
-    def known_transfers(self, transfer_ids: Collection[str], line_ids: Collection[str]) -> tuple[set[str], set[str]]:
-        """Return which of these transfers, and which of these lines, have a row of ours."""
+    def known_transfers(self, transfer_ids: Collection[str]) -> set[str]:
+        """Return which of these transfers a row of ours names as its own."""
         with self._read() as connection:
-            return (
-                _known(connection, _payout.stripe_transfer_id, sorted(transfer_ids)),
-                _known(connection, _payout.payout_id, sorted(line_ids)),
-            )
+            return _known(connection, _payout.stripe_transfer_id, transfer_ids)
+
+    def open_lines(self, line_ids: Collection[str]) -> set[str]:
+        """Return which of these lines have a row whose transfer is still to be found out."""
+        open_ = sa.text(OPEN) & _payout.stripe_transfer_id.is_(None)
+        with self._read() as connection:
+            return _known(connection, _payout.payout_id, line_ids, open_)
+
+    def paid_by_hand(self, mode: Mode, ledger_payout_ids: Collection[str]) -> set[str]:
+        """Return which of these ledger payouts a row of ours has paid, and whose money has not come back whole."""
+        with_them = _payout.state.in_([State.PAID.value, State.PARTLY_REVERSED.value])
+        with self._read() as connection:
+            return _known(connection, _payout.ledger_payout_id, ledger_payout_ids, with_them, _payout.mode == mode.value)
 
     def unfinished(self, mode: Mode) -> list[sa.Row[Any]]:
         """Return the payouts and reversals whose outcome is not known, the oldest first."""
@@ -141,9 +150,12 @@ def _name_of(connection: sa.Connection, studio_id: str) -> str:
     return str(connection.execute(query).scalar_one())
 
 
-def _known(connection: sa.Connection, column: Any, wanted: list[str]) -> set[str]:
+def _known(
+    connection: sa.Connection, column: Any, wanted: Collection[str], *conditions: sa.ColumnElement[bool]
+) -> set[str]:
     found: set[str] = set()
-    for start in range(0, len(wanted), _IDS_MAX):
-        part = wanted[start : start + _IDS_MAX]
-        found |= set(connection.scalars(sa.select(column).where(column.in_(part))))
+    ordered = sorted(wanted)
+    for start in range(0, len(ordered), _IDS_MAX):
+        part = ordered[start : start + _IDS_MAX]
+        found |= set(connection.scalars(sa.select(column).where(column.in_(part), *conditions)))
     return found
