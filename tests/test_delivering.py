@@ -101,6 +101,23 @@ def test_refused_message_is_sent_by_hand_and_said_so(paid, services):
     assert 2 == paid("deliver", "--copied", "nothing").code
 
 
+def test_absent_ledger_holds_up_nothing_that_has_its_text(paid, services):
+    """What waits goes out; what has no text yet is exit code 6 with the reason, and goes out once the ledger is back."""
+    mail = services[1]
+    mail.faults.planned.append("refuse")
+    paid("deliver")
+    record = paid.desk.store.payouts_of()[0]
+    seen = {"shown_by": "po_1", "note": "", "failed": False}
+    paid.desk.store.record_settlement(record, "paid_to_bank", done=True, actor="tomas", data=seen)
+    away = paid("deliver", "--now", LEDGER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    back = paid("deliver")
+
+    assert (6, 0) == (away.code, back.code)
+    assert "0 written, 1 delivered" in away.out
+    assert "the messages of INC-123 wait for it" in away.err
+    assert "2 written, 2 delivered" in back.out
+
+
 def test_nothing_configured_is_ready_to_copy(paid):
     """As on the first day: texts are written, and a person sends them."""
     answer = paid("deliver", "--operator", incident.OPERATOR)

@@ -19,14 +19,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from tests.outbox.servers import PagerDuty, Slack, running
 
-from manual_payout import sandbox
+from manual_payout import database, sandbox
 from manual_payout.alerts import TELLING, Alert, Severity
 from manual_payout.comms.alarms import Alarm, alarm_messages
 from manual_payout.comms.delivery import Postroom
+from manual_payout.comms.telling import write_all_announced
 from manual_payout.demo import incident
 from manual_payout.gateway import Gateway
 from manual_payout.inventory import Missing
-from manual_payout.models import Channel, Mode
+from manual_payout.ledger import Ledger
+from manual_payout.models import Channel, MessageState, Mode
 from manual_payout.monitoring import NO_DATA, RULES, evaluate, gather, tell_request, watch_round
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.gathering import compare
@@ -234,6 +236,44 @@ def test_second_monitor_waits_and_finds_it_raised(any_scene):
 
     assert (["fallback-requested", DUE], []) == (rules(first.raised), rules(later.raised))
     assert rules(first.firing) == rules(later.firing)
+
+
+def test_absent_ledger_silences_no_page(scene, services):
+    """What was announced has no text without it; alerts go out all the same, and that it is away is one of them, once."""
+    _, pagerduty = services
+    desk = told_desk(scene, services)
+    scene.send()
+    scene.tamper("UPDATE manual_payouts SET state = 'unknown', stripe_transfer_id = NULL, transfer = NULL")
+    scene.pass_time(minutes=30)
+    ledger = desk.ledger
+    desk.ledger = Ledger(database.connect("postgresql://nobody@127.0.0.1:1/none", name="LEDGER_DATABASE_URL"), ledger.mapping)
+    away = [watch_round(desk), watch_round(desk)]
+    desk.ledger = ledger
+    back = watch_round(desk)
+
+    assert [{"outcome-unknown", "no-data", DUE}, set()] == [set(rules(one.alerts.raised)) for one in away]
+    assert [[], [], ["ledger"]] == [[a.subject for a in one.alerts.resolved] for one in (*away, back)]
+    assert 3 == len(set(pagerduty.notified))
+
+
+def test_payout_that_the_ledger_forgot_ends_no_monitor(scene, services):
+    """One payout's texts cannot be written; that is said, and the round goes on."""
+    desk = told_desk(scene, services)
+    scene.send()
+    scene.tamper("DELETE FROM manual_payout_due")
+    seen = watch_round(desk)
+
+    assert {("no-data", "ledger")} <= {(a.rule, a.subject) for a in seen.alerts.firing}
+
+
+def test_monitor_leaves_to_a_desk_what_it_has_no_service_for(scene):
+    """A text to copy, written by a machine without a mail server, would never be sent by the desk that has one."""
+    scene.send()
+    watch_round(scene.desk)
+    states = {message.state for message in scene.desk.store.messages_of(scene.record.payout_id)}
+
+    assert {MessageState.ANNOUNCED} == states
+    assert 2 == write_all_announced(scene.desk, actor="tomas").count
 
 
 def test_rule_that_misses_a_fact_calls_nothing_over(scene):

@@ -44,7 +44,9 @@ def deliver(
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     if copied:
         _record_copied(desk, copied, person.person_id)
-    counts = _deliver(desk, person.person_id, now=now, refused=refused) if not copied else {"copied": 1}
+    counts, unwritten = {"copied": 1}, ""
+    if not copied:
+        counts, unwritten = _deliver(desk, person.person_id, now=now, refused=refused)
     if as_json:
         show_json(counts)
     else:
@@ -52,6 +54,10 @@ def deliver(
     if left := counts.get("delayed", 0) + counts.get("waiting", 0):
         raise NotFinishedError(
             f"{left} messages still wait.", "Run `manual-payout status` to see why, and the same command again later."
+        )
+    if unwritten:
+        raise NotFinishedError(
+            f"The ledger could not be asked for the text of some: {unwritten}", "Correct that, and run the same again."
         )
 
 
@@ -76,22 +82,27 @@ def waiting_table(messages: Sequence[Message]) -> Table:
     return Table(caption, _COLUMNS, rows, frozenset({"tries"}))
 
 
-def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> dict[str, int]:
+def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[str, int], str]:
+    """Deliver, and say how many messages that came to, and why others have no text yet."""
     from manual_payout.comms.delivery import Postroom
     from manual_payout.comms.telling import write_all_announced
 
     store, mode = desk.store, desk.settings.mode
-    written = write_all_announced(desk, actor=actor)
     if refused:
         store.retry_refused(mode)
-    done = Postroom(desk.settings, store, actor).deliver(at_once=now)
-    return {
-        "written": written,
+    postroom = Postroom(desk.settings, store, actor)
+    # What has its text goes out before the ledger is asked for more.
+    done = postroom.deliver(at_once=now)
+    written = write_all_announced(desk, actor=actor)
+    done = done.followed_by(postroom.deliver())
+    counts = {
+        "written": written.count,
         "delivered": done.delivered,
         "delayed": done.delayed,
         "refused": done.refused,
         "waiting": store.count_waiting(mode) - done.delayed,
     }
+    return counts, "; ".join(one.reason for one in written.missing)
 
 
 def _record_copied(desk: Desk, message_id: str, actor: str) -> None:

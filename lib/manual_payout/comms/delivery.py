@@ -79,6 +79,15 @@ class Round:
             limited = outcome.retry_after_s is not None
             self.failures[message.channel] += _FAILURES_MAX if limited else 1
 
+    def followed_by(self, later: Round) -> Round:
+        """Return this one and a later one, counted together."""
+        return Round(
+            self.delivered + later.delivered,
+            self.delayed + later.delayed,
+            self.refused + later.refused,
+            self.failures + later.failures,
+        )
+
 
 @dataclass
 class Postroom:

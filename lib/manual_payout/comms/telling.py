@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from manual_payout.comms.anchors import anchor_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
 from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk import Desk
-from manual_payout.inventory import override_sentence
-from manual_payout.models import Message, PayoutRecord, stream_of
+from manual_payout.errors import DatabaseError, ManualPayoutError
+from manual_payout.inventory import Missing, override_sentence
+from manual_payout.models import Channel, Message, PayoutRecord, stream_of
 from manual_payout.store import ARRIVED, SEALED, SENT
 
 
@@ -25,17 +27,39 @@ def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
     return compose(_occasion(desk, record), at=record.outcome_at or desk.now())
 
 
-def write_announced(desk: Desk, record: PayoutRecord, *, actor: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Written:
     """
-    Write out everything that is announced for one payout.
+    What became of everything that was announced.
+
+    Attributes:
+        count: How many messages got their text.
+
+        missing: Why the others have none yet.
+    """
+
+    count: int
+    missing: tuple[Missing, ...] = ()
+
+
+def write_announced(
+    desk: Desk, record: PayoutRecord, *, actor: str, channels: Collection[Channel] = frozenset(Channel)
+) -> int:
+    """
+    Write out what is announced for one payout.
+
+    Args:
+        channels: Only what goes out by these.
 
     Returns:
         How many messages got their text.
 
     Raises:
-        PolicyRefusedError: The ledger does not know the payout any more.
+        ParameterError: The ledger does not know the payout any more.
+
+        DatabaseError: The ledger, or our own database, does not answer.
     """
-    announced = desk.store.announced_messages(record.mode, record.payout_id)
+    announced = [m for m in desk.store.announced_messages(record.mode, record.payout_id) if m.channel in channels]
     if not announced:
         return 0
     plain = _occasion(desk, record)
@@ -43,12 +67,26 @@ def write_announced(desk: Desk, record: PayoutRecord, *, actor: str) -> int:
     return desk.store.record_messages([write_out(told[message.kind], message) for message in announced], actor)
 
 
-def write_all_announced(desk: Desk, *, actor: str) -> int:
-    """Write out what any payout of this mode announced, after whoever should have done it was stopped."""
-    waiting = desk.store.announced_messages(desk.settings.mode)
+def write_all_announced(desk: Desk, *, actor: str, channels: Collection[Channel] = frozenset(Channel)) -> Written:
+    """
+    Write out what any payout of this mode announced, after whoever should have done it was stopped.
+
+    What cannot be written out stays announced and is named, whatever it is: it holds up nothing else.
+    """
+    waiting = [m for m in desk.store.announced_messages(desk.settings.mode) if m.channel in channels]
     payouts = sorted({message.payout_id for message in waiting if message.payout_id is not None})
-    records = [desk.store.find_payout(payout_id) for payout_id in payouts]
-    return sum(write_announced(desk, record, actor=actor) for record in records if record is not None)
+    count = 0
+    missing: tuple[Missing, ...] = ()
+    for record in (desk.store.find_payout(payout_id) for payout_id in payouts):
+        assert record is not None, "Bug: a message was announced without its payout"
+        try:
+            count += write_announced(desk, record, actor=actor, channels=channels)
+        except ManualPayoutError as error:
+            missing = missing or (Missing("ledger", f"the messages of {record.incident_id} wait for it. {error.message}"),)
+            if isinstance(error, DatabaseError):
+                # The next would wait as long for the same answer.
+                break
+    return Written(count, missing)
 
 
 def tell_seal(desk: Desk, record: PayoutRecord, digest: str, *, actor: str) -> None:

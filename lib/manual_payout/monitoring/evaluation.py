@@ -29,7 +29,7 @@ class Evaluation:
 def evaluate(facts: Facts, policy: MonitoringPolicy) -> Evaluation:
     """Ask every rule; a fact that is missing becomes a finding of its own, once, however many rules miss it."""
     found: list[tuple[Rule, Finding]] = []
-    missing: dict[str, Missing] = {}
+    missing = {one.source: one for one in facts.unwritten}
     undecided = set()
     for rule in RULES:
         for one in rule.find(facts, policy):

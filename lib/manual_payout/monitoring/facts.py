@@ -106,7 +106,11 @@ class Facts:
 
         procedure: The digest of the numbered notebooks at hand.
 
+        blind: What the following of settlement could not see.
+
         unreviewed: What was sent under break-glass and is not reviewed, the oldest first.
+
+        unwritten: Why messages that were announced have no text yet; no rule waits for it.
     """
 
     at: datetime
@@ -122,3 +126,4 @@ class Facts:
     procedure: str
     blind: tuple[Missing, ...] = ()
     unreviewed: tuple[Unreviewed, ...] | Missing = ()
+    unwritten: tuple[Missing, ...] = ()

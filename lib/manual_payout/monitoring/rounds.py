@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from manual_payout import settlement
 from manual_payout.alerts import Alert
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.delivery import Round as Delivery
 from manual_payout.comms.telling import write_all_announced
+from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk import Desk
 from manual_payout.inventory import Missing
 from manual_payout.monitoring.evaluation import Evaluation, evaluate
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.gathering import gather
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
+from manual_payout.monitoring.rules import NO_DATA
 from manual_payout.store import AlertRound
 
 # Who writes into the journal when nobody sits there.
@@ -49,7 +51,7 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
         dry_run: Only look: follow nothing, record nothing, tell nobody.
 
     Raises:
-        DatabaseError: Ours does not answer. A failing Stripe or messenger raises nothing; it is an alert, or waits.
+        DatabaseError: Ours does not answer. A failing Stripe, ledger or messenger raises nothing; it is an alert, or waits.
     """
     policy = desk.settings.policy.monitoring
     if dry_run:
@@ -59,11 +61,18 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
     followed = settlement.follow_due(desk, actor=actor)
     blind = tuple(Missing(f"settlement of {incident}", reason) for incident, reason in followed.blind)
     facts = gather(desk, blind)
+    known = evaluate(facts, policy)
+    # Told before the ledger is asked for texts, which may be away or slow: a page needs none of it. What no data there is
+    # can be said only after that.
+    raised = raise_and_resolve(desk, replace(known, undecided=known.undecided | {NO_DATA.rule_id}), actor=actor)
+    postroom = Postroom(desk.settings, desk.store, actor)
+    told = postroom.deliver()
+    # A text that somebody would have to copy is written at a desk, which may have a service for it.
+    written = write_all_announced(desk, actor=actor, channels=configured_channels(desk.settings))
+    facts = replace(facts, unwritten=written.missing)
     evaluation = evaluate(facts, policy)
-    round_ = raise_and_resolve(desk, evaluation, actor=actor)
-    write_all_announced(desk, actor=actor)
-    delivered = Postroom(desk.settings, desk.store, actor).deliver()
-    return Watch(facts, evaluation, round_, followed, delivered)
+    alerts = raised.followed_by(raise_and_resolve(desk, evaluation, actor=actor))
+    return Watch(facts, evaluation, alerts, followed, told.followed_by(postroom.deliver()))
 
 
 def _as_it_would_be(desk: Desk, evaluation: Evaluation) -> AlertRound:

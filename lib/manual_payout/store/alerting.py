@@ -43,6 +43,10 @@ class AlertRound:
     raised: tuple[Alert, ...]
     resolved: tuple[Alert, ...]
 
+    def followed_by(self, later: AlertRound) -> AlertRound:
+        """Return what this one and a later one changed together."""
+        return AlertRound(later.firing, (*self.raised, *later.raised), (*self.resolved, *later.resolved))
+
 
 class Alerts(Base):
     """The rows of ``alerts``."""
