@@ -420,6 +420,24 @@ def test_owner_stops_it_with_one_line(asked):
     assert "break-glass stopped" in shell("status").out
 
 
+def test_night_that_the_owner_stopped_is_sealed_and_then_paid_with_both_approvals(asked):
+    """The run after the stop is refused, its folder sealed; who is reached after all approves, and the money moves once."""
+    shell, _, _ = asked
+    folder, run = shell.root / FOLDER, ("run", "-f", shell.root / FOLDER / "incident.yaml", "--operator", "tomas")
+    declare(shell)
+    shell("break-glass", incident.INCIDENT_ID, "--stop", "--as", "jonas")
+    refused = shell(*run, "--dry-run")
+    sealed, page = shell("verify", folder), (folder / "index.html").read_text("utf-8")
+    shell("approve", incident.INCIDENT_ID, "--as", "amara", *TYPED)
+    dry = shell(*run, "--dry-run")
+    live = shell(*run, "--confirm", re.search(r"[A-Z2-9]{4}-[A-Z2-9]{4}", dry.out).group())
+    paid = shell("verify", folder)
+
+    assert (3, 0, 0, 0, 0) == (refused.code, sealed.code, dry.code, live.code, paid.code), refused.said + live.said
+    assert "stopped break-glass" in page
+    assert 1 == len(shell.stripe.books.transfers)
+
+
 def test_second_approver_is_shown_what_was_declared(asked):
     """Who is reached after all sees it before typing a yes."""
     shell, _, _ = asked
