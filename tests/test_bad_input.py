@@ -116,6 +116,29 @@ def test_a_secret_of_any_shape_is_refused_by_its_value(quiet_shell, field):
     assert before == quiet_shell.state()
 
 
+@pytest.mark.parametrize("secret", ["Harbor/light-7", "sk_live_0123456789abcdef"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("break-glass", "INC-123", "--as", "priya", "--because"),
+        ("break-glass", "INC-123", "--as", "jonas", "--stop", "--because"),
+        ("break-glass", "INC-123", "--as", "amara", "--review", "--because"),
+        ("reconcile", "INC-123", "--operator", "tomas", "--decide", "not-moved", "--because"),
+        ("reversal", "request", "INC-123", "--as", "maya", "--all", "--reason", "paid_twice", "--notes"),
+    ],
+    ids=" ".join,
+)
+def test_a_secret_in_a_reason_is_refused_before_it_is_signed_kept_or_sent(quiet_shell, command, secret):
+    """What a person gives as a reason goes into the journal, to PagerDuty and to Slack; a pasted secret goes nowhere."""
+    before = quiet_shell.state()
+    answer = quiet_shell(*command, f"see {secret}", SMTP_PASSWORD="Harbor/light-7", SMTP_USERNAME="x")
+
+    assert 2 == answer.code
+    assert secret not in answer.said
+    assert_one_clear_sentence(answer, command[-1].removeprefix("--"), "rotate that key")
+    assert before == quiet_shell.state()
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -50,12 +50,14 @@ def break_glass(
       manual-payout break-glass INC-123 --as amara --review --because "owed, right amount; second phone bought"
     """
     from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
+    from manual_payout.redaction import refuse_typed_secret
 
     if stop and review:
         raise UsageError("--stop and --review are two things.", "Give one of them, or neither to declare.")
     if not because and not stop:
         raise ParameterError("because", "nothing", "one line of text")
     check_text("because", because, NOTES_LENGTH_MAX, empty=True)
+    refuse_typed_secret({"because": because})
     desk = open_operators_desk()
     if stop:
         _stop(desk, incident, who, because, ledger_payout_id, as_json=as_json)

@@ -59,6 +59,7 @@ def request(
       manual-payout reversal request INC-123 --as maya --amount 100.00 --reason wrong_amount
     """
     from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
+    from manual_payout.redaction import refuse_typed_secret
 
     if bool(amount) == whole:
         raise UsageError("Say how much comes back.", "Give either --amount or --all.")
@@ -66,6 +67,7 @@ def request(
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
     why = _reason(reason)
     text = check_text("notes", notes or "", NOTES_LENGTH_MAX, empty=True)
+    refuse_typed_secret({"notes": text})
     from manual_payout.reversal import ReversalAsked, file_reversal, reversal_ticket
 
     desk = open_operators_desk()

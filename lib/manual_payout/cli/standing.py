@@ -86,6 +86,7 @@ def show_reconciliation(desk: Desk, record: R, person: Person, *, decide: str, b
 
 def _check_decision(decide: str, because: str) -> None:
     from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
+    from manual_payout.redaction import refuse_typed_secret
 
     if decide not in {"", "not-moved"}:
         raise ParameterError("decide", decide, "not-moved")
@@ -94,6 +95,7 @@ def _check_decision(decide: str, because: str) -> None:
     if because and not decide:
         raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
     check_text("because", because, NOTES_LENGTH_MAX, empty=True)
+    refuse_typed_secret({"because": because})
 
 
 def status(
