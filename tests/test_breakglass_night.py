@@ -285,6 +285,30 @@ def _reviewed_by_the_declarer(events):
     event["actor"] = event["data"]["statement"]["predicate"]["reviewer_id"] = PRIYA
 
 
+def _taken_over(events, actor):
+    """Somebody else goes on with the sending after the intent."""
+    intent = of_kind(events, "intent_recorded")
+    data = {"from": "a", "to": "b", "fence": 2}
+    taken = {"kind": "sending_taken_over", "at": intent["at"], "actor": actor, "data": data}
+    events.insert(events.index(intent) + 1, taken)
+    of_kind(events, "sending")["actor"] = actor
+
+
+def _sent_after_the_stop(events):
+    used = of_kind(events, "intent_recorded")["data"]["break_glass"]
+    sending = of_kind(events, "sending")
+    stop = {"kind": "break_glass_stopped", "at": sending["at"], "actor": "x", "data": {"declaration_id": used}}
+    events.insert(events.index(sending), stop)
+
+
+def _reviewed_by_who_sent_it(events):
+    _taken_over(events, of_kind(events, "break_glass_reviewed")["actor"])
+
+
+def _reviewed_before_it_moved(events):
+    of_kind(events, "break_glass_reviewed")["data"]["statement"]["predicate"]["stripe_transfer_id"] = ""
+
+
 def _changed(name, value):
     return lambda events: _said(events).update({name: value})
 
@@ -296,6 +320,11 @@ TAMPERED = [
     (lambda events: events.remove(_page(events)), None, "approvals", "was not held back"),
     (_late_page, None, "approvals", "was not held back"),
     (_stopped, None, "approvals", "was stopped"),
+    (_sent_after_the_stop, None, "approvals", "was stopped"),
+    (lambda events: _taken_over(events, PRIYA), None, "approvals", "is by its operator"),
+    (lambda events: _taken_over(events, _said(events)["owner_id"]), None, "approvals", "has an owner who had a part in it"),
+    (_reviewed_by_who_sent_it, None, "approvals", "is not one of its declaration by the missing team"),
+    (_reviewed_before_it_moved, None, "approvals", "is not one of its declaration by the missing team"),
     (_as_ordinary, None, "approvals", "is not by both teams"),
     (_as_ordinary, None, "approvals", "not named in the manifest as it was used"),
     (_dressed, None, "approvals", "is none"),

@@ -749,15 +749,28 @@ def _reviewed(folder: Folder) -> list[str]:
 def _is_review(folder: Folder, event: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     statement, declared = event["data"]["statement"], about["data"]["statement"]
     said, used = statement["predicate"], about["data"]["declaration_id"]
-    sent = {one["actor"] for one in folder.events("intent_recorded") if one["data"].get("break_glass") == used}
-    had_part = {about["actor"], declared["predicate"]["request"]["requested_by"], *sent}
+    before = [one for one in folder.events() if one["seq"] < event["seq"]]
+    had_part = {about["actor"], declared["predicate"]["request"]["requested_by"], *_senders(before, used)}
     return bool(
         statement["predicateType"] == REVIEW_TYPE
         and said["declaration_sha256"] == digest_of(declared)
         and said["team"] == declared["predicate"]["missing_team"]
         and said["reviewer_id"] == event["actor"]
+        and said["stripe_transfer_id"]
         and event["actor"] not in had_part
     )
+
+
+def _senders(events: Sequence[Mapping[str, Any]], used: str) -> set[str]:
+    """Return who began an attempt under a declaration, took it over, allowed its key again or sent it."""
+    kinds = ("intent_recorded", "sending_taken_over", "resend_allowed", "sending")
+    found, under = set(), False
+    for event in events:
+        if event["kind"] == "intent_recorded":
+            under = event["data"].get("break_glass") == used
+        if under and event["kind"] in kinds:
+            found.add(event["actor"])
+    return found
 
 
 def _went_out(folder: Folder, intent: Mapping[str, Any]) -> bool:
@@ -817,13 +830,17 @@ def _stand_alone(
     (alone,), (told,) = named, declared
     approval, statement = _said(alone), told["data"]["statement"]
     said, (subject,), (line,) = statement["predicate"], statement["subject"], request["lines"]
-    stopped = [e for e in folder.events("break_glass_stopped") if e["data"]["declaration_id"] == used]
+    stopped = [e["seq"] for e in folder.events("break_glass_stopped") if e["data"]["declaration_id"] == used]
+    # The last request under its key, not the intent, is what a stop has to come after.
+    key = intent["data"]["idempotency_key"]
+    acts = [intent, *(e for e in folder.events("sending") if e["data"]["idempotency_key"] == key)]
+    ran, last = {act["actor"] for act in acts}, max(act["seq"] for act in acts)
     wrong = {
         "is for another request": (approval["request_digest"], approval["request"]) != (digest, request),
         "is none": alone["data"]["statement"]["predicateType"] != APPROVAL_TYPE,
         "is not signed": not alone["data"]["signature"],
         "is by its requester": request["requested_by"] == approval["approver_id"],
-        "is by its operator": intent["actor"] == approval["approver_id"],
+        "is by its operator": approval["approver_id"] in ran,
         "did not stand": not approval["approved_at"] <= intent["at"] < approval["expires_at"],
         "came after it": alone["seq"] > intent["seq"],
     }
@@ -838,11 +855,11 @@ def _stand_alone(
         "is about another approval": said["approval_id"] != approval["approval_id"],
         "is not about the other team": said["missing_team"] != _other(approval["team"]),
         "has an owner who had a part in it": said["owner_id"]
-        in (said["declarer_id"], request["requested_by"], intent["actor"]),
+        in {said["declarer_id"], request["requested_by"], *ran},
         "is below the amount": not _is_whole(said["limit_minor"]) or line["amount_minor"] > said["limit_minor"],
         "was not held back": not _held(folder, intent, told),
         "did not stand": not said["declared_at"] <= intent["at"] < said["expires_at"] <= approval["expires_at"],
-        "was stopped": any(event["seq"] < intent["seq"] for event in stopped),
+        "was stopped": any(seq < last for seq in stopped),
         "came after it": told["seq"] > intent["seq"],
     }
     return [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found] + [

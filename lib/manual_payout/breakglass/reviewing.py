@@ -23,6 +23,9 @@ from manual_payout.signatures import APPROVAL, SigningKey
 # datetime.weekday() of Saturday and Sunday.
 _WEEKEND = (5, 6)
 
+# Whoever did one of these, from an intent to the next, sent it or helped to.
+_SENDING = frozenset({"intent_recorded", "sending_taken_over", "resend_allowed", "sending"})
+
 
 @dataclass(frozen=True, slots=True)
 class Review:
@@ -60,10 +63,10 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
             f"{record.incident_id} has no payout that was sent under break-glass.", "There is nothing to review."
         )
     if record.stripe_transfer_id is None:
-        # What is signed names the transfer: who looks before there is one has not seen what was sent.
+        # What moves later would pass for looked at.
         raise PolicyRefusedError(
-            f"{record.incident_id} is {record.state}: what was sent is not known yet.",
-            "Review it once it has an outcome.",
+            f"What was begun under break-glass in {record.incident_id} is {record.state}: no transfer is on record to review.",
+            f"Run `manual-payout reconcile {record.incident_id}`, and review what it finds.",
         )
     if (found := find_review(glass, events, desk.registry)) is not None:
         raise PolicyRefusedError(f"{found.person.name} reviewed it at {found.at:%Y-%m-%d %H:%M} UTC.", "It is done.")
@@ -97,8 +100,12 @@ def used_glass(record: PayoutRecord, request: Request, events: Sequence[Event]) 
 
 
 def find_review(glass: Glass, events: Sequence[Event], registry: Registry) -> Review | None:
-    """Return the review of what was sent under *glass*; one that is not signed by who may review it is none."""
-    for event in events:
+    """
+    Return the review of what was sent under *glass*.
+
+    One that is not signed by who may review it is none, and neither is one that names no transfer.
+    """
+    for number, event in enumerate(events):
         if event.kind != "break_glass_reviewed" or event.data.get("declaration_id") != glass.declaration.declaration_id:
             continue
         try:
@@ -106,7 +113,10 @@ def find_review(glass: Glass, events: Sequence[Event], registry: Registry) -> Re
             person, at = registry.find(str(said["reviewer_id"])), datetime.fromisoformat(said["reviewed_at"])
             bound = (event.data["statement"]["predicateType"], said["declaration_id"], said["declaration_sha256"])
             wanted = (REVIEW_TYPE, glass.declaration.declaration_id, _digest(glass))
-            if person is None or bound != wanted or _unfit(person, glass, events):
+            if person is None or bound != wanted or not said["stripe_transfer_id"]:
+                continue
+            # What the reviewer does afterwards, such as taking the money back, is no part of the sending.
+            if _unfit(person, glass, events[:number]):
                 continue
             check_signed(canonical_json(event.data["statement"]), event.data["signature"], person, registry, at)
         except (KeyError, TypeError, ValueError, SignatureError):
@@ -135,13 +145,20 @@ def _unfit(person: Person, glass: Glass, events: Sequence[Event]) -> str:
     declared = glass.declaration
     if person.approving_team() is not declared.missing or "approve" not in person.may:
         return f"may not review for {declared.missing.label}, whose approval was missing"
-    sent = (e.actor for e in events if e.kind == "intent_recorded" and _is_under(e, declared.declaration_id))
     asked = json.loads(declared.signed_text)["predicate"]["request"]["requested_by"]
-    return "had a part in it and cannot review it" if person.person_id in {declared.declarer_id, asked, *sent} else ""
+    had_part = {declared.declarer_id, asked, *_senders(events, declared.declaration_id)}
+    return "had a part in it and cannot review it" if person.person_id in had_part else ""
 
 
-def _is_under(intent: Event, declaration_id: str) -> bool:
-    return bool(intent.data.get("break_glass") == declaration_id)
+def _senders(events: Sequence[Event], declaration_id: str) -> set[str]:
+    """Return who began an attempt under the declaration, took it over, allowed its key again or sent it."""
+    found, under = set(), False
+    for event in events:
+        if event.kind == "intent_recorded":
+            under = event.data.get("break_glass") == declaration_id
+        if under and event.kind in _SENDING:
+            found.add(event.actor)
+    return found
 
 
 def _statement(record: PayoutRecord, glass: Glass, person: Person, because: str, now: datetime) -> dict[str, Any]:
