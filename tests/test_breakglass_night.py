@@ -322,7 +322,12 @@ TAMPERED = [
     (_stopped, None, "approvals", "was stopped"),
     (_sent_after_the_stop, None, "approvals", "was stopped"),
     (lambda events: _taken_over(events, PRIYA), None, "approvals", "is by its operator"),
-    (lambda events: _taken_over(events, _said(events)["owner_id"]), None, "approvals", "has an owner who had a part in it"),
+    (
+        lambda events: _taken_over(events, _said(events)["owner_id"]),
+        None,
+        "approvals",
+        "has an owner who had a part in it",
+    ),
     (_reviewed_by_who_sent_it, None, "approvals", "is not one of its declaration by the missing team"),
     (_reviewed_before_it_moved, None, "approvals", "is not one of its declaration by the missing team"),
     (_as_ordinary, None, "approvals", "is not by both teams"),

@@ -854,8 +854,7 @@ def _stand_alone(
         == alone["actor"],
         "is about another approval": said["approval_id"] != approval["approval_id"],
         "is not about the other team": said["missing_team"] != _other(approval["team"]),
-        "has an owner who had a part in it": said["owner_id"]
-        in {said["declarer_id"], request["requested_by"], *ran},
+        "has an owner who had a part in it": said["owner_id"] in {said["declarer_id"], request["requested_by"], *ran},
         "is below the amount": not _is_whole(said["limit_minor"]) or line["amount_minor"] > said["limit_minor"],
         "was not held back": not _held(folder, intent, told),
         "did not stand": not said["declared_at"] <= intent["at"] < said["expires_at"] <= approval["expires_at"],

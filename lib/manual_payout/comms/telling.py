@@ -82,7 +82,9 @@ def write_all_announced(desk: Desk, *, actor: str, channels: Collection[Channel]
         try:
             count += write_announced(desk, record, actor=actor, channels=channels)
         except ManualPayoutError as error:
-            missing = missing or (Missing("ledger", f"the messages of {record.incident_id} wait for it. {error.message}"),)
+            missing = missing or (
+                Missing("ledger", f"the messages of {record.incident_id} wait for it. {error.message}"),
+            )
             if isinstance(error, DatabaseError):
                 # The next would wait as long for the same answer.
                 break

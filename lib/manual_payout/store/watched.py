@@ -73,7 +73,9 @@ class Watched(Base):
         """Return which of these ledger payouts a row of ours has paid, and whose money has not come back whole."""
         with_them = _payout.state.in_([State.PAID.value, State.PARTLY_REVERSED.value])
         with self._read() as connection:
-            return _known(connection, _payout.ledger_payout_id, ledger_payout_ids, with_them, _payout.mode == mode.value)
+            return _known(
+                connection, _payout.ledger_payout_id, ledger_payout_ids, with_them, _payout.mode == mode.value
+            )
 
     def unfinished(self, mode: Mode) -> list[sa.Row[Any]]:
         """Return the payouts and reversals whose outcome is not known, the oldest first."""
