@@ -12,7 +12,7 @@ from tests.jira_server import ISSUE, TOKEN, USER, jira_running
 
 from manual_payout.attaching import archive_of, issue_of
 from manual_payout.demo import incident
-from manual_payout.errors import ManualPayoutError
+from manual_payout.errors import EvidenceError, ManualPayoutError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import seal
 from manual_payout.models import Mode, stream_of
@@ -177,7 +177,30 @@ def test_same_folder_is_the_same_bytes(filed):
     """So that the digest of an archive says something."""
     folder = Folder(filed.root / FOLDER, Redactor())
 
-    assert archive_of(folder, Mode.TEST) == archive_of(folder, Mode.TEST)
+    assert archive_of(folder, Mode.SANDBOX) == archive_of(folder, Mode.SANDBOX)
+
+
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.TEST])
+def test_evidence_of_another_mode_is_not_attached(filed, mode):
+    """What it is stands in its manifest: the settings at hand cannot take the mark of a rehearsal from it."""
+    with pytest.raises(
+        EvidenceError, match=f"is sandbox evidence, and these are the settings of {mode} mode"
+    ) as refused:
+        archive_of(Folder(filed.root / FOLDER, Redactor()), mode)
+
+    assert "its own mode" in refused.value.remedy
+
+
+@pytest.mark.parametrize("below", ["", "seals"])
+def test_archive_is_not_put_into_the_evidence(filed, below):
+    """It would be an addition, and nothing would pass again."""
+    (filed.root / FOLDER / below).mkdir(exist_ok=True)
+    before = {path: path.read_bytes() for path in Folder(filed.root / FOLDER, Redactor()).files()}
+    answer = attach(filed, filed.root / FOLDER / below)
+
+    assert 2 == answer.code
+    assert "a folder outside of the evidence" in answer.err
+    assert before == {path: path.read_bytes() for path in Folder(filed.root / FOLDER, Redactor()).files()}
 
 
 def test_attaching_needs_no_stripe_key(filed):

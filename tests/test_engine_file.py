@@ -21,6 +21,7 @@ from manual_payout.engine import read_status
 from manual_payout.engine.recording import Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.errors import EvidenceError
+from manual_payout.evidence.folder import Folder
 from manual_payout.redaction import Redactor, redact_notebook
 from manual_payout.templates import read_notebook
 
@@ -79,6 +80,21 @@ def test_readers_never_see_half_a_notebook(tmp_path):
 
     assert [] == bad
     assert good
+
+
+def test_what_a_save_writes_first_is_no_evidence(tmp_path, monkeypatch):
+    """Another run may seal the folder meanwhile, and a kill leaves the file behind: it breaks neither seal."""
+    seen, real = [], os.fsync
+
+    def synced(descriptor):
+        seen.extend(Folder(tmp_path, Redactor()).files())
+        seen.append(len(list(tmp_path.iterdir())))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    output_file(tmp_path).save(build())
+
+    assert [1] == seen[:1]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -10,17 +10,21 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nbformat.v4 import new_notebook
 
 from manual_payout.errors import EvidenceError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.evidence.pages import page_of
 from manual_payout.evidence.sealing import seal_folder
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
 from manual_payout.sandbox import FALLBACK_KEY
+from manual_payout.steps.closing import _result_row
 from manual_payout.verifier import check_files, read_folder
 
 SECRET = "rk_test_0123456789abcdef"
@@ -325,6 +329,8 @@ _KEY = "rk_live_51Habcdefgha91f"
         ("url.txt", FALLBACK_KEY.replace("_", "%5F").encode(), "a secret of this installation"),
         ("hook.json", b'{"to": "https:\\/\\/hooks.slack.com\\/services\\/T0\\/B0\\/x1y2"}', "a Slack webhook"),
         (f"{_KEY}.txt", b"", "a Stripe key"),
+        ("export.csv", f"the key: {_KEY}".encode("utf-16"), "a Stripe key"),
+        ("export.txt", FALLBACK_KEY.encode("utf-16-be"), "a secret of this installation"),
     ],
 )
 def test_a_folder_with_a_secret_in_it_is_not_sealed(quiet_shell, tmp_path, name, content, kind):
@@ -338,6 +344,77 @@ def test_a_folder_with_a_secret_in_it_is_not_sealed(quiet_shell, tmp_path, name,
     assert f"holds {kind};" in refused.value.message
     assert [] == [value for value in (_KEY, FALLBACK_KEY, "x1y2") if value in str(refused.value)]
     assert not (folder.path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", [b"m\xe4rz.txt", b"sub\xe4/a.txt", b"\xe4-01.ipynb"])
+def test_a_file_whose_name_is_no_utf_8_is_named(quiet_shell, tmp_path, name):
+    """A manifest is text: one sentence instead of a traceback after the money has moved."""
+    folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", b"x")
+    path = Path(os.fsdecode(os.fsencode(folder.path) + b"/" + name))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    with pytest.raises(EvidenceError, match="a name that is not UTF-8; nothing was sealed") as refused:
+        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
+    assert refused.value.message.encode()
+    assert r"\udce4" in refused.value.message
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_a_notebook_whose_name_is_no_utf_8_has_a_page(tmp_path, content):
+    """Pages are made before the seal names the file."""
+    path = tmp_path / os.fsdecode(b"3-log\xe4-01.ipynb")
+    path.write_bytes(nbformat.writes(new_notebook()).encode() if content is None else content)
+
+    assert rb"3-log\udce4-01" in page_of(path).encode()
+
+
+def test_a_link_whose_target_is_no_utf_8_is_named(quiet_shell, tmp_path):
+    """Its target is what is sealed of it."""
+    folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", b"x")
+    (folder.path / "link").symlink_to(os.fsdecode(b"m\xe4rz"))
+    with pytest.raises(
+        EvidenceError, match=r"^link in the evidence folder has, or points at, a name that is not UTF-8"
+    ):
+        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
+
+def test_a_file_that_cannot_be_read_is_named(quiet_shell, tmp_path, monkeypatch):
+    """With what to do."""
+    folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", b"x")
+    real = Path.open
+
+    def refuse(self, *given, **more):
+        if self.name == "notes.txt":
+            raise PermissionError(13, "Permission denied")
+        return real(self, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(EvidenceError, match=r"^notes\.txt in the evidence folder cannot be read \(Permission denied\)"):
+        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}", b"[]", b"5", b"null", b"", b"\xff", b'{"cells": 5, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+        b'{"cells": [5], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', b"[" * 99_999,
+        b'{"cells": [{"cell_type": "code"}], "nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+        b'{"worksheets": [{}], "nbformat": 3, "nbformat_minor": 0, "metadata": {}}',
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_only_named_like_a_notebook_is_damaged_and_sealed(quiet_shell, tmp_path, content):
+    """It is evidence of something: its page says so, the manifest calls it unreadable, close shows it."""
+    folder = _planted(quiet_shell.desk, tmp_path, "3-log-01.ipynb", content)
+    path = folder.path / "3-log-01.ipynb"
+    page, row = page_of(path), _result_row(path)
+    sealed = json.loads(seal_folder(quiet_shell.desk, folder, "INC-8", "payout").read_bytes())
+
+    assert "3-log-01.ipynb is damaged (" in page
+    assert ["3-log-01.ipynb", "no result"] == [row[0], row[1].partition(" (")[0]]
+    assert "unreadable" == sealed["predicate"]["facts"]["notebooks"]["3-log-01.ipynb"]["status"]
+    assert [] == failing(folder.path)
 
 
 def test_a_folder_whose_secret_was_taken_out_is_sealed(quiet_shell, tmp_path):

@@ -16,6 +16,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import head_digest
 from manual_payout.evidence.scan import refuse_secrets
 from manual_payout.models import Mode
+from manual_payout.plain_text import shown
 from manual_payout.verifier import check_files, read_folder
 
 # The earliest that a zip can say; the times of the files are not evidence, the journal's are.
@@ -47,9 +48,9 @@ def archive_of(folder: Folder, mode: Mode) -> Archive:
     Pack a folder that is as it was sealed.
 
     Raises:
-        EvidenceError: It is not as it was sealed, a file holds a secret, or one is a link.
+        EvidenceError: It is not as it was sealed, or is of another mode; a file holds a secret, or is a link.
     """
-    _refuse_unsealed(folder)
+    _refuse_unsealed(folder, mode)
     files = folder.files()
     refuse_secrets(folder.path, files, folder.redactor)
     below = f"{folder.path.parent.name}-{folder.path.name}"
@@ -113,7 +114,7 @@ def _same(path: Path, data: bytes) -> bool:
     return False
 
 
-def _refuse_unsealed(folder: Folder) -> None:
+def _refuse_unsealed(folder: Folder, mode: Mode) -> None:
     sealed = read_folder(folder.path)
     wrong = (
         [f"manifest.json: {sealed}"]
@@ -122,6 +123,12 @@ def _refuse_unsealed(folder: Folder) -> None:
     )
     if wrong:
         raise EvidenceError(
-            f"{folder.path} is not as it was sealed ({'; '.join(wrong)}).",
+            f"{folder.path} is not as it was sealed ({shown('; '.join(wrong))}).",
             "Find out why with `manual-payout verify`; after the next run, or `manual-payout seal`, attach it.",
+        )
+    assert not isinstance(sealed, str), "Bug: a folder without a manifest is not as it was sealed"
+    if sealed.facts.get("mode") != mode:
+        raise EvidenceError(
+            f"{folder.path} is {shown(str(sealed.facts.get('mode')))} evidence, and these are the settings of {mode} mode.",
+            "Attach it with the settings of its own mode.",
         )

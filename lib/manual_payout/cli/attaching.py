@@ -64,6 +64,8 @@ def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str
     place = Path(to)
     if not place.is_dir():
         raise ParameterError("to", to, "a folder that is there, or: jira")
+    if place.resolve().is_relative_to(folder.path.resolve()):
+        raise ParameterError("to", to, "a folder outside of the evidence, which a new file would spoil")
     path, new = write_archive(archive, place.resolve())
     return {"to": str(path), "written": "now" if new else "before"}
 

@@ -41,7 +41,8 @@ class OutputFile:
             EvidenceError: Another file is there, or the disk did not take it; what was there before is unchanged.
         """
         content = self._text.of(nb).encode()
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
+        # Named as what is no evidence (`is_by_product`): another run may seal the folder meanwhile.
+        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.part")
         try:
             try:
                 identity = _write_durably(temporary, content)

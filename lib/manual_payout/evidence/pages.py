@@ -15,9 +15,12 @@ from typing import Any
 import bleach
 import nbformat
 from bleach.css_sanitizer import CSSSanitizer
+from jinja2 import TemplateError
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pygments.formatters import HtmlFormatter
+
+from manual_payout.plain_text import shown
 
 _CSP = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -83,6 +86,12 @@ _STYLES = CSSSanitizer(
     ]
 )  # fmt: skip
 
+# What a file that is named like a notebook, and is none, makes of reading and of rendering it.
+_DAMAGE = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError, nbformat.ValidationError,
+    TemplateError,
+)  # fmt: skip
+
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 
 # nbconvert's own pages bring some 280 kB of JupyterLab's styles with them, each of them again. Of a folder that is kept for
@@ -110,9 +119,14 @@ def page_of(notebook: Path) -> str:
     A file that is no readable notebook becomes a page that says so: damaged evidence is shown, not left out.
     """
     try:
-        node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is untyped
-    except (ValueError, OSError) as error:
-        return f"<!doctype html><html><head>{_CSP}</head><body><p>{notebook.name} is damaged ({type(error).__name__}).</p></body></html>"
+        return _rendered(notebook)
+    except _DAMAGE as error:
+        name = html.escape(shown(notebook.name))
+        return f"<!doctype html><html><head>{_CSP}</head><body><p>{name} is damaged ({type(error).__name__}).</p></body></html>"
+
+
+def _rendered(notebook: Path) -> str:
+    node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat is untyped
     # A scrap is data for programs; the page shows what people see.
     for cell in node.cells:
         if cell.cell_type == "code":
@@ -120,7 +134,7 @@ def page_of(notebook: Path) -> str:
     body, _ = _exporter().from_notebook_node(node, resources={"metadata": {"name": notebook.stem}})
     # The template may bring scripts for MathJax and widgets, none of which an executed runbook has.
     body = _SCRIPT.sub("", str(body))
-    return _PAGE.format(csp=_CSP, title=html.escape(notebook.stem), style=_style(), body=body)
+    return _PAGE.format(csp=_CSP, title=html.escape(shown(notebook.stem)), style=_style(), body=body)
 
 
 def page_of_file(notebook: str) -> str:

@@ -1,5 +1,5 @@
 """
-The last look before a folder is sealed: is there a secret in it?
+The last look before a folder is sealed: can every file be sealed, and is there a secret in one?
 
 Whatever we write went through the redactor. What came in by another door did not: a file that somebody put beside the
 evidence, a notebook that plain papermill ran with another engine, a secret that was configured only afterwards.
@@ -11,7 +11,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from manual_payout.errors import EvidenceError
+from manual_payout.plain_text import shown
 from manual_payout.redaction import Redactor
+
+
+def refuse_unfit(root: Path, files: Iterable[Path], redactor: Redactor) -> None:
+    """
+    Refuse *files* if one of them cannot be read, or has a name that no manifest can hold.
+
+    Raises:
+        EvidenceError: Naming the first such file, without what its name holds of a secret.
+    """
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        if why := _unfit(name, path):
+            raise EvidenceError(
+                f"{shown(redactor.redact(name))} in the evidence folder {why}; nothing was sealed.",
+                "Move it out of the folder, rename it or correct its permissions, then run `manual-payout seal`; where "
+                "the money is, `manual-payout status` says.",
+            )
 
 
 def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> None:
@@ -28,12 +46,28 @@ def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> Non
     """
     for path in files:
         name = path.relative_to(root).as_posix()
-        if kinds := redactor.find(name.encode(errors="surrogateescape") + b"\n" + _content(path)):
+        content = name.encode(errors="surrogateescape") + b"\n" + _content(path)
+        # In UTF-16, as some programs export text, a zero stands beside each byte of a key.
+        if kinds := redactor.find(content) or (b"\0" in content and redactor.find(content.replace(b"\0", b""))):
             raise EvidenceError(
                 f"{redactor.redact(name)} in the evidence folder holds {' and '.join(kinds)}; nothing was sealed.",
                 "Rotate that secret, move the file out of the folder, then run `manual-payout seal`; where the money "
                 "is, `manual-payout status` says.",
             )
+
+
+def _unfit(name: str, path: Path) -> str:
+    try:
+        name.encode()
+        if path.is_symlink():
+            str(path.readlink()).encode()
+        else:
+            path.open("rb").close()
+    except UnicodeEncodeError:
+        return "has, or points at, a name that is not UTF-8"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
 
 
 def _content(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from manual_payout.errors import UsageError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.review import write_page
-from manual_payout.evidence.scan import refuse_secrets
+from manual_payout.evidence.scan import refuse_secrets, refuse_unfit
 from manual_payout.models import stream_of
 from manual_payout.verifier import MANIFEST, SEALS, SIGNATURE
 
@@ -66,7 +66,7 @@ def seal_folder(
         The manifest.
 
     Raises:
-        EvidenceError: The journal's chain is broken, a file holds a secret, or the folder cannot be written.
+        EvidenceError: The journal's chain is broken, a file cannot be read or holds a secret, or the folder cannot be written.
     """
     stream = stream_of(incident_id, ledger_payout_id)
     chain = desk.store.events_of(stream)
@@ -83,6 +83,7 @@ def seal_folder(
         for event in chain
     ]
     folder.replace("journal.json", json_text({"stream": stream, "events": lines}))
+    refuse_unfit(folder.path, folder.files(), folder.redactor)
     later = frozenset({MANIFEST, SIGNATURE, SEALS})
     write_page(desk, folder, incident_id, ledger_payout_id, later=later)
     refuse_secrets(folder.path, folder.files(), folder.redactor)

@@ -127,24 +127,21 @@ def _text(run: Run, name: str) -> str:
 
 
 def _result_row(path: Path) -> list[str]:
+    import nbformat
     import scrapbook
 
+    damage = (KeyError, ValueError, TypeError, AttributeError, OSError, RecursionError, nbformat.ValidationError)
     try:
         read = scrapbook.read_notebook(str(path))
         result = read.scraps["result"].data
-    except (KeyError, ValueError, OSError) as error:
+        wanted = [result[name] for name in ("verdict", "dry_run", "state", "stripe_transfer_id", "at")]
+    except damage as error:
         # A damaged notebook must not hide the others; its name and the kind of damage are shown.
         return [path.name, f"no result ({type(error).__name__})", "", "", "", ""]
     if result != the_result(read.node.cells):
         return [path.name, "two results", "", "", "", ""]
-    return [
-        path.name,
-        result["verdict"],
-        "dry run" if result["dry_run"] else "live",
-        result["state"],
-        result["stripe_transfer_id"] or "",
-        result["at"][:19].replace("T", " "),
-    ]
+    verdict, dry_run, state, transfer, at = wanted
+    return [path.name, verdict, "dry run" if dry_run else "live", state, transfer or "", str(at)[:19].replace("T", " ")]
 
 
 def _close(run: Run) -> Banner:
