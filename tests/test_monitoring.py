@@ -190,6 +190,24 @@ def test_resolve_never_overtakes_its_trigger(scene, services):
     assert not any(open_ for key, open_ in pagerduty.alerts.items() if "fallback-requested" in key)
 
 
+def test_end_that_was_not_told_yet_does_not_close_what_fires_again(scene, services):
+    """PagerDuty was down when it was over; by the time it is back the alert fires again, and its page stays open."""
+    _, pagerduty = services
+    desk = told_desk(scene, services)
+    watch_round(desk)
+    scene.send()
+    pagerduty.faults.planned.extend(["refuse"] * 2)
+    watch_round(desk)
+    scene.tamper("UPDATE manual_payouts SET state = 'refused', stripe_transfer_id = NULL")
+    scene.pass_time(seconds=10)
+    watch_round(desk)
+    scene.pass_time(minutes=10)
+    last = watch_round(desk)
+
+    assert "fallback-requested" in rules(last.alerts.firing)
+    assert pagerduty.alerts[f"manual-payout/sandbox/fallback-requested/{scene.request.request_id}"]
+
+
 def test_service_that_is_configured_later_hears_of_what_is_still_firing(scene, services):
     """Nothing is lost while nobody could be told."""
     watch_round(scene.desk)

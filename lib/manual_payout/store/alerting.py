@@ -113,6 +113,10 @@ def _raise(connection: sa.Connection, alert: Alert, now: datetime) -> Alert:
             alerts.insert().values(mode=alert.mode.value, rule=alert.rule, subject=alert.subject, **values)
         )
     else:
+        # That it was over has not been told yet; told after this, it would close what is raised here.
+        stale = [replace(alert, episode=last).message_key(kind) for kind in TELLING.values()]
+        waits = messages.c.state == MessageState.WAITING.value
+        connection.execute(messages.delete().where(messages.c.dedup_key.in_(stale), waits))
         connection.execute(alerts.update().where(*key).values(values))
     return alert
 
