@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from manual_payout import journal
+from manual_payout import database, journal
 from manual_payout.clock import DatabaseClock
-from manual_payout.errors import ApprovalError, ClaimError, EvidenceError
+from manual_payout.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
 from manual_payout.models import Kind, Line, Message, MessageState, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.money import Money
 from manual_payout.schema import metadata
@@ -324,6 +324,15 @@ def test_paid_is_final(begun):
 
     assert paid == again
     assert 1 == len([event for event in begun.events_of("INC-1/ledger-1") if event.kind == "outcome_paid"])
+
+
+def test_clock_of_a_database_that_is_away_says_so_as_every_question_does():
+    """A loop that waits for the database to come back knows its errors by their kind, the clock's too."""
+    gone = database.connect("postgresql://nobody@127.0.0.1:1/none", name="DATABASE_URL")
+    store = Store(gone, DatabaseClock(gone))
+    for ask in (store.clock.now, store.open_requests):
+        with pytest.raises(DatabaseError, match="did not answer"):
+            ask()
 
 
 def test_fence_judges_by_the_databases_clock_after_a_real_wait(engine, tmp_path):

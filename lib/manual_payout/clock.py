@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import sqlalchemy as sa
 
+from manual_payout.database import database_errors
 from manual_payout.errors import SettingsError
 
 
@@ -46,8 +47,13 @@ class DatabaseClock:
         )
 
     def now(self) -> datetime:
-        """Ask the database."""
-        with self._engine.connect() as connection:
+        """
+        Ask the database.
+
+        Raises:
+            DatabaseError: It does not answer.
+        """
+        with database_errors(self._engine), self._engine.connect() as connection:
             text = connection.exec_driver_sql(self._query).scalar_one()
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
