@@ -123,6 +123,26 @@ def test_receipt_that_quotes_a_secret_is_kept_without_it(demo, store):
     assert token not in str(store.events_of("INC-1/x"))
 
 
+def test_secret_that_is_too_short_is_found_before_anything_goes_out(demo, store):
+    """Found out when the receipt is kept, it would let the message go out again with every run."""
+    put(store, message())
+    provider = Provider()
+    with pytest.raises(SettingsError, match="short"):
+        postroom(demo.model_copy(update={"slack_bot_token": SecretStr("k1")}), store, provider).deliver()
+
+    assert (0, WAITING) == (provider.taken["m1"], now_of(store).state)
+
+
+def test_client_that_cannot_be_made_delays_its_messages(demo, store, monkeypatch):
+    """A proxy that it has no code for: that is a line in `status`, and no traceback; nothing was handed over."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    put(store, message(channel=Channel.PAGERDUTY))
+    paged = demo.model_copy(update={"pagerduty_rehearsal_routing_key": SecretStr("REHEARSALKEY")})
+
+    assert 1 == Postroom(paged, store, "tomas").deliver().delayed
+    assert ("The client cannot be made (ImportError).", None) == (now_of(store).last_error, now_of(store).handed_over_at)
+
+
 def test_failed_try_waits_longer_each_time_and_says_why(demo, store):
     """30 s, then 60: not before; and then it goes out."""
     put(store, message())
@@ -414,6 +434,30 @@ def see(scene, rung, *, done=False, failed=""):
 
 def told(scene):
     return [m.kind for m in scene.desk.store.messages_of(scene.record.payout_id)][2:]
+
+
+def test_last_word_about_a_payout_arrives_last(any_scene):
+    """What failed to go out is not overtaken by what came after it; once it is out, the rest follows in the same round."""
+    any_scene.send()
+    any_scene.pass_time(seconds=1)
+    desk, got = any_scene.desk, []
+
+    class Courier(Provider):
+        def send(self, sent, hand_over):
+            outcome = super().send(sent, hand_over)
+            got.extend([sent.kind] if isinstance(outcome, Delivered) else [])
+            return outcome
+
+    desk.settings = desk.settings.model_copy(update={"smtp_host": "127.0.0.1", "smtp_security": "none"})
+    room = Postroom(desk.settings, desk.store, "tomas", {Channel.EMAIL: Courier("unreachable", "unreachable")})
+    for failed, done in (("paid_to_bank", False), ("", True)):
+        write_announced(desk, any_scene.record, actor="tomas")
+        room.deliver()
+        see(any_scene, "paid_to_bank", done=done, failed=failed)
+    write_announced(desk, any_scene.record, actor="tomas")
+    room.deliver()
+
+    assert ["studio_email", "studio_failed", "studio_arrived"] == got
 
 
 def test_studio_is_told_of_arrival_and_failure_each_time_it_changes(any_scene):

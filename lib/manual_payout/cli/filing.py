@@ -100,12 +100,12 @@ def request(
 
 def _tell(desk: Desk, filed: Request, person: Person) -> str:
     """Page whoever is on call, and say in a sentence who was told; the request is filed whatever becomes of that."""
-    from manual_payout.errors import DatabaseError
+    from manual_payout.errors import DatabaseError, SettingsError
     from manual_payout.monitoring import silent_channels, tell_request
 
     try:
         delivered = tell_request(desk, filed, actor=person.person_id)
-    except DatabaseError as error:
+    except (DatabaseError, SettingsError) as error:
         return f"Nobody was told of the request yet: {error.message} The monitor tells of it at its next round."
     silent = silent_channels(desk)
     waiting = delivered.delayed + delivered.refused

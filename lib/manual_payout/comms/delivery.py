@@ -98,6 +98,10 @@ class Postroom:
         actor: In whose name the journal is written.
 
         couriers: By channel; wired from the settings where none are given.
+
+    Raises:
+        SettingsError: A messenger's secret is too short to be taken out of what a provider answers. Found out after the
+            provider has the message, that would leave no receipt, and the message would go out again with every run.
     """
 
     settings: Settings
@@ -105,6 +109,10 @@ class Postroom:
     actor: str
     couriers: Mapping[Channel, Courier] | None = None
     lease_s: float = LEASE_S
+
+    def __post_init__(self) -> None:
+        # A server may quote what it was sent.
+        self._redactor = Redactor(self.settings.messenger_secrets())
 
     def deliver(self, payout_id: str | None = None, *, at_once: bool = False) -> Round:
         """
@@ -141,14 +149,16 @@ class Postroom:
     def _empty(self, channel: Channel, payout_id: str | None, done: Round, *, at_once: bool) -> None:
         batch = self._due(channel, payout_id, at_once=at_once)
         while batch:
+            before = done.delivered
             for message in batch:
                 if done.rests(channel):
                     return
                 held = self.store.claim_message(message, owner=_owner(), lease_s=self.lease_s)
                 if held is not None:
                     self._record(held, self._attempt(held), done)
-            # What failed just now is due again only where the pauses are not waited out.
-            batch = [] if at_once or len(batch) < _BATCH else self._due(channel, payout_id, at_once=False)
+            # What is delivered lets the next message about its payout go. What failed just now waits out its pause.
+            more = done.delivered > before or len(batch) == _BATCH
+            batch = self._due(channel, payout_id, at_once=False) if more else []
 
     def _due(self, channel: Channel, payout_id: str | None, *, at_once: bool) -> list[Message]:
         return self.store.due_messages(self.settings.mode, channel, payout_id, at_once=at_once, limit=_BATCH)
@@ -157,9 +167,15 @@ class Postroom:
         in_doubt = held.handed_over_at is not None
         if why := objection(self.settings, held):
             return Delayed(why, in_doubt=in_doubt)
-        courier = self._courier(held.channel)
+        try:
+            courier = self._courier(held.channel)
+        except Exception as error:  # noqa: BLE001  # as below: a proxy that a client cannot use, say; nothing was handed over
+            return Delayed(f"The client cannot be made ({type(error).__name__}).", in_doubt=in_doubt)
         if courier is None:
             return Delayed("Nothing is configured to send it any more.", in_doubt=in_doubt)
+        return self._try(held, courier, in_doubt=in_doubt)
+
+    def _try(self, held: Message, courier: Courier, *, in_doubt: bool) -> Outcome:
         try:
             if in_doubt:
                 finding = courier.find(held)
@@ -204,11 +220,6 @@ class Postroom:
     @cached_property
     def _opened(self) -> dict[Channel, Courier | None]:
         return {}
-
-    @cached_property
-    def _redactor(self) -> Redactor:
-        # A server may quote what it was sent.
-        return Redactor(self.settings.messenger_secrets())
 
 
 def pause_s(tries: int, asked_s: float | None = None) -> float:

@@ -99,7 +99,7 @@ class Outbox(Base):
         self, mode: Mode, channel: Channel, payout_id: str | None = None, *, at_once: bool = False, limit: int = 100
     ) -> list[Message]:
         """
-        Return what may be tried now, the longest waiting first.
+        Return what may be tried now, the longest waiting first; of one payout only the oldest, so that its last word is last.
 
         Args:
             mode: Only of this world.
@@ -109,7 +109,7 @@ class Outbox(Base):
         now = self.clock.now()
         pause_over = sa.true() if at_once else _row.not_before.is_(None) | (_row.not_before <= now)
         waiting = (_row.state == MessageState.WAITING.value) & pause_over
-        query = _of(mode, payout_id) & (_row.channel == channel.value) & (waiting | _abandoned(now))
+        query = _of(mode, payout_id) & (_row.channel == channel.value) & (waiting | _abandoned(now)) & ~_overtakes()
         return self._messages(query, order=(_row.not_before, _row.created_at, _row.kind, _row.message_id), limit=limit)
 
     def claim_message(self, message: Message, *, owner: str, lease_s: float) -> Message | None:
@@ -273,6 +273,14 @@ def _of(mode: Mode, payout_id: str | None) -> sa.ColumnElement[bool]:
 
 def _of_incident(incident_id: str) -> sa.ColumnElement[bool]:
     return _row.stream.startswith(f"{incident_id}/", autoescape=True) if incident_id else sa.true()
+
+
+def _overtakes() -> sa.ColumnElement[bool]:
+    """An older message about the same payout has not gone out by the same channel: the last word must arrive last."""
+    older = messages.alias()
+    unsent = older.c.state.in_([MessageState.WAITING.value, MessageState.SENDING.value])
+    same = (older.c.payout_id == _row.payout_id) & (older.c.channel == _row.channel) & (older.c.mode == _row.mode)
+    return sa.exists().where(same & unsent & (older.c.created_at < _row.created_at))
 
 
 def _abandoned(now: datetime) -> sa.ColumnElement[bool]:
