@@ -14,8 +14,8 @@ from manual_payout.closing import FollowUp, Standing, checklist_of, read_follow_
 from manual_payout.demo import incident
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.gateway import identify_key
-from manual_payout.models import Mode, State, stream_of
-from manual_payout.steps.closing import _key_used
+from manual_payout.models import MessageState, Mode, State, stream_of
+from manual_payout.steps import closing
 
 TODAY = date(2026, 3, 4)
 TYPED = rehearsal.CLOSING
@@ -123,7 +123,59 @@ def test_key_that_paid_is_the_one_verified_before_the_intent(scene):
     scene.send()
     verified(NEW)
 
-    assert OLD.digest_prefix == _key_used(SimpleNamespace(desk=scene.desk, stream=STREAM), scene.record)
+    assert OLD.digest_prefix == closing._key_used(SimpleNamespace(desk=scene.desk, stream=STREAM), scene.record)
+
+
+@pytest.mark.parametrize(
+    ("mode", "states", "is_open"),
+    [
+        (Mode.LIVE, ("delivered", "to_copy"), True),
+        (Mode.LIVE, ("delivered", "copied"), False),
+        (Mode.LIVE, ("delivered", "waiting"), True),
+        (Mode.SANDBOX, ("to_copy", "to_copy"), False),
+    ],
+)
+def test_text_that_nobody_has_said_to_have_sent_is_open_in_live_mode(done, mode, states, is_open):
+    """Ready to copy is not told; `deliver --copied` says that it was sent."""
+    messages = [SimpleNamespace(kind="slack_alert", state=MessageState(state)) for state in states]
+    told = next(
+        item
+        for item in checklist_of(replace(done, messages=messages, mode=mode))
+        if item.name.startswith("stakeholders")
+    )
+
+    assert is_open is not told.done
+    assert ("to_copy" in states and is_open) == ("--copied" in told.remedy)
+
+
+def test_close_asks_again_and_shows_what_the_journal_keeps(scene, monkeypatch):
+    """Without the list before it, too; and a second close shows the root cause of the first, which is the one on record."""
+    items = [SimpleNamespace(name="the money has arrived", done=False)]
+    monkeypatch.setattr(closing, "checklist_of", lambda _standing: items)
+    monkeypatch.setattr(closing, "_standing", lambda _run: None)
+
+    def close(cause):
+        run = SimpleNamespace(
+            findings={}, dry_run=False, desk=scene.desk, stream=STREAM, operator=scene.operator, parameters=scene.typed(),
+            extra={"root_cause": cause, "follow_ups": "x, y, 2026-03-13"},
+        )  # fmt: skip
+        return closing._close(run).sentence
+
+    left = close("first")
+    items.clear()
+
+    assert "the money has arrived" in left
+    assert ["Root cause: first Follow-ups: x, y, 2026-03-13"] * 2 == [close("first"), close("second")]
+
+
+@pytest.mark.parametrize(("mode", "counts"), [("live", True), ("sandbox", False)])
+def test_rotation_in_a_rehearsals_close_is_none_of_the_live_key(scene, mode, counts):
+    """A drill that names a new key would end the alert about the one that paid."""
+    scene.send()
+    scene.desk.store.record_event(STREAM, "incident_closed", "tomas", {"key_rotated_to": "a91f"})
+    scene.tamper("UPDATE manual_payouts SET mode = :mode", mode=mode)
+
+    assert counts == (scene.desk.store.last_key_rotation(Mode.LIVE) is not None)
 
 
 def test_money_that_came_back_whole_need_not_arrive(done):

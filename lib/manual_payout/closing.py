@@ -17,7 +17,7 @@ from manual_payout.ledger import PayoutDue
 from manual_payout.models import Message, MessageState, Mode, PayoutRecord, State
 from manual_payout.store import SEALED
 
-# What still has to go out; a text that a person copies is theirs.
+# What still has to go out; for a text that a person copies see `_told`.
 _MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
 
 
@@ -83,7 +83,7 @@ def checklist_of(standing: Standing) -> list[Item]:
     return [
         _arrived(standing.record),
         _logged(standing.record),
-        _told(standing.messages),
+        _told(standing.messages, standing.mode),
         _left_to_us(standing.record, standing.due),
         _restored(standing.typed),
         _root_cause(standing.typed),
@@ -131,7 +131,7 @@ def _logged(record: PayoutRecord | None) -> Item:
     return Item("the row is logged", done=at is not None, found=found, remedy="Run 3-log.")
 
 
-def _told(messages: Sequence[Message]) -> Item:
+def _told(messages: Sequence[Message], mode: Mode) -> Item:
     # The digest of an earlier seal tells nobody of the payout; the next seal tells the next one.
     messages = [message for message in messages if message.kind not in SEALED]
     states = Counter(message.state for message in messages)
@@ -140,9 +140,16 @@ def _told(messages: Sequence[Message]) -> Item:
     counts = ((gone, "sent"), (copy, "ready to copy"), (len(missing), "not sent"))
     found = ", ".join(f"{count} {what}" for count, what in counts if count) or "no message is prepared"
     remedy = "Run 4-notify and send the messages."
+    # What a person sends, they say so; a rehearsal's reader is whoever sits there.
+    by_hand = copy if mode is Mode.LIVE else 0
+    if by_hand:
+        remedy = (
+            "Send what is ready to copy, and say so with `manual-payout deliver --copied MESSAGE` (docs/messages.md)."
+        )
     if missing:
         remedy = "Run `manual-payout deliver`; what a provider refuses is sent by hand (docs/messages.md)."
-    return Item("stakeholders are told", done=len(messages) >= 2 and not missing, found=found, remedy=remedy)
+    done = len(messages) >= 2 and not missing and not by_hand
+    return Item("stakeholders are told", done=done, found=found, remedy=remedy)
 
 
 def _left_to_us(record: PayoutRecord | None, due: PayoutDue | None) -> Item:

@@ -163,7 +163,7 @@ def _unreviewed(desk: Desk) -> tuple[Unreviewed, ...] | Missing:
 def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) -> datetime | None:
     if desk.settings.mode is not Mode.LIVE:
         return None
-    rotations = [*rotations_of(inventory), desk.store.last_key_rotation()]
+    rotations = [*rotations_of(inventory), desk.store.last_key_rotation(desk.settings.mode)]
     last = max((at for at in rotations if at is not None and at <= now), default=now - _EXPOSURE_MAX)
     return desk.store.first_payment_after(desk.settings.mode, last)
 

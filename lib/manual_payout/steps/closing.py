@@ -145,16 +145,21 @@ def _result_row(path: Path) -> list[str]:
 
 
 def _close(run: Run) -> Banner:
-    if run.findings["open"]:
+    # Asked again: the list may not have been shown, or shown long ago.
+    left = [item.name for item in checklist_of(_standing(run)) if not item.done]
+    if left:
         if not run.dry_run:
             run.refusal = NotFinishedError(
-                f"{run.parameters.incident_id} cannot be closed: {', '.join(run.findings['open'])}.",
+                f"{run.parameters.incident_id} cannot be closed: {', '.join(left)}.",
                 "Do what the list says, then run 6-close again.",
             )
-        return Banner("Not closed", f"Still open: {', '.join(run.findings['open'])}.", good=False)
+        return Banner("Not closed", f"Still open: {', '.join(left)}.", good=False)
     if run.dry_run:
         return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
-    data = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to", "access_review_on")}
-    if run.desk.store.find_event(run.stream, "incident_closed") is None:
-        run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, data)
+    typed = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to", "access_review_on")}
+    closed = run.desk.store.find_event(run.stream, "incident_closed")
+    if closed is None:
+        closed = run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, typed)
+    # What the journal keeps, which is the first close's: a second one adds nothing to it.
+    data = closed.data
     return Banner("Closed", f"Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)

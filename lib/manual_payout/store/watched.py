@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from manual_payout.models import Mode, PayoutRecord, State
+from manual_payout.models import Mode, PayoutRecord, State, stream_of
 from manual_payout.schema import OPEN, UNSETTLED, events, manual_payouts, manual_reversals
 from manual_payout.store.base import Base
 from manual_payout.store.rows import payout_of
@@ -123,17 +123,23 @@ class Watched(Base):
             found: datetime | None = connection.execute(query).scalar_one_or_none()
         return found
 
-    def last_key_rotation(self) -> datetime | None:
-        """Return when the close of an incident last named a new key, among the last hundred that were closed."""
+    def last_key_rotation(self, mode: Mode) -> datetime | None:
+        """Return when the close of an incident of this mode last named a new key, among the last hundred that were closed."""
         query = (
-            sa.select(events.c.at, events.c.data)
+            sa.select(events.c.at, events.c.data, events.c.stream)
             .where(events.c.kind == "incident_closed")
             .order_by(events.c.at.desc())
             .limit(_ROWS_MAX)
         )
         with self._read() as connection:
-            rows = connection.execute(query).all()
-        return next((row.at for row in rows if json.loads(row.data).get("key_rotated_to")), None)
+            rows = [one for one in connection.execute(query) if json.loads(one.data).get("key_rotated_to")]
+            incidents = sorted({one.stream.partition("/")[0] for one in rows})
+            paid = sa.select(_payout.incident_id, _payout.ledger_payout_id).where(
+                _payout.mode == mode.value, _payout.incident_id.in_(incidents)
+            )
+            # The new key of a rehearsal is no key of this mode.
+            of_mode = {stream_of(*pair) for pair in connection.execute(paid)}
+        return next((one.at for one in rows if one.stream in of_mode), None)
 
 
 def _recent(mode: Mode, since: datetime) -> tuple[sa.ColumnElement[bool], ...]:
