@@ -351,8 +351,60 @@ def test_failing_stripe_is_told_and_the_payout_is_looked_at_again_later(paid, ki
     blind = follow(paid)
     paid.pass_time(minutes=5)
 
-    assert [incident.INCIDENT_ID] == [name for name, _ in blind.blind]
+    assert ["Stripe"] == [name for name, _ in blind.blind]
     assert 1 == len(follow(paid).changed)
+
+
+def test_failed_look_is_repeated_by_the_next_round(paid):
+    """After hours of ever rarer looks too: a round that did not look could not say that there is still no data."""
+    for _ in range(5):
+        follow(paid)
+        paid.pass_time(hours=7)
+    looks = paid.rows("SELECT looks FROM settlement_watch")
+    paid.stripe.fault("error_500", method="GET", path="/v1/payouts")
+    paid.stripe.fault("error_500", method="GET", path="/v1/payouts")
+    rounds = [follow(paid), follow(paid), follow(paid), follow(paid)]
+
+    assert [1, 1, 0, 0] == [len(one.blind) for one in rounds]
+    assert [1, 1, 1, 0] == [one.looked for one in rounds]
+    assert looks[0][0] + 1 == paid.rows("SELECT looks FROM settlement_watch")[0][0]
+
+
+def test_rung_that_no_key_can_see_is_said_in_every_round(paid):
+    """Not that the money is late, which nobody knows, but what to grant."""
+    desk = without_read_key(paid)
+    rounds = [follow(paid, desk) for _ in range(2)]
+
+    assert [[f"settlement of {incident.INCIDENT_ID}"]] * 2 == [[name for name, _ in one.blind] for one in rounds]
+    assert "STRIPE_READ_SECRET_KEY" in rounds[0].blind[0][1]
+    assert [] == list(follow(paid).blind)
+
+
+def test_part_that_was_not_taken_back_arrives(paid):
+    """Settled stays settled, since when it was; the studio gets no email that the whole amount failed."""
+    paid.pass_time(days=3)
+    follow(paid)
+    before = paid.record.settled_at
+    paid.transfers[0].amount_reversed = 100
+    paid.pass_time(hours=7)
+    follow(paid)
+
+    assert before is not None
+    assert (State.PARTLY_REVERSED, before) == (paid.record.state, paid.record.settled_at)
+    assert {"slack_failed", "page_failed"} <= set(told(paid))
+    assert "studio_failed" not in told(paid)
+
+
+def test_part_that_was_not_taken_back_is_settled_once_it_is_there(paid):
+    """Taken back in part before it arrived, the rest counts from its own arrival."""
+    paid.transfers[0].amount_reversed = 100
+    follow(paid)
+    early = paid.record.settled_at
+    paid.pass_time(days=3)
+    settlement.note(paid.desk, paid.record, look(paid), actor="tomas")
+
+    assert early is None
+    assert paid.record.settled_at is not None
 
 
 def test_round_of_looks_works_on_both_databases(any_scene):

@@ -59,7 +59,7 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
         evaluation = evaluate(facts, policy)
         return Watch(facts, evaluation, _as_it_would_be(desk, evaluation))
     followed = settlement.follow_due(desk, actor=actor)
-    blind = tuple(Missing(f"settlement of {incident}", reason) for incident, reason in followed.blind)
+    blind = tuple(Missing(subject, reason) for subject, reason in followed.blind)
     facts = gather(desk, blind)
     known = evaluate(facts, policy)
     # Told before the ledger is asked for texts, which may be away or slow: a page needs none of it. What no data there is

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError, SettingsError, StripeRefusedError
-from manual_payout.models import PayoutRecord
+from manual_payout.models import PayoutRecord, State
 from manual_payout.settlement.ladder import FINAL_AFTER, Ladder, RungName, look
 
 # One look is some six reads; a round of them stays far below a second's allotment of Stripe's, spread over minutes.
@@ -33,7 +33,7 @@ class Round:
 
         changed: Those whose row is another one now: a rung reached or lost, or money that came back.
 
-        blind: Incident and reason, of each payout that could not be looked at.
+        blind: What could not be looked at, and why: a payout's settlement, or Stripe where that concerns everybody.
 
         left: How many are due and were left for the next round.
     """
@@ -85,7 +85,12 @@ def note(desk: Desk, record: PayoutRecord, seen: Ladder, *, actor: str) -> Payou
     data = {"shown_by": shown.shown_by, "note": shown.note, "failed": seen.failed is not None}
     if seen.failed is not None:
         data |= {"failed_rung": seen.failed.name.value, "note": seen.failed.note}
-    done = seen.done(RungName(desk.settings.policy.settlement.done_rung))
+    goal = RungName(desk.settings.policy.settlement.done_rung)
+    done = seen.done(goal)
+    if record.state is State.PARTLY_REVERSED and seen.failed is not None and seen.failed.name is RungName.ACCEPTED:
+        # Part of it was taken back; what was left goes on, and arrives.
+        done = seen.rest_done(goal)
+        data["partly"] = True
     return desk.store.record_settlement(record, top.value, done=done, actor=actor, data=data)
 
 
@@ -110,19 +115,37 @@ def follow_due(desk: Desk, *, actor: str, limit: int = LOOKS_MAX) -> Round:
         looked += 1
         desk.store.record_look(record, next_look_after=_pause(desk, record, looks))
         try:
-            present = note(desk, record, look(desk, record), actor=actor)
+            seen = look(desk, record)
+            present = note(desk, record, seen, actor=actor)
         except (StripeRefusedError, EvidenceError, SettingsError) as error:
             if isinstance(error, DatabaseError):
                 raise
-            blind.append((record.incident_id, error.message))
-            if _concerns_everybody(error):
+            # Due again at once: a round that does not look could not say that it is still not seen.
+            desk.store.record_blind_look(record)
+            everybody = _concerns_everybody(error)
+            blind.append(("Stripe" if everybody else _settlement_of(record), error.message))
+            if everybody:
                 break
             continue
+        if hidden := _hidden(desk, seen):
+            desk.store.record_blind_look(record)
+            blind.append((_settlement_of(record), hidden))
         if (present.state, present.settlement_rung, present.settled_at) != (
             record.state, record.settlement_rung, record.settled_at,
         ):  # fmt: skip
             changed.append(present)
     return Round(looked, tuple(changed), tuple(blind), len(due) - looked)
+
+
+def _hidden(desk: Desk, seen: Ladder) -> str:
+    """Say what keeps the policy's rung from ever being seen with this key; empty where nothing does."""
+    goal = RungName(desk.settings.policy.settlement.done_rung)
+    blocked = None if seen.done(goal) or seen.failed is not None else seen.blocked(goal)
+    return f"{blocked.name.value.replace('_', ' ')} is not visible to this key. {blocked.note}" if blocked else ""
+
+
+def _settlement_of(record: PayoutRecord) -> str:
+    return f"settlement of {record.incident_id}"
 
 
 def _pause(desk: Desk, record: PayoutRecord, looks: int) -> timedelta:

@@ -106,14 +106,22 @@ class Ladder:
 
     def done(self, rung: RungName) -> bool:
         """Whether *rung* is reached and nothing failed."""
-        order = list(RungName)
-        return self.failed is None and self.top is not None and order.index(self.top) >= order.index(rung)
+        return self.failed is None and self._reached(rung)
+
+    def rest_done(self, rung: RungName) -> bool:
+        """Whether *rung* is reached by what was not reversed, and nothing failed but the part that was."""
+        failed = {one.name for one in self.rungs if one.reached is Reached.FAILED}
+        return failed <= {RungName.ACCEPTED} and self._reached(rung)
 
     def blocked(self, rung: RungName) -> Rung | None:
         """The invisible rung at or below *rung* that keeps it from ever being shown with this key."""
         order = list(RungName)
         below = [r for r in self.rungs if order.index(r.name) <= order.index(rung)]
         return next((r for r in below if r.reached is Reached.INVISIBLE), None)
+
+    def _reached(self, rung: RungName) -> bool:
+        order = list(RungName)
+        return self.top is not None and order.index(self.top) >= order.index(rung)
 
 
 def look(desk: Desk, record: PayoutRecord) -> Ladder:

@@ -130,7 +130,7 @@ class PayoutRecords(Base):
         That the money has reached the studio, and that it failed on the way, is announced with it.
 
         Args:
-            data: What shows it; ``failed`` says that a rung was lost.
+            data: What shows it; ``failed`` says that a rung was lost, ``partly`` that only part of the money was.
         """
         with self._write() as connection:
             now = self._hold(connection, record_stream(record))
@@ -141,12 +141,12 @@ class PayoutRecords(Base):
             connection.execute(
                 manual_payouts.update()
                 .where(manual_payouts.c.payout_id == record.payout_id)
-                .values(settlement_rung=rung, settled_at=now if done else None)
+                .values(settlement_rung=rung, settled_at=_settled_since(now) if done else None)
             )
             told = next((e["told"] for e in reversed(earlier) if e.get("told")), "")
             news = _news(rung, done=done, failed=bool(data.get("failed")))
             if news and news != told:
-                announce(connection, now, record, ARRIVED if news == "arrived" else FAILED)
+                announce(connection, now, record, _kinds(news, partly=bool(data.get("partly"))))
                 seen["told"] = news
             self._append(connection, now, record_stream(record), _OBSERVED, actor, seen)
             return shape_of(record).present(connection, record)
@@ -205,6 +205,18 @@ class PayoutRecords(Base):
         with self._read() as connection:
             row = connection.execute(sa.select(manual_payouts).where(condition)).first()
         return payout_of(row) if row is not None else None
+
+
+def _settled_since(now: datetime) -> sa.ColumnElement[datetime]:
+    column = manual_payouts.c.settled_at
+    return sa.func.coalesce(column, sa.literal(now, column.type))
+
+
+def _kinds(news: str, *, partly: bool) -> tuple[str, ...]:
+    if news == "arrived":
+        return ARRIVED
+    # The studio's email names the whole amount; what was taken back of it, people say themselves.
+    return tuple(kind for kind in FAILED if not (partly and kind.startswith("studio")))
 
 
 def _news(rung: str, *, done: bool, failed: bool) -> str:

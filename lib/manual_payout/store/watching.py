@@ -47,6 +47,16 @@ class Watching(Base):
         records = {row.payout_id: payout_of(row) for row in rows}
         return [(records[payout_id], count) for payout_id, count in looks.items()]
 
+    def record_blind_look(self, record: PayoutRecord) -> None:
+        """Record that the look that was just begun saw nothing: it is due again now, and counts for no pause."""
+        with self._write() as connection:
+            now = self._hold(connection, record_stream(record))
+            connection.execute(
+                settlement_watch.update()
+                .where(_watch.payout_id == record.payout_id)
+                .values(looks=_watch.looks - 1, next_look_at=now)
+            )
+
     def record_look(self, record: PayoutRecord, *, next_look_after: timedelta) -> None:
         """Record that *record* is being looked at now, and that nobody need look again before *next_look_after*."""
         with self._write() as connection:
