@@ -32,6 +32,7 @@ from manual_payout.ledger import Ledger
 from manual_payout.models import Channel, MessageState, Mode
 from manual_payout.monitoring import NO_DATA, RULES, evaluate, gather, tell_request, watch_round
 from manual_payout.monitoring.evaluation import Evaluation
+from manual_payout.monitoring.facts import Comparison, Recent
 from manual_payout.monitoring.gathering import compare
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
 from manual_payout.reviewed import procedure_digest
@@ -303,6 +304,17 @@ def test_rule_that_misses_a_fact_calls_nothing_over(scene):
     blind = raise_and_resolve(scene.desk, Evaluation((), frozenset({"fallback-requested"})), actor="monitor")
 
     assert (["fallback-requested"], [DUE]) == (rules(blind.firing), rules(blind.resolved))
+
+
+def test_repetition_that_only_stripe_shows_stays_while_stripe_does_not_answer(scene):
+    """Nobody is told that it is over, and told again, because a list could not be read."""
+    twice = replace(CALM, comparison=Comparison(Recent(2, ()), (), (), 0))
+    blind = replace(CALM, comparison=Missing("Stripe's list", "down"))
+    raised, away, back = (
+        raise_and_resolve(scene.desk, evaluate(facts, POLICY), actor="m") for facts in (twice, blind, twice)
+    )
+
+    assert (["repeated-payouts"], [], []) == (rules(raised.raised), rules(away.resolved), rules(back.raised))
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would(scene):

@@ -135,6 +135,16 @@ def test_credential_is_in_one_band_at_a_time(left, rule):
     assert {(rule, "cert")} == found(**with_inventory(credentials=(Credential("cert", NOW + left),)))
 
 
+def test_what_is_dated_in_the_future_counts_for_nothing():
+    """A wrong year is no review and no rehearsal for the decades until then; the day that has begun elsewhere is one."""
+    ahead = replace(QUIET.rehearsals[0], on=NOW + days(9000))
+
+    assert {("access-review-overdue", "access review")} == found(**with_inventory(access_reviewed_on=NOW + days(1)))
+    assert set() == found(**with_inventory(access_reviewed_on=NOW + days(0.9)))
+    assert ("approver-unrehearsed", "priya") in found(**with_inventory(rehearsals=(ahead,)))
+    assert set() == found(**with_inventory(rehearsals=(*QUIET.rehearsals, ahead)))
+
+
 def test_failed_rehearsal_is_none_but_its_approvers_took_part():
     """Only a green one counts for the quarter."""
     red = (Rehearsed(NOW - days(1), False, frozenset({"priya"}), "", PROCEDURE),)
@@ -165,7 +175,8 @@ def test_no_real_money_exposes_no_key(mode):
 @pytest.mark.parametrize(
     ("changed", "source", "undecided"),
     [
-        ({"comparison": Missing("Stripe's list", "unreachable")}, "Stripe's list", {"payout-outside-runbook", "transfer-not-at-stripe"}),
+        ({"comparison": Missing("Stripe's list", "unreachable")}, "Stripe's list",
+         {"payout-outside-runbook", "transfer-not-at-stripe", "repeated-payouts", "repeated-payouts-studio"}),
         ({"comparison": Comparison(Recent(1, ()), (), (), 4)}, "automation mark", {"payout-outside-runbook"}),
         ({"blind": (Missing("settlement of INC-1", "refused"),)}, "settlement of INC-1", {"settlement-overdue"}),
         (with_inventory(credentials=(Credential("cert", Missing("cert", "gone")),)), "cert",

@@ -9,9 +9,17 @@ from __future__ import annotations
 from manual_payout.inventory.entries import Credential, Inventory, Missing, Rehearsed
 from manual_payout.inventory.overrides import OVERRIDDEN, SHOWN, override_sentence
 from manual_payout.inventory.reading import find_inventory, read_inventory
-from manual_payout.inventory.rehearsals import Standing, last_green, other_notebooks, standing_of
+from manual_payout.inventory.rehearsals import (
+    AHEAD_MAX,
+    Standing,
+    dated_until,
+    last_green,
+    other_notebooks,
+    standing_of,
+)
 
 __all__ = [
+    "AHEAD_MAX",
     "OVERRIDDEN",
     "SHOWN",
     "Credential",
@@ -19,6 +27,7 @@ __all__ = [
     "Missing",
     "Rehearsed",
     "Standing",
+    "dated_until",
     "find_inventory",
     "last_green",
     "other_notebooks",

@@ -18,7 +18,7 @@ _REHEARSE = "Run `manual-payout rehearse` and have its result written into the i
 _MEND_INVENTORY = "Name the reviewed inventory in MANUAL_PAYOUT_INVENTORY, and correct what cannot be read."
 
 # An entry is a calendar day of whoever wrote it; east of Greenwich that day begins earlier than ours.
-_AHEAD_MAX = timedelta(days=1)
+AHEAD_MAX = timedelta(days=1)
 
 _DIGITS = 8
 
@@ -59,7 +59,7 @@ def standing_of(inventory: Inventory | Missing, procedure: str, policy: Monitori
     """
     if isinstance(inventory, Missing):
         return Standing(False, f"not known: {inventory.reason.rstrip('.')}", _MEND_INVENTORY, None)
-    known = _until(inventory, at)
+    known = dated_until(inventory, at)
     if not known:
         return Standing(False, "none is on record", _REHEARSE, None)
     of_these = [one for one in known if one.procedure == procedure]
@@ -74,7 +74,7 @@ def standing_of(inventory: Inventory | Missing, procedure: str, policy: Monitori
 
 def last_green(inventory: Inventory, procedure: str, at: datetime) -> datetime | None:
     """Return the day of the last green rehearsal of these notebooks, however long ago and wherever it ran."""
-    return max((one.on for one in _until(inventory, at) if one.green and one.procedure == procedure), default=None)
+    return max((one.on for one in dated_until(inventory, at) if one.green and one.procedure == procedure), default=None)
 
 
 def other_notebooks(one: Rehearsed, procedure: str) -> str:
@@ -86,10 +86,9 @@ def other_notebooks(one: Rehearsed, procedure: str) -> str:
     return f"of other notebooks ({one.procedure[:_DIGITS]}…; these are {procedure[:_DIGITS]}…)"
 
 
-def _until(inventory: Inventory, at: datetime) -> list[Rehearsed]:
-    return sorted(
-        (one for one in inventory.rehearsals if one.on - at < _AHEAD_MAX), key=lambda one: (one.on, one.green)
-    )
+def dated_until(inventory: Inventory, at: datetime) -> list[Rehearsed]:
+    """Return the rehearsals that are not dated in the future, in their order."""
+    return sorted((one for one in inventory.rehearsals if one.on - at < AHEAD_MAX), key=lambda one: (one.on, one.green))
 
 
 def _of_others(last: Rehearsed, procedure: str) -> Standing:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from manual_payout.alerts import Finding, Severity
-from manual_payout.inventory import Inventory, Missing, other_notebooks, standing_of
+from manual_payout.inventory import AHEAD_MAX, Inventory, Missing, dated_until, other_notebooks, standing_of
 from manual_payout.models import Mode
 from manual_payout.monitoring.facts import Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.settings import MonitoringPolicy
@@ -48,9 +48,9 @@ class Rule:
 def _repeated(facts: Facts, policy: MonitoringPolicy) -> Found:
     here, there = facts.recent.count, _at_stripe(facts)
     if max(here, there.count if there else 0) <= policy.payouts_max:
-        return []
+        return _unseen(facts)
     value = f"{here} in our table, {there.count if there else 'unknown'} at Stripe"
-    return [Finding("platform", f"{value} within {policy.window_days} days.", value)]
+    return [*_unseen(facts), Finding("platform", f"{value} within {policy.window_days} days.", value)]
 
 
 def _repeated_studio(facts: Facts, policy: MonitoringPolicy) -> Found:
@@ -58,11 +58,16 @@ def _repeated_studio(facts: Facts, policy: MonitoringPolicy) -> Found:
     counts: dict[str, list[Studio]] = {}
     for studio in (*facts.recent.studios, *(there.studios if there else ())):
         counts.setdefault(studio.studio_id, []).append(studio)
-    return [
+    return _unseen(facts) + [
         Finding(studio_id, f"{most.count} manual payouts to {most.name} within {policy.window_days} days.", str(most.count))
         for studio_id, seen in sorted(counts.items())
         if (most := max(seen, key=lambda studio: studio.count)).count > policy.payouts_max
     ]  # fmt: skip
+
+
+def _unseen(facts: Facts) -> Found:
+    """What only Stripe's list had shown is not over because the list is not there."""
+    return [facts.comparison] if isinstance(facts.comparison, Missing) else []
 
 
 def _outside(facts: Facts, _policy: MonitoringPolicy) -> Found:
@@ -110,7 +115,7 @@ def _unknown(facts: Facts, policy: MonitoringPolicy) -> Found:
 
 
 def _unsettled(facts: Facts, policy: MonitoringPolicy) -> Found:
-    said = "{one.incident_id}: {one.amount} to {one.studio_name} has not arrived; last seen: {one.state}"
+    said = "{one.incident_id}: {one.amount} to {one.studio_name} has not been seen to arrive; last seen: {one.state}"
     return [*facts.blind, *_waiting(facts, facts.unsettled, timedelta(days=policy.unsettled_after_days), said)]
 
 
@@ -159,7 +164,7 @@ def _unrehearsed(facts: Facts, policy: MonitoringPolicy) -> Found:
         return [facts.inventory]
     found: Found = []
     for handle in facts.approvers:
-        took_part = [one for one in facts.inventory.rehearsals if handle in one.approvers]
+        took_part = [one for one in dated_until(facts.inventory, facts.at) if handle in one.approvers]
         last = max(took_part, key=lambda one: one.on, default=None)
         what = f"rehearsal with {handle} as approver"
         other = other_notebooks(last, facts.procedure) if last else ""
@@ -204,6 +209,8 @@ def _waiting(facts: Facts, rows: tuple[Pending, ...], patience: timedelta, said:
 def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days: int, other: str = "") -> Found:
     if last is None:
         return [Finding(subject, f"No {what} is on record.", "never")]
+    if last - facts.at >= AHEAD_MAX:
+        return [Finding(subject, f"The last {what} is dated {last:%Y-%m-%d}, which is still to come.", "in the future")]
     if facts.at - last <= timedelta(days=days):
         return []
     return [
