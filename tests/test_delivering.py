@@ -95,6 +95,7 @@ def test_refused_message_is_sent_by_hand_and_said_so(paid, services):
     paid("deliver", "--refused")
 
     assert refused.message_id in status
+    assert "Next try after" not in status
     assert (0, 2) == (by_hand.code, twice.code)
     assert "still has to be sent" in twice.err
     assert [] == mail.taken

@@ -140,7 +140,10 @@ def test_client_that_cannot_be_made_delays_its_messages(demo, store, monkeypatch
     paged = demo.model_copy(update={"pagerduty_rehearsal_routing_key": SecretStr("REHEARSALKEY")})
 
     assert 1 == Postroom(paged, store, "tomas").deliver().delayed
-    assert ("The client cannot be made (ImportError).", None) == (now_of(store).last_error, now_of(store).handed_over_at)
+    assert ("The client cannot be made (ImportError).", None) == (
+        now_of(store).last_error,
+        now_of(store).handed_over_at,
+    )
 
 
 def test_failed_try_waits_longer_each_time_and_says_why(demo, store):

@@ -73,13 +73,22 @@ def waiting_table(messages: Sequence[Message]) -> Table:
             message.audience,
             message.state.value.replace("_", " "),
             str(message.tries),
-            message.last_error + (f" Next try after {message.not_before:%H:%M} UTC." if message.not_before else ""),
+            message.last_error + _next_try(message),
         )
         for message in messages
     )
     count = len(rows)
     caption = f"{count} {'message has' if count == 1 else 'messages have'} not gone out; the money is not affected."
     return Table(caption, _COLUMNS, rows, frozenset({"tries"}))
+
+
+def _next_try(message: Message) -> str:
+    from manual_payout.models import MessageState
+
+    # What was refused is tried again by nobody, until a person says so.
+    if message.state is not MessageState.WAITING or message.not_before is None:
+        return ""
+    return f" Next try after {message.not_before:%H:%M} UTC."
 
 
 def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[str, int], str]:
