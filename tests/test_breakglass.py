@@ -29,6 +29,8 @@ from manual_payout.errors import (
     SettingsError,
     UnknownOutcomeError,
 )
+from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.review import write_page
 from manual_payout.models import CheckStatus, Kind, State, Team
 from manual_payout.people import Registry, load_registry
 from manual_payout.settings import DEMO_APPROVERS, Policy
@@ -579,6 +581,28 @@ def test_verification_of_what_was_paid_goes_by_what_was_allowed_then(any_alone):
     checks = {c.name: c.status for c in verify(any_alone.desk, any_alone.live(), any_alone.operator.person_id).checks}
 
     assert CheckStatus.WARN is checks["approved_by_both_teams"] is checks["break_glass"]
+
+
+def test_page_of_what_was_not_sent_does_not_claim_that_it_was(alone, tmp_path, monkeypatch):
+    """Stopped before the request left: begun with one approval, and nothing was made or is to be reviewed."""
+    g.opened(alone)
+    mark_sent = alone.desk.store.mark_sent
+
+    def stopped_first(*args, **kwargs):
+        monkeypatch.undo()
+        _stopped(alone)
+        return mark_sent(*args, **kwargs)
+
+    monkeypatch.setattr(alone.desk.store, "mark_sent", stopped_first)
+    with pytest.raises(ApprovalError, match="stopped break-glass"):
+        alone.send()
+    folder = Folder(tmp_path / "folder", alone.desk.redactor_at_hand)
+    page = write_page(alone.desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).read_text("utf-8")
+
+    assert "BEGUN WITH ONE APPROVAL under break-glass" in page
+    assert "Attempted with ONE approval under break-glass" in page
+    assert "SENT WITH ONE" not in page
+    assert "--review" not in page
 
 
 # ------------------------------------------------------------------------------------ the review

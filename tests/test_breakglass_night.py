@@ -126,7 +126,10 @@ def test_owner_is_paged_at_once_and_told_how_to_stop_it(night):
     assert "REHEARSAL: BREAK-GLASS in INC-123: 1,250.75 USD" in event["payload"]["summary"]
     assert "Jonas Weber can stop it" in event["payload"]["summary"]
     assert BECAUSE == event["payload"]["custom_details"]["because"]
-    assert "manual-payout break-glass INC-123 --stop --as WHO" == event["payload"]["custom_details"]["to stop it"]
+    assert (
+        f"manual-payout break-glass INC-123 --ledger-payout-id {incident.LEDGER_PAYOUT_ID} --stop --as WHO"
+        == event["payload"]["custom_details"]["to stop it"]
+    )
     assert "REHEARSAL" in posts[0]["text"]
 
 
@@ -470,6 +473,27 @@ def test_night_that_the_owner_stopped_is_sealed_and_then_paid_with_both_approval
     assert (3, 0, 0, 0, 0) == (refused.code, sealed.code, dry.code, live.code, paid.code), refused.said + live.said
     assert "stopped break-glass" in page
     assert 1 == len(shell.stripe.books.transfers)
+
+
+def test_command_of_the_page_stops_the_right_one_of_two_payouts(asked):
+    """Whoever is woken copies one line, also where the incident has another request that is open."""
+    shell, _, pagerduty = asked
+    engine = sa.create_engine(shell.desk.settings.ledger_database_text())
+    query = "SELECT * FROM manual_payout_due WHERE status = 'failed' AND currency = 'usd' AND ledger_payout_id <> :this"
+    with engine.connect() as connection:
+        other = connection.execute(sa.text(query), {"this": incident.LEDGER_PAYOUT_ID}).mappings().first()
+    engine.dispose()
+    names = ("studio_id", "studio_name", "ledger_payout_id", "destination_account")
+    asked_too = shell.request(
+        **{name: other[name] for name in names}, amount=f"{other['amount_minor'] / 100:.2f}", reserve_after="1.00"
+    )
+    declare(shell, "priya", "--ledger-payout-id", incident.LEDGER_PAYOUT_ID)
+    event = next(body for _, _, body in pagerduty.requests if "/break-glass/" in body.get("dedup_key", ""))
+    _, *command = event["payload"]["custom_details"]["to stop it"].replace("WHO", "jonas").split()
+    answer = shell(*command)
+
+    assert (0, 0) == (asked_too.code, answer.code), asked_too.said + answer.said
+    assert "Break-glass is stopped, for good" in answer.out
 
 
 def test_second_approver_is_shown_what_was_declared(asked):

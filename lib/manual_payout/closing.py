@@ -225,7 +225,8 @@ def _glass_reviewed(standing: Standing) -> list[Item]:
     missing = standing.record.unapproved_by if standing.record is not None else None
     if standing.record is None or missing is None or standing.record.state is State.REFUSED:
         return []
-    command = f"manual-payout break-glass {standing.record.incident_id} --review --as WHO --because '…'"
+    of = f"{standing.record.incident_id} --ledger-payout-id {standing.record.ledger_payout_id}"
+    command = f"manual-payout break-glass {of} --review --as WHO --because '…'"
     return [
         Item(
             "break-glass is reviewed", done=bool(standing.glass_review), found=standing.glass_review or "no",

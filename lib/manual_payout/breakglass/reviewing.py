@@ -66,7 +66,8 @@ def review(desk: Desk, record: PayoutRecord, *, reviewer: str, because: str, key
         # What moves later would pass for looked at.
         raise PolicyRefusedError(
             f"What was begun under break-glass in {record.incident_id} is {record.state}: no transfer is on record to review.",
-            f"Run `manual-payout reconcile {record.incident_id}`, and review what it finds.",
+            f"Run `manual-payout reconcile {record.incident_id} --ledger-payout-id {record.ledger_payout_id}`, and review "
+            "what it finds.",
         )
     if (found := find_review(glass, events, desk.registry)) is not None:
         raise PolicyRefusedError(f"{found.person.name} reviewed it at {found.at:%Y-%m-%d %H:%M} UTC.", "It is done.")

@@ -126,7 +126,9 @@ def _facts(desk: Desk, request: Request, declaration: Declaration, said: Callabl
         "to": request.line.destination_account,
         "held for": f"{declaration.hold_s // 60} minutes from this page on",
         "ends": f"{declaration.expires_at:%Y-%m-%d %H:%M} UTC",
-        "to stop it": f"manual-payout break-glass {request.incident_id} --stop --as WHO",
+        # Named, since an incident can have several: whoever is woken copies this once.
+        "to stop it": f"manual-payout break-glass {request.incident_id} --ledger-payout-id {request.line.ledger_payout_id} "
+        "--stop --as WHO",
     }
 
 

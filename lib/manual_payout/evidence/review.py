@@ -132,7 +132,7 @@ _GLASS = ("break_glass_declared", "break_glass_stopped", "break_glass_reviewed")
 
 
 def _alone(story: Story) -> str:
-    """Name the team without whose approval it was sent; nothing where both approved, or nothing was sent."""
+    """Name the team without whose approval it was begun; nothing where both approved, or nothing was begun."""
     record = story.record
     return record.unapproved_by.label if record is not None and record.unapproved_by is not None else ""
 

@@ -70,13 +70,10 @@ def _under_break_glass(found: Verdict, record: PayoutRecord, events: Sequence[Ev
     """Say first of all that one approval was missing, and who still has to look at it; the money's own finding stays."""
     assert record.unapproved_by is not None, "Bug: an ordinary payout is not marked"
     missing = record.unapproved_by.label
-    refused, reviewed = record.state is State.REFUSED, any(event.kind == "break_glass_reviewed" for event in events)
-    begun = "Attempted" if refused else "Made"
-    review = (
-        ""
-        if refused or reviewed
-        else f" {missing} reviews it: manual-payout break-glass {record.incident_id} --review."
-    )
+    made, reviewed = record.stripe_transfer_id is not None, any(e.kind == "break_glass_reviewed" for e in events)
+    begun = "Made" if made else "Attempted"
+    of = f"{record.incident_id} --ledger-payout-id {record.ledger_payout_id}"
+    review = f" {missing} reviews it: manual-payout break-glass {of} --review." if made and not reviewed else ""
     return replace(
         found,
         sentence=f"{begun} with ONE approval under break-glass: {missing} had not approved. {found.sentence}",
