@@ -411,6 +411,50 @@ def test_stop_after_a_lost_answer_leaves_only_the_question_what_happened(any_alo
     assert posts == len(any_alone.posts)
 
 
+def test_stop_between_two_tries_that_moved_nothing_ends_the_attempt(any_alone, monkeypatch):
+    """Stripe was busy and ran nothing; stopped in the pause, nothing is in doubt, and a second approval leads on at once."""
+    g.opened(any_alone)
+    any_alone.stripe.fault("rate_limit", times=1)
+    pause = any_alone.desk.clock.wait
+
+    def stopped_first(seconds):
+        monkeypatch.undo()
+        _stopped(any_alone)
+        return pause(seconds)
+
+    monkeypatch.setattr(any_alone.desk.clock, "wait", stopped_first)
+    with pytest.raises(ApprovalError, match="The owner stopped break-glass"):
+        any_alone.send()
+    assert (State.REFUSED, 1, {}) == (any_alone.record.state, len(any_alone.posts), dict(any_alone.transfers))
+    any_alone.approve("amara")
+    record = any_alone.send()
+
+    assert (State.PAID, 2, None) == (record.state, record.attempt_no, record.unapproved_by)
+    assert 1 == len(any_alone.transfers)
+
+
+def test_second_approval_does_not_send_a_key_again_that_was_stopped(any_alone):
+    """An answer was lost, then it was stopped: once the key is over a person decides, and nothing pretends to send before."""
+    g.opened(any_alone)
+    any_alone.stripe.fault("drop_before", times=3)
+    with pytest.raises(UnknownOutcomeError):
+        any_alone.send()
+    posts = len(any_alone.posts)
+    _stopped(any_alone)
+    any_alone.pass_time(minutes=15)
+    any_alone.approve("amara")
+    for _ in range(2):
+        with pytest.raises(UnknownOutcomeError, match="Jonas Weber stopped break-glass") as caught:
+            any_alone.reconcile()
+        assert "Then reconcile again" not in caught.value.remedy
+        assert "After 2026-03-03 02:30 UTC" in caught.value.remedy
+        any_alone.pass_time(minutes=15)
+
+    assert State.NEEDS_HUMAN is any_alone.record.state
+    assert posts == len(any_alone.posts)
+    assert [] == any_alone.events("resend_allowed")
+
+
 def test_only_the_owner_stops_it_and_only_before_the_money_moved(any_alone):
     """Anybody else is told who may; afterwards there is a reversal."""
     g.opened(any_alone)
