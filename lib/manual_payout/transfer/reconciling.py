@@ -241,7 +241,9 @@ def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:
         return f"Look it up in the Dashboard, then record the decision: {decide}."
     until = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC"
     if not error.remedy:
-        return f"After {until}, having looked in the Dashboard, decide: {decide}. Both approvals then allow a new attempt."
+        return (
+            f"After {until}, having looked in the Dashboard, decide: {decide}. Both approvals then allow a new attempt."
+        )
     return f"{error.remedy} Then reconcile again; or after {until}, having looked in the Dashboard, decide: {decide}."
 
 
