@@ -298,6 +298,26 @@ def test_monitor_leaves_to_a_desk_what_it_has_no_service_for(scene):
     assert 2 == write_all_announced(scene.desk, actor="tomas").count
 
 
+def test_slow_monitor_takes_back_nothing_that_a_later_one_has_said(scene, services):
+    """It gathered before: what was resolved since stays resolved, what was raised since stays raised."""
+    desk = told_desk(scene, services)
+    watch_round(desk)
+    slow = gather(desk)
+    scene.pass_time(seconds=10)
+    scene.send()
+    over = watch_round(desk)
+    raised = raise_and_resolve(desk, evaluate(slow, POLICY), actor="slow", as_of=slow.at)
+    slow = gather(desk)
+    scene.pass_time(seconds=10)
+    scene.tamper("UPDATE manual_payouts SET state = 'refused', stripe_transfer_id = NULL")
+    tell_request(desk, scene.request, actor="maya")
+    resolved = raise_and_resolve(desk, evaluate(slow, POLICY), actor="slow", as_of=slow.at)
+
+    assert ["fallback-requested"] == rules(over.alerts.resolved)
+    assert ([], []) == (rules(raised.raised), rules(resolved.resolved))
+    assert "fallback-requested" in rules(resolved.firing)
+
+
 def test_rule_that_misses_a_fact_calls_nothing_over(scene):
     """What was firing stays until it can be judged again."""
     watch_round(scene.desk)

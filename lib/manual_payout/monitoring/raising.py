@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from manual_payout.alerts import Alert
 from manual_payout.comms.alarms import Alarm, alarm_messages
@@ -28,9 +29,13 @@ def alerts_of(desk: Desk, evaluation: Evaluation) -> list[Alert]:
     ]
 
 
-def raise_and_resolve(desk: Desk, evaluation: Evaluation, *, actor: str) -> AlertRound:
+def raise_and_resolve(desk: Desk, evaluation: Evaluation, *, actor: str, as_of: datetime | None = None) -> AlertRound:
     """
     Raise what is new and resolve what is over, in one transaction with the messages that tell of it.
+
+    Args:
+        as_of: When the facts were gathered, so that a slow round takes back nothing that a later one has said; now where it
+            is not given.
 
     Raises:
         DatabaseError: Ours does not answer; then nothing was raised, and the next round raises it.
@@ -42,6 +47,7 @@ def raise_and_resolve(desk: Desk, evaluation: Evaluation, *, actor: str) -> Aler
         undecided=evaluation.undecided,
         write=lambda alert, known: _messages(desk, alert, known),
         actor=actor,
+        as_of=as_of,
     )
 
 

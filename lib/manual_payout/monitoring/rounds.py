@@ -16,7 +16,7 @@ from manual_payout.monitoring.evaluation import Evaluation, evaluate
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.gathering import gather
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
-from manual_payout.monitoring.rules import NO_DATA
+from manual_payout.monitoring.rules import NO_DATA, RULES
 from manual_payout.store import AlertRound
 
 # Who writes into the journal when nobody sits there.
@@ -64,15 +64,24 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
     known = evaluate(facts, policy)
     # Told before the ledger is asked for texts, which may be away or slow: a page needs none of it. What no data there is
     # can be said only after that.
-    raised = raise_and_resolve(desk, replace(known, undecided=known.undecided | {NO_DATA.rule_id}), actor=actor)
+    first = replace(known, undecided=known.undecided | {NO_DATA.rule_id})
+    raised = raise_and_resolve(desk, first, actor=actor, as_of=facts.at)
     postroom = Postroom(desk.settings, desk.store, actor)
     told = postroom.deliver()
     # A text that somebody would have to copy is written at a desk, which may have a service for it.
     written = write_all_announced(desk, actor=actor, channels=configured_channels(desk.settings))
     facts = replace(facts, unwritten=written.missing)
     evaluation = evaluate(facts, policy)
-    alerts = raised.followed_by(raise_and_resolve(desk, evaluation, actor=actor))
+    missing = raise_and_resolve(desk, _of_no_data(evaluation, raised), actor=actor, as_of=facts.at)
+    alerts = raised.followed_by(missing)
     return Watch(facts, evaluation, alerts, followed, told.followed_by(postroom.deliver()))
+
+
+def _of_no_data(evaluation: Evaluation, raised: AlertRound) -> Evaluation:
+    """Leave to a second pass nothing but what could not be gathered: the rest was told by the first."""
+    told = {rule.rule_id for rule in RULES} | {alert.rule for alert in raised.firing}
+    found = tuple((rule, one) for rule, one in evaluation.found if rule is NO_DATA)
+    return Evaluation(found, frozenset(told - {NO_DATA.rule_id}))
 
 
 def _as_it_would_be(desk: Desk, evaluation: Evaluation) -> AlertRound:

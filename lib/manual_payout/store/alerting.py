@@ -64,6 +64,7 @@ class Alerts(Base):
         undecided: Collection[str],
         write: Callable[[Alert, Collection[str]], list[Message]],
         actor: str,
+        as_of: datetime | None = None,
     ) -> AlertRound:
         """
         Raise what is new, resolve what is over, and put the messages that tell of it into the outbox.
@@ -75,14 +76,20 @@ class Alerts(Base):
 
             write: Renders the messages about one alert, given the keys of those that have reached people; pure. What the
                 outbox has is not put in again, so a service that was configured later hears of what is still firing.
+
+            as_of: When the facts were gathered; now where it is not given. What was raised or resolved since, by another
+                round, was judged by newer ones and stays.
         """
         stream = monitoring_stream(mode)
         with self._write() as connection:
             now = self._hold(connection, stream)
+            as_of = as_of or now
             before = {(alert.rule, alert.subject): alert for alert in _firing(connection, mode)}
             present = {(alert.rule, alert.subject): alert for alert in found}
-            raised = [_raise(connection, present[key], now) for key in present if key not in before]
-            over = [a for key, a in before.items() if key not in present and a.rule not in undecided]
+            settled = {(a.rule, a.subject) for a in _over(connection, mode, as_of)}
+            raised = [_raise(connection, present[key], now) for key in present if key not in before.keys() | settled]
+            judged = [a for key, a in before.items() if key not in present and a.rule not in undecided]
+            over = [a for a in judged if a.raised_at <= as_of]
             resolved = [_resolve(connection, alert, now) for alert in over]
             for key in present.keys() & before.keys():
                 _renew(connection, before[key], present[key])
@@ -90,7 +97,7 @@ class Alerts(Base):
             for kind, changed in (("alert_raised", raised), ("alert_resolved", resolved)):
                 for alert in changed:
                     self._append(connection, now, stream, kind, actor, _told(alert))
-            for alert in (*firing, *_over(connection, mode, now)):
+            for alert in (*firing, *_over(connection, mode, now - _ANNOUNCED_WITHIN)):
                 for message in write(alert, _heard(connection, alert)):
                     write_out(connection, message)
             return AlertRound(tuple(firing), tuple(raised), tuple(resolved))
@@ -132,15 +139,13 @@ def _renew(connection: sa.Connection, before: Alert, now: Alert) -> None:
         connection.execute(alerts.update().where(*_key_of(now)).values(summary=now.summary, value=now.value))
 
 
-def _over(connection: sa.Connection, mode: Mode, now: datetime) -> list[Alert]:
+def _over(connection: sa.Connection, mode: Mode, since: datetime) -> list[Alert]:
     """
-    Return what was resolved lately.
+    Return what was resolved since an instant, and is not firing again.
 
     Its end is announced once its beginning has arrived: a resolve that overtook its trigger would leave a page open.
     """
-    rows = connection.execute(
-        sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at > now - _ANNOUNCED_WITHIN)
-    )
+    rows = connection.execute(sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at > since))
     return [_alert_of(row) for row in rows]
 
 
