@@ -34,6 +34,7 @@ from manual_payout.evidence.review import write_page
 from manual_payout.models import CheckStatus, Kind, State, Team
 from manual_payout.people import Registry, load_registry
 from manual_payout.settings import DEMO_APPROVERS, Policy
+from manual_payout.signatures import AllowedSigners
 from manual_payout.signing import sandbox_key
 from manual_payout.store import message_id
 from manual_payout.verification import verify
@@ -96,6 +97,20 @@ def _expired(scene):
     scene.pass_time(hours=4)
 
 
+def _owner_left(scene):
+    registry, now = scene.desk.registry, scene.desk.now()
+    people = (replace(p, valid_until=now) if p.handle == g.OWNER else p for p in registry.people)
+    scene.desk.registry = Registry(tuple(people), registry.source, registry.signers)
+
+
+def _owner_taken_out(scene):
+    registry = scene.desk.registry
+    people = tuple(p for p in registry.people if p.handle != g.OWNER)
+    emails = {person.email for person in people}
+    kept = tuple(line for line in registry.signers.entries if line.principal in emails)
+    scene.desk.registry = Registry(people, registry.source, AllowedSigners(kept, frozenset(), registry.source))
+
+
 SPOILED = [
     (_policy_off, "The policy does not allow break-glass"),
     (_cap_lowered, r"1,250.75 USD is above the cap of break-glass, 1,250.74 USD"),
@@ -103,6 +118,8 @@ SPOILED = [
     (_longer_hold, "Break-glass is held back until 2026-03-02 03:30:01 UTC"),
     (_stopped, "Jonas Weber stopped break-glass"),
     (_expired, "The approval by Payments Ops expired"),
+    (_owner_left, "Jonas Weber, who was paged as the owner of break-glass, is not in force"),
+    (_owner_taken_out, "who was paged as the owner of break-glass, is not in force"),
 ]
 
 

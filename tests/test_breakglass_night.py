@@ -444,6 +444,34 @@ def test_page_that_is_not_delivered_is_not_finished_and_tried_again(asked):
     assert 1 == len([key for key in pagerduty.notified if "/break-glass/" in key])
 
 
+def test_page_that_pagerduty_refused_is_tried_again_by_name(asked):
+    """Neither the same command nor `--now` does, so neither is what the refusal tells to run."""
+    shell, _, pagerduty = asked
+    pagerduty.faults.planned.append("invalid")
+    first = declare(shell)
+    shell("deliver", "--refused", "--operator", "tomas")
+    second = declare(shell)
+
+    assert (6, 0) == (first.code, second.code), first.said + second.said
+    assert "The page to Jonas Weber was refused" in first.err
+    assert "manual-payout deliver --refused" in first.err
+    assert "--now" not in first.err
+
+
+def test_two_approvals_of_one_team_are_not_two_of_two(asked):
+    """What is counted is teams whose approval stands now, since nothing else moves money."""
+    shell, _, _ = asked
+    shell("approve", incident.INCIDENT_ID, "--as", "jonas", *TYPED)
+    same = shell("status").out
+    shell("approve", incident.INCIDENT_ID, "--as", "amara", *TYPED)
+    both = shell("status").out
+    shell.stripe.advance(timedelta(hours=4).total_seconds())
+
+    assert "1 of 2 approved" in same
+    assert "2 of 2 approved" in both
+    assert "0 of 2 approved" in shell("status").out
+
+
 def test_owner_stops_it_with_one_line(asked):
     """`--stop` needs no key and no reason; what was declared is over, and status says so."""
     shell, _, _ = asked

@@ -9,7 +9,14 @@ rule 1).
 from __future__ import annotations
 
 from manual_payout.approvals.giving import approve, check_open, check_typed
-from manual_payout.approvals.standing import Approved, check_approval_of, check_approvals, given_approvals, keys_end
+from manual_payout.approvals.standing import (
+    Approved,
+    check_approval_of,
+    check_approvals,
+    given_approvals,
+    keys_end,
+    teams_approved,
+)
 from manual_payout.approvals.statement import PREDICATE_TYPE, STATEMENT_TYPE, difference, statement_of
 
 __all__ = [
@@ -25,4 +32,5 @@ __all__ = [
     "given_approvals",
     "keys_end",
     "statement_of",
+    "teams_approved",
 ]

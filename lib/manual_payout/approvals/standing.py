@@ -74,6 +74,11 @@ def given_approvals(store: Store, request: Request) -> list[Approval]:
     return given
 
 
+def teams_approved(approvals: Iterable[Approval], at: datetime) -> frozenset[Team]:
+    """Return the teams of which a signed approval has not ended at *at*, for whoever looks; judging one is `check_approvals`."""
+    return frozenset(one.team for one in approvals if one.signature and one.approved_at <= at < one.expires_at)
+
+
 def check_approvals(
     request: Request,
     approvals: Iterable[Approval],

@@ -149,6 +149,7 @@ def check_glass(
     except SignatureError as error:
         raise unsigned(error, person.name) from error
     _check_people(request, declared, operator_id, registry)
+    _check_owner(registry, declared.owner_id, at, ask)
     check_cap(request, policy, declared.limit_minor)
     _check_time(glass, policy, at, registry.name_of(declared.owner_id), ask)
     return UnderGlass(approval, person, declared, min([until, declared.expires_at, *keys_end(registry, [key])]))
@@ -255,6 +256,15 @@ def _check_people(request: Request, declared: Declaration, operator_id: str, reg
         )
 
 
+def _check_owner(registry: Registry, owner_id: str, at: datetime, ask: str) -> None:
+    owner = registry.find(owner_id)
+    if owner is None or not owner.valid_at(at):
+        raise ApprovalError(
+            f"{registry.name_of(owner_id)}, who was paged as the owner of break-glass, is not in force, and could not stop it.",
+            ask,
+        )
+
+
 def _check_time(glass: Glass, policy: BreakGlassPolicy, at: datetime, owner: str, ask: str) -> None:
     declared = glass.declaration
     if glass.stopped_at is not None:
@@ -268,7 +278,7 @@ def _check_time(glass: Glass, policy: BreakGlassPolicy, at: datetime, owner: str
     if opens is None:
         raise ApprovalError(
             f"The page to {owner} is not on record as delivered, so break-glass does not count yet.",
-            "Run `manual-payout deliver --now`; the hold begins with the page.",
+            "Run `manual-payout deliver --now`, or `--refused` where PagerDuty refused it; the hold begins with the page.",
         )
     if at < opens:
         raise ApprovalError(

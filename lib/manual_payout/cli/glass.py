@@ -102,10 +102,26 @@ def _declare(
     )  # fmt: skip
     _show(desk, glass, f"Break-glass {'declared' if new else 'was declared already'} by {person.name}", as_json=as_json)
     if glass.paged_at is None:
-        raise NotFinishedError(
-            f"The page to {desk.registry.name_of(glass.declaration.owner_id)} has not been delivered yet.",
-            "Run this command again, or have the operator run `manual-payout deliver --now`; the hold begins with the page.",
+        raise _not_paged(desk, glass)
+
+
+def _not_paged(desk: Desk, glass: Glass) -> NotFinishedError:
+    """Say what brings the page to its owner: what PagerDuty refused is tried again only by name."""
+    from manual_payout.breakglass import page_key
+    from manual_payout.models import MessageState
+    from manual_payout.store import message_id
+
+    owner = desk.registry.name_of(glass.declaration.owner_id)
+    page = desk.store.get_message(message_id(page_key(glass.declaration.declaration_id)))
+    if page is not None and page.state is MessageState.REFUSED:
+        return NotFinishedError(
+            f"The page to {owner} was refused: {page.last_error}",
+            "Mend what it names, then have the operator run `manual-payout deliver --refused`; the hold begins with the page.",
         )
+    return NotFinishedError(
+        f"The page to {owner} has not been delivered yet.",
+        "Run this command again, or have the operator run `manual-payout deliver --now`; the hold begins with the page.",
+    )
 
 
 def _stop(desk: Desk, incident: str, who: str, because: str, ledger_payout_id: str | None, *, as_json: bool) -> None:

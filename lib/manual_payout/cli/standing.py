@@ -282,7 +282,9 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 
 
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
-    count = len({approval.approver_id for approval in desk.store.approvals_of(found.request_id) if approval.signature})
+    from manual_payout.approvals import teams_approved
+
+    count = len(teams_approved(desk.store.approvals_of(found.request_id), desk.now()))
     return (
         found.incident_id,
         found.line.studio_name,

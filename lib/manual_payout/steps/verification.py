@@ -7,6 +7,7 @@ import io
 from dataclasses import asdict
 from typing import Any
 
+from manual_payout.approvals import teams_approved
 from manual_payout.breakglass import describe, glass_of
 from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
@@ -53,9 +54,9 @@ def approvals(run: Run) -> Table:
     given = run.desk.store.approvals_of(found.request_id) if found else []
     glass = glass_of(found, run.desk.store.events_of(run.stream)) if found else None
     keep_approvals(run.folder, "approvals.json", given, glass.declaration if glass else None)
-    people = len({approval.approver_id for approval in given if approval.signature})
+    teams = len(teams_approved(given, run.desk.now()))
     under = f" BREAK-GLASS: {describe(glass, run.desk.registry)}." if glass else ""
-    return approvals_table(f"{people} of 2 people have approved.{under}", given, run.desk.registry)
+    return approvals_table(f"{teams} of 2 teams have an approval that stands now.{under}", given, run.desk.registry)
 
 
 @question
