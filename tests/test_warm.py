@@ -32,7 +32,7 @@ from manual_payout.warm import server as server_module
 from manual_payout.warm import starting
 from manual_payout.warm.environment import OURS
 from manual_payout.warm.errands import run_errand
-from manual_payout.warm.kernels import UNTOLD, NoKernelError, fork_kernel
+from manual_payout.warm.kernels import UNTOLD, NoKernelError, WarmKernel, fork_kernel
 from manual_payout.warm.manager import kernel_environment, private_folder
 from manual_payout.warm.provisioner import WarmProvisioner
 from manual_payout.warm.starting import begin, fork_server, needed_by
@@ -406,6 +406,17 @@ def test_a_killed_kernel_is_reported_as_killed(server, signum):
 
     assert -signum == code == kernel.poll()
     wait_until(lambda: not Path(f"/proc/{kernel.pid}").exists())
+
+
+def test_a_kernel_that_is_gone_with_its_server_takes_a_signal_in_silence():
+    """Nobody has told yet that it has ended, and its number is nobody's: that is no error, least of all on the way out."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        kernel = WarmKernel(child.pid, ours)
+        kernel.kill()
+        kernel.close()
 
 
 def test_a_kernel_that_the_runner_lets_go_of_is_killed(server):

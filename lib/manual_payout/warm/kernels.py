@@ -78,7 +78,9 @@ class WarmKernel:
     def send_signal(self, signum: int) -> None:
         """Send a signal to it, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            # It may end this very moment, and its server with it, so that nobody keeps its number.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
