@@ -304,6 +304,15 @@ def _sent_after_the_stop(events):
     events.insert(events.index(sending), stop)
 
 
+def _sent_after_a_colleagues_was_stopped(events):
+    """The owner said no to a second declaration for the same request, while the send went on under the first."""
+    sending, declared = of_kind(events, "sending"), of_kind(events, "break_glass_declared")
+    stop = {"kind": "break_glass_stopped", "at": sending["at"], "actor": "x", "data": {"declaration_id": "second"}}
+    second = declared | {"data": declared["data"] | {"declaration_id": "second"}, "at": sending["at"]}
+    place = events.index(sending)
+    events[place:place] = [second, stop]
+
+
 def _reviewed_by_who_sent_it(events):
     _taken_over(events, of_kind(events, "break_glass_reviewed")["actor"])
 
@@ -324,6 +333,7 @@ TAMPERED = [
     (_late_page, None, "approvals", "was not held back"),
     (_stopped, None, "approvals", "was stopped"),
     (_sent_after_the_stop, None, "approvals", "was stopped"),
+    (_sent_after_a_colleagues_was_stopped, None, "approvals", "was stopped"),
     (lambda events: _taken_over(events, PRIYA), None, "approvals", "is by its operator"),
     (
         lambda events: _taken_over(events, _said(events)["owner_id"]),

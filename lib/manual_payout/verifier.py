@@ -830,7 +830,10 @@ def _stand_alone(
     (alone,), (told,) = named, declared
     approval, statement = _said(alone), told["data"]["statement"]
     said, (subject,), (line,) = statement["predicate"], statement["subject"], request["lines"]
-    stopped = [e["seq"] for e in folder.events("break_glass_stopped") if e["data"]["declaration_id"] == used]
+    # The owner's stop ends every declaration for the request, whichever of them it was said to.
+    every = folder.events("break_glass_declared")
+    ended = {e["data"]["declaration_id"] for e in every if e["data"]["statement"]["subject"] == statement["subject"]}
+    stopped = [e["seq"] for e in folder.events("break_glass_stopped") if e["data"]["declaration_id"] in ended]
     # The last request under its key, not the intent, is what a stop has to come after.
     key = intent["data"]["idempotency_key"]
     acts = [intent, *(e for e in folder.events("sending") if e["data"]["idempotency_key"] == key)]
