@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from manual_payout import database, rehearsal, sandbox, transfer
 from manual_payout.approvals import approve
@@ -43,7 +44,9 @@ class Scene:
     def __init__(self, root: Path, url: str, stripe: sandbox.Sandbox) -> None:
         self.stripe = stripe
         self.url = url
-        self.settings = demo_settings(root, stripe.base_url, url)
+        # Named, as outside of the sandbox it must be: some desks are of another mode.
+        ledger = {"ledger_database_url": SecretStr(url)}
+        self.settings = demo_settings(root, stripe.base_url, url).model_copy(update=ledger)
         self._desks = []
         self.desk = self.new_desk()
         self.operator = self.desk.registry.find(incident.OPERATOR)

@@ -273,6 +273,16 @@ SETTINGS = [
         2,
         "has a key of the sandbox, which anybody can make, in live mode",
     ),
+    (
+        {"MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml", "STRIPE_API_BASE": None, "DATABASE_URL": None},
+        2,
+        "DATABASE_URL is not set in live mode",
+    ),
+    (
+        {"MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml", "STRIPE_API_BASE": None, "LEDGER_DATABASE_URL": None},
+        2,
+        "LEDGER_DATABASE_URL is not set in live mode: found nothing, expected the URL of the marketplace's ledger",
+    ),
     ({"MANUAL_PAYOUT_OPERATOR": None}, 2, "--operator: found 'nothing'"),
     ({"MANUAL_PAYOUT_OPERATOR": "nobody"}, 2, "expected a registered person who may operate"),
     ({"MANUAL_PAYOUT_OPERATOR": "priya"}, 3, "Priya Raman may not operate"),

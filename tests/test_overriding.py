@@ -184,7 +184,7 @@ def test_approve_shows_the_warning_before_anything_is_typed(live):
     shell = Shell(
         live.people, live.stripe, live.desk,
         {
-            "PATH": os.environ["PATH"], "DATABASE_URL": live.url, "MANUAL_PAYOUT_POLICY": str(policy),
+            "PATH": os.environ["PATH"], "DATABASE_URL": live.url, "LEDGER_DATABASE_URL": live.url, "MANUAL_PAYOUT_POLICY": str(policy),
             "MANUAL_PAYOUT_APPROVERS": str(settings.approvers_file),
             "MANUAL_PAYOUT_ALLOWED_SIGNERS": str(settings.allowed_signers_file),
             "MANUAL_PAYOUT_OUTPUTS": str(settings.outputs_dir), "COLUMNS": "200",

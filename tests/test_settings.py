@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from manual_payout.desk import open_desk
 from manual_payout.errors import SettingsError
 from manual_payout.models import Mode
 from manual_payout.people import load_registry
@@ -78,6 +79,46 @@ def test_each_variable_is_read(monkeypatch, name, value, field, expected):
     found = getattr(load_settings(), field)
 
     assert expected == (found() if callable(found) else found)
+
+
+@pytest.mark.parametrize("mode", ["test", "live"])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, "DATABASE_URL"),
+        ({"DATABASE_URL": "sqlite:////x/y.sqlite"}, "LEDGER_DATABASE_URL"),
+    ],
+)
+def test_outside_the_sandbox_no_database_is_a_default(monkeypatch, policy, mode, given, named):
+    """A silent file would look like a database in which nothing was ever paid; nothing is made on the way."""
+    policy(f'[stripe]\nmode = "{mode}"\n')
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        SettingsError, match=f"^{named} is not set in {mode} mode: found nothing, expected the URL"
+    ) as caught:
+        open_desk(load_settings())
+
+    assert f"Export {named}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"SMTP_HOST": "smtp.marketplace.example"}, "messages.support_from"),
+        ({"SLACK_BOT_TOKEN": "xoxb-1234567890123"}, "messages.incident_url"),
+        ({"PAGERDUTY_ROUTING_KEY": "R0123456789abcdefgh"}, "messages.incident_url"),
+    ],
+)
+def test_live_messages_have_no_sender_and_no_page_of_the_demo(monkeypatch, policy, given, named):
+    """What is left out of a live policy is not filled in with the demo's addresses, once something would send them."""
+    policy('[stripe]\nmode = "live"\n')
+    for name, value in (
+        given | dict.fromkeys(("DATABASE_URL", "LEDGER_DATABASE_URL"), "sqlite:////x/y.sqlite")
+    ).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{named} is not in the policy file in live mode"):
+        open_desk(load_settings())
 
 
 def test_a_setting_called_home_does_not_take_the_shells(monkeypatch):

@@ -168,9 +168,11 @@ def open_desk(settings: Settings) -> Desk:
 
         DatabaseError: A database is unreachable or not migrated.
     """
-    engine = database.connect(settings.database_text(), name="DATABASE_URL")
+    urls = settings.database_text(), settings.ledger_database_text()
+    settings.require_own_words()
+    engine = database.connect(urls[0], name="DATABASE_URL")
     database.require_current(engine)
-    ledger_engine = database.connect(settings.ledger_database_text(), name="LEDGER_DATABASE_URL")
+    ledger_engine = database.connect(urls[1], name="LEDGER_DATABASE_URL")
     clock: Clock = DatabaseClock(engine)
     if settings.mode is Mode.SANDBOX:
         if settings.stripe_api_base == STRIPE_API:

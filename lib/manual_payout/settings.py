@@ -301,7 +301,7 @@ class Settings(Messengers):
     Attributes:
         database_url: Our own tables.
 
-        ledger_database_url: The marketplace's ledger; the same database when not given.
+        ledger_database_url: The marketplace's ledger; in the sandbox the same database when not given.
 
         home: Where ``runbooks/`` and ``outputs/`` are looked for.
 
@@ -362,17 +362,58 @@ class Settings(Messengers):
         """
         Return our database's URL, for the database driver alone.
 
-        The default is one SQLite file beside the evidence: enough for one machine.
+        In the sandbox the default is one SQLite file beside the evidence: enough for one machine.
+
+        Raises:
+            SettingsError: None is configured and this is not the sandbox.
         """
         if self.database_url is not None:
             return self.database_url.get_secret_value()
+        self._require_sandbox("DATABASE_URL", "the URL of the database that holds the payouts")
         return f"sqlite:///{self.outputs_dir / 'manual_payout.sqlite'}"
 
     def ledger_database_text(self) -> str:
-        """Return the ledger's database URL, for the database driver alone."""
+        """
+        Return the ledger's database URL, for the database driver alone; in the sandbox it is our own by default.
+
+        Raises:
+            SettingsError: None is configured and this is not the sandbox.
+        """
         if self.ledger_database_url is not None:
             return self.ledger_database_url.get_secret_value()
+        self._require_sandbox("LEDGER_DATABASE_URL", "the URL of the marketplace's ledger")
         return self.database_text()
+
+    def require_own_words(self) -> None:
+        """
+        Check that whoever reads a live message finds the marketplace's own sender and pages in it, not the demo's.
+
+        Raises:
+            SettingsError: An entry of the policy file is left out that a configured messenger would send.
+        """
+        sends_mail = self.smtp_host and self.mode is Mode.LIVE
+        tells = self.mode is Mode.LIVE and (any(self.slack_secrets(self.mode)) or self.routing_key(self.mode))
+        needed = {
+            "messages.support_from": (sends_mail, self.policy.messages),
+            "messages.incident_url": (tells, self.policy.messages),
+            "monitoring.runbook_url": (tells, self.policy.monitoring),
+        }
+        for name, (sent, section) in needed.items():
+            default = name.partition(".")[2]
+            if sent and default not in section.model_fields_set:
+                raise SettingsError(
+                    f"{name} is not in the policy file in live mode: found nothing, expected the marketplace's own, not "
+                    f"{getattr(section, default)}.",
+                    f"Set {name} in the file that MANUAL_PAYOUT_POLICY names.",
+                )
+
+    def _require_sandbox(self, name: str, expected: str) -> None:
+        """Refuse a default that is for the sandbox: elsewhere it would look like a database in which nothing ever happened."""
+        if self.mode is not Mode.SANDBOX:
+            raise SettingsError(
+                f"{name} is not set in {self.mode} mode: found nothing, expected {expected}.",
+                f"Export {name} (see docs/configuration.md).",
+            )
 
     def fallback_secret(self) -> str:
         """

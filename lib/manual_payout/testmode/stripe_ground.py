@@ -305,7 +305,7 @@ def _settings(given: Settings, keys: RehearsalKeys, root: Path, url: str, addres
             "rehearsal_key_command": "",
             "stripe_api_base": address,
             "database_url": SecretStr(url),
-            "ledger_database_url": None,
+            "ledger_database_url": SecretStr(url),
             "outputs": root.resolve(),
             "policy_file": root / "policy.toml",
             "approvers_file": cast.approvers_file,
