@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ COMMANDS = {
     "runner": ["-c", RUNNER],
     "slow runner": ["-c", SLOW_RUNNER],
 }
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 CASES = [(door, signum) for door in ("papermill", "runner") for signum in SIGNALS] + [("slow runner", signal.SIGTERM)]
 PATIENCE_S = 120
 
@@ -69,8 +70,8 @@ def is_running(pid):
         return False
 
 
-def start(folder, door):
-    """Start a run whose second cell prints, announces its kernel, and waits for ever."""
+def start(folder, door, wait_s=3600, reader=subprocess.PIPE):
+    """Start a run whose second cell prints, announces its kernel, and waits for as good as ever."""
     nb = new_notebook(
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -81,16 +82,16 @@ def start(folder, door):
     nb.cells = [
         new_code_cell("amount: str = '1'", metadata={"tags": ["parameters"]}),
         new_markdown_cell("## Pay"),
-        new_code_cell(pay + "time.sleep(3600)"),
+        new_code_cell(f"{pay}time.sleep({wait_s})"),
         new_code_cell("'late'"),
     ]
     nbformat.write(nb, folder / "template.ipynb")
-    return subprocess.Popen([sys.executable, *COMMANDS[door]], cwd=folder, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, *COMMANDS[door]], cwd=folder, stderr=reader, text=True)
 
 
 @pytest.fixture(scope="module", name="stopped")
 def _stopped(tmp_path_factory):
-    """Nine runs at once, each stopped in its second cell as soon as its output is on disk."""
+    """Seven runs at once, each stopped in its second cell as soon as its output is on disk."""
     runs = {case: (tmp_path_factory.mktemp("run"), case) for case in CASES}
     processes = {case: start(folder, case[0]) for case, (folder, _) in runs.items()}
     found = {}
@@ -132,3 +133,17 @@ def test_a_shot_process_leaves_a_whole_notebook_that_is_read_as_unknown(stopped,
     assert "running" in [cell.metadata.papermill.status for cell in nb.cells]
     assert ("unknown", ["unknown", "not_run"]) == (found.status, statuses[-2:])
     wait_until(lambda: not is_running(kernel))
+
+
+@pytest.mark.parametrize("door", ["papermill", "runner"])
+def test_a_terminal_that_is_closed_takes_a_reader_away_and_ends_no_run(tmp_path, door):
+    """SIGHUP comes and nobody reads: the cell that may be paying goes on, and so does what comes after it."""
+    reader, theirs = os.pipe()
+    process = start(tmp_path, door, wait_s=0.5, reader=theirs)
+    os.close(theirs)
+    wait_until((tmp_path / "pid").exists)
+    os.close(reader)
+    process.send_signal(signal.SIGHUP)
+    code = process.wait(PATIENCE_S)
+
+    assert (0, "completed") == (code, read_status(read_notebook(tmp_path / "out.ipynb")).status)

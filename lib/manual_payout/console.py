@@ -7,6 +7,8 @@ import contextlib
 import os
 import sys
 
+from manual_payout.terminal import guard, outlive_the_terminal
+
 
 def main() -> None:
     """Run the command line as a program of its own."""
@@ -16,6 +18,10 @@ def main() -> None:
     atexit.register(_leave_at_once, code)
     try:
         _open_what_is_closed()
+        guard()
+        # A local Stripe in the foreground is nobody's once its terminal is gone.
+        if sys.argv[1:2] != ["sandbox"]:
+            outlive_the_terminal()
         if sys.argv[1:2] == ["run"] and not {"--help", "-h"} & set(sys.argv):
             from manual_payout.warm.starting import begin
 

@@ -97,7 +97,7 @@ def run_stages(
 
         SignatureError: The operator has no key at hand to sign the folder with; nothing was run.
 
-        StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved and the folder is sealed.
+        StoppedBySignal: SIGINT or SIGTERM; the notebook is saved and the folder is sealed.
     """
     path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
     folder = Folder(path, desk.redactor)

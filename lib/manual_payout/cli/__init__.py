@@ -6,20 +6,21 @@ Rooms are imported inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
 from manual_payout.cli.answers import show_error, show_failure, without_secrets
-from manual_payout.cli.commands import Commands
+from manual_payout.cli.commands import ANSWERING, Commands
 from manual_payout.cli.options import EXIT_CODES
-from manual_payout.errors import ManualPayoutError
+from manual_payout.errors import EvidenceError, ManualPayoutError
+from manual_payout.terminal import guard, not_taken
 
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-_HELP_NAMES = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+_HELP = ["--help", "-h"]
+_HELP_NAMES = {"help_option_names": _HELP, "max_content_width": 100}
 
 app = typer.Typer(
     name="manual-payout",
@@ -41,25 +42,26 @@ def _program() -> None:
 
 def main() -> None:
     """Run the command line; a person's mistake is one sentence and an exit code, never a traceback."""
+    guard()
     try:
         _run()
     except SystemExit as end:
-        # 128 + n: stopped by Ctrl-C, SIGTERM or SIGHUP, wherever that was.
+        # 128 + n: stopped by Ctrl-C or SIGTERM, wherever that was.
         if isinstance(end.code, int) and end.code > 128:
             typer.echo("Stopped. Run `manual-payout status` to see where things stand.", err=True)
         raise
+    finally:
+        # The exit code says what was done, not who could read of it.
+        if why := not_taken("stdout"):
+            typer.echo(f"Standard output did not take the whole answer: {why}.", err=True)
 
 
 def _run() -> None:
     as_json = "--json" in sys.argv
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A terminal that cannot show a studio's name shows its escapes instead of a traceback.
-            stream.reconfigure(errors="backslashreplace")
     try:
         # Typer turns Ctrl-C into a returned exit code.
         code = app(standalone_mode=False)
-        sys.stdout.flush()
+        _require_answered()
         if code:
             sys.exit(code)
     except ManualPayoutError as error:
@@ -70,10 +72,22 @@ def _run() -> None:
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our answer has gone (`| head`); Python would complain once more while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+
+
+def _require_answered() -> None:
+    """
+    Fail a command that does nothing but answer where its answer did not arrive; a reader that went away had enough.
+
+    Raises:
+        EvidenceError: It did not.
+    """
+    asked = set(sys.argv[1:])
+    why = not_taken("stdout") if asked & ANSWERING and not asked & set(_HELP) else ""
+    if why:
+        raise EvidenceError(
+            f"The answer could not be written to standard output: {why}.",
+            "Make room there, or write it elsewhere, and run the same command again.",
+        )
 
 
 def _show_usage(error: Exception, *, as_json: bool) -> None:

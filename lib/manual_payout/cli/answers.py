@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manual_payout.errors import ManualPayoutError, SettingsError, UsageError
+from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SettingsError, UsageError
+from manual_payout.terminal import safely, unread
 
 if TYPE_CHECKING:
     from manual_payout.models import Stage
@@ -55,6 +57,20 @@ def show_json(value: Any, *, err: bool = False) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), err=err)
 
 
+def require_shown() -> None:
+    """
+    Refuse to go on where what a person is about to sign could not be shown to them on standard error.
+
+    Raises:
+        PolicyRefusedError: Its reader is gone, or it did not take it.
+    """
+    if why := unread("stderr"):
+        raise PolicyRefusedError(
+            f"What there is to sign could not be shown on standard error ({why}); nothing was signed.",
+            "Run the same command in a terminal, and read there what it shows.",
+        )
+
+
 def ask_passphrase(path: Path) -> str:
     """
     Ask for the passphrase of a key.
@@ -73,26 +89,66 @@ def ask_passphrase(path: Path) -> str:
 @contextlib.contextmanager
 def progress(*, as_json: bool) -> Iterator[Progress]:
     """Show which stage and cell is running: one live line on a terminal, one line a stage elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
-
-    def lines(stage: Stage, event: str, cell: int, total: int, title: str) -> None:
-        del total, title
-        if event == "running" and cell == 1 and not as_json:
-            console.print(f"  {stage.value} …")
-
-    if not console.is_terminal or as_json:
-        yield lines
-        return
-    with console.status("starting") as live:
+    with live_line(as_json=as_json) as live:
 
         def shown(stage: Stage, event: str, cell: int, total: int, title: str) -> None:
             live.update(f"{stage.value}  {cell}/{total}  {title}")
-            if cell == total and event != "running":
-                console.print(f"  {stage.value}: {event}")
+            if live.moves and cell == total and event != "running":
+                live.keep(f"  {stage.value}: {event}")
+            elif not live.moves and cell == 1 and event == "running":
+                live.keep(f"  {stage.value} …")
 
         yield shown
+
+
+class LiveLine:
+    """
+    One line on standard error that moves, where a terminal can show one; whatever becomes of the terminal, nothing fails.
+
+    Attributes:
+        moves: Whether there is such a line; otherwise only what is kept is shown.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        from rich.console import Console
+
+        self._silent = as_json
+        self._console = Console(stderr=True, highlight=False)
+        self.moves = self._console.is_terminal and not self._console.is_dumb_terminal and not as_json
+        # What draws the line in an encoding that knows no dots would draw their escapes.
+        spinner = "dots" if self._console.encoding.startswith("utf") else "line"
+        self._status = self._console.status("starting", spinner=spinner) if self.moves else None
+
+    def start(self) -> None:
+        """Begin to show the line."""
+        if self._status is not None:
+            safely(self._status.start)
+
+    def stop(self) -> None:
+        """Take the line away."""
+        if self._status is not None:
+            safely(self._status.stop)
+
+    def update(self, text: str) -> None:
+        """Show another text on the line that moves."""
+        if self._status is not None:
+            safely(partial(self._status.update, text))
+
+    def keep(self, text: str) -> None:
+        """Show a line that stays."""
+        if not self._silent:
+            safely(partial(self._console.print, text, markup=False))
+
+
+@contextlib.contextmanager
+def live_line(*, as_json: bool) -> Iterator[LiveLine]:
+    """Show a line that moves, for the time of this block; nothing at all where the answer is JSON."""
+    live = LiveLine(as_json=as_json)
+    live.start()
+    try:
+        yield live
+    finally:
+        live.stop()
 
 
 def show_results(results: list[StageResult], *, folder: str, next_command: str, as_json: bool) -> None:

@@ -32,6 +32,9 @@ COMMANDS = {
     "db": ("tables:tables", "Our own tables: create, migrate or move them."),
 }
 
+# What is run for its answer alone: where that is lost, nothing was done.
+ANSWERING = frozenset({"status", "verify", "keys"})
+
 
 class Commands(TyperGroup):
     """The program's group of commands."""

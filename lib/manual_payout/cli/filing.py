@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manual_payout.cli.answers import ask_passphrase, show_json
+from manual_payout.cli.answers import ask_passphrase, require_shown, show_json
 from manual_payout.cli.options import (
     Amount,
     DestinationAccount,
@@ -197,6 +197,7 @@ def ask_typed(
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.
     typer.echo(repr(facts()), err=True)
+    require_shown()
     if amount is None:
         amount = str(
             typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import show_json
+from manual_payout.cli.answers import live_line, show_json
 from manual_payout.cli.options import Json
 from manual_payout.lean import leave_out_unused
 
@@ -120,19 +120,14 @@ def _differing(scene: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def _progress(*, as_json: bool) -> Iterator[Callable[[str, int, int, str], None]]:
     """Show which cell is running, by its heading: one live line on a terminal, one line a cell elsewhere."""
-    from rich.console import Console
+    with live_line(as_json=as_json) as live:
 
-    console = Console(stderr=True, highlight=False)
-    live = console.status("starting") if console.is_terminal and not as_json else None
-
-    def shown(event: str, cell: int, total: int, title: str) -> None:
-        if live is not None:
+        def shown(event: str, cell: int, total: int, title: str) -> None:
             live.update(f"{title}  {cell}/{total}")
-        # The first two cells are the parameters.
-        if event == "running" and cell > 2 and not as_json:
-            console.print(f"  {title} …")
+            # The first two cells are the parameters.
+            if event == "running" and cell > 2:
+                live.keep(f"  {title} …")
 
-    with live or contextlib.nullcontext():
         yield shown
 
 

@@ -27,6 +27,7 @@ from manual_payout.engine.signals import StoppedBySignal, deferred_signals
 from manual_payout.errors import EvidenceError, shorten
 from manual_payout.redaction import Redactor
 from manual_payout.templates import check_tags
+from manual_payout.terminal import guard
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -64,6 +65,8 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
 
             StoppedBySignal: A signal stopped the run; the process exits with 128 + n.
         """
+        # papermill's own bar and messages go there, also after this has returned.
+        guard()
         refuse(str(nb.metadata.papermill.get("input_path", "The notebook")), check_tags(nb, injected=True))
         redactor = Redactor.from_environment(os.environ)
         # papermill names no output to its engine under --no-request-save-on-cell-execute, but writes it all the same.

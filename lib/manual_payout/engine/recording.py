@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import nbformat
@@ -15,6 +16,7 @@ from manual_payout.engine.statuses import NotebookStatus, cell_numbers, summariz
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor, redact_notebook
 from manual_payout.templates import BANNER_TAG, PAPERMILL_BANNER_TAG, heading_above, is_banner
+from manual_payout.terminal import safely
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -144,11 +146,11 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             self.save()
         self._only_text = False
         if self.pbar:
-            self.pbar.update(1)
+            safely(partial(self.pbar.update, 1))
 
     def notebook_complete(self, **_: Any) -> None:
         """Say how the run ended, in the metadata and at the top of the notebook, and save it a last time."""
-        self.cleanup_pbar()
+        safely(self.cleanup_pbar)
         self._only_text = False
         for cell in self.nb.cells:
             if cell.metadata.papermill["status"] == self.PENDING:
@@ -180,7 +182,8 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             return
         numbers = cell_numbers(self.nb.cells)
         if index in numbers:
-            self.progress(event, numbers[index], len(numbers), heading_above(self.nb, index))
+            step = (event, numbers[index], len(numbers), heading_above(self.nb, index))
+            safely(partial(self.progress, *step))
 
 
 def _banner(run: Run) -> NotebookNode:

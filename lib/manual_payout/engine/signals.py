@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedBySignal(SystemExit):
@@ -64,10 +64,10 @@ class Stop:
 @contextlib.contextmanager
 def orderly_signals() -> Iterator[None]:
     """
-    Turn SIGINT, SIGTERM and SIGHUP into :class:`StoppedBySignal` for the whole of a runner.
+    Turn SIGINT and SIGTERM into :class:`StoppedBySignal` for the whole of a runner, and let SIGHUP pass.
 
     While a notebook runs, the engine takes the signals over: it kills the kernel, saves the notebook, and only then
-    raises. A signal that the process was started to ignore (``nohup``) stays ignored. Signals reach the main thread
+    raises. A terminal that is closed (SIGHUP) takes a reader away, and ends no run. Signals reach the main thread
     only; in another one this does nothing.
     """
 
@@ -91,10 +91,12 @@ def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
     before: dict[signal.Signals, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():
-            for signum in STOPPING_SIGNALS:
-                # None is a handler that some C library installed: it is not ours to replace, since it cannot be put back.
+            handlers = dict.fromkeys(STOPPING_SIGNALS, handler) | {signal.SIGHUP: signal.SIG_IGN}
+            for signum, ours in handlers.items():
+                # What the process was started to ignore stays ignored. None is a handler that some C library installed:
+                # it is not ours to replace, since it cannot be put back.
                 if signal.getsignal(signum) not in (signal.SIG_IGN, None):
-                    before[signum] = signal.signal(signum, handler)
+                    before[signum] = signal.signal(signum, ours)
         yield
     finally:
         for signum, old in before.items():

@@ -86,7 +86,7 @@ def play_notebook(
 
         EvidenceError: The template was changed, or the notebook stopped before it came to a result.
 
-        StoppedBySignal: SIGINT, SIGTERM or SIGHUP; the notebook is saved.
+        StoppedBySignal: SIGINT or SIGTERM; the notebook is saved.
     """
     try:
         make_folder(root)
