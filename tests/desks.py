@@ -104,10 +104,10 @@ class Scene:
         stream = stream_of(request.incident_id, request.line.ledger_payout_id)
         self.desk.store.record_event(stream, "dry_run", operator.person_id, data)
 
-    def prepare(self, approvers=rehearsal.APPROVERS):
-        """Request, approvals, dry run."""
+    def prepare(self):
+        """Request, two approvals, dry run."""
         self.request = self.file()
-        for approver in approvers:
+        for approver in rehearsal.APPROVERS:
             self.approve(approver)
         self.dry_run()
         return self
@@ -211,10 +211,10 @@ def _shared_stripe():
         yield stripe
 
 
-def _scene(root, url, stripe, approvers=rehearsal.APPROVERS):
+def _scene(root, url, stripe):
     stripe.reset()
     scene = Scene(root, url, stripe)
-    yield scene.prepare(approvers)
+    yield scene.prepare()
     scene.close()
 
 
@@ -242,16 +242,3 @@ def _any_demo_url(request, tmp_path):
 def _any_scene(any_demo_url, tmp_path, shared_stripe):
     """The scene, once on each kind of database."""
     yield from _scene(tmp_path, any_demo_url, shared_stripe)
-
-
-@pytest.fixture(name="any_alone")
-def _any_alone(any_demo_url, tmp_path, shared_stripe):
-    """The scene with one approval, that of Payments Ops, once on each kind of database."""
-    yield from _scene(tmp_path, any_demo_url, shared_stripe, ("priya",))
-
-
-@pytest.fixture(name="alone")
-def _sqlite_alone(tmp_path, demo_file, shared_stripe):
-    """The scene with one approval on SQLite."""
-    shutil.copy(demo_file, tmp_path / "state.sqlite")
-    yield from _scene(tmp_path, f"sqlite:///{tmp_path / 'state.sqlite'}", shared_stripe, ("priya",))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from desks import LAST4, STREAM
 from manual_payout import demo
-from manual_payout.approvals import approve, check_approvals, given_approvals, statement_of
+from manual_payout.approvals import approve, check_approvals, given_approvals, statement_of, teams_approved
 from manual_payout.approving import facts_for_approver
 from manual_payout.canonical import canonical_json, digest_bytes
 from manual_payout.demo import incident
@@ -139,6 +139,23 @@ OTHER = {
     "expires_at": AT + timedelta(days=9), "statement_digest": "x", "signature": PRIYA.signature,
     "signed_text": PRIYA.signed_text,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "at", "teams"),
+    [
+        ((), AT, set()),
+        ((PRIYA, AMARA), AT, {Team.PAYMENTS_OPS, Team.FINANCE}),
+        ((PRIYA, approval("jonas", Team.PAYMENTS_OPS)), AT, {Team.PAYMENTS_OPS}),
+        ((PRIYA, replace(AMARA, signature="")), AT, {Team.PAYMENTS_OPS}),
+        ((PRIYA, AMARA), AT - timedelta(seconds=1), set()),
+        ((PRIYA, AMARA), AT + LIFETIME, set()),
+    ],
+)
+def test_what_is_counted_is_teams_whose_approval_stands_now(given, at, teams):
+    """Two approvals of one team are not two of two, and one that has ended is none."""
+
+    assert teams == teams_approved(given, at)
 
 
 def test_every_field_of_an_approval_has_another_value_here():

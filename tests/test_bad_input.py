@@ -120,9 +120,6 @@ def test_a_secret_of_any_shape_is_refused_by_its_value(quiet_shell, field):
 @pytest.mark.parametrize(
     "command",
     [
-        ("break-glass", "INC-123", "--as", "priya", "--because"),
-        ("break-glass", "INC-123", "--as", "jonas", "--stop", "--because"),
-        ("break-glass", "INC-123", "--as", "amara", "--review", "--because"),
         ("reconcile", "INC-123", "--operator", "tomas", "--decide", "not-moved", "--because"),
         ("reversal", "request", "INC-123", "--as", "maya", "--all", "--reason", "paid_twice", "--notes"),
     ],

@@ -22,7 +22,6 @@ from manual_payout.monitoring.facts import (
     Pending,
     Recent,
     Studio,
-    Unreviewed,
 )
 from manual_payout.monitoring.metrics import metrics_text
 from manual_payout.monitoring.table import rules_table
@@ -42,10 +41,6 @@ def days(number):
 
 def waiting(since, state="unknown"):
     return (Pending("row-1", "INC-1", "Studio", "10.00 USD", state, NOW - since),)
-
-
-def unreviewed(due):
-    return (Unreviewed("row-1", "INC-1", "Studio", "10.00 USD", "Finance", due),)
 
 
 QUIET = Inventory(
@@ -89,7 +84,6 @@ BREAKING = [
     ({"requests": (OpenRequest("r1", "INC-1", "Studio", "1.00 USD", NOW),)}, {("fallback-requested", "r1")}),
     ({"pending": waiting(timedelta(minutes=10, seconds=1))}, {("outcome-unknown", "row-1")}),
     ({"unsettled": waiting(days(5.1), "nothing")}, {("settlement-overdue", "row-1")}),
-    ({"unreviewed": unreviewed(NOW - timedelta(seconds=1))}, {("break-glass-unreviewed", "row-1")}),
     ({"exposed_since": NOW - days(2.1)}, {("key-not-rotated", "fallback key")}),
     (with_inventory(rehearsals=()), {("rehearsal-overdue", "rehearsal"), ("approver-unrehearsed", "priya")}),
     (with_inventory(access_reviewed_on=NOW - days(92.1)), {("access-review-overdue", "access review")}),
@@ -109,9 +103,7 @@ BREAKING = [
 def test_calm_facts_raise_nothing():
     """At every threshold itself, nothing is said."""
 
-    assert set() == found(
-        pending=waiting(timedelta(minutes=10)), unsettled=waiting(days(5)), unreviewed=unreviewed(NOW)
-    )
+    assert set() == found(pending=waiting(timedelta(minutes=10)), unsettled=waiting(days(5)))
 
 
 @pytest.mark.parametrize(("changed", "expected"), BREAKING)

@@ -15,7 +15,7 @@ ROOMS = [
     "verifier", "errors", "money", "canonical", "lean", "signatures", "models", "alerts", "plain_text", "parameters", "terminal", "display", "durable",
     "pauses", "messengers", "settings", "inventory", "reviewed", "warm", "redaction", "templates", "people", "signing", "machine", "schema", "migrations", "database",
     "clock", "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "privileges", "desk", "breakglass", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
+    "privileges", "desk", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "runner", "sandbox",
     "demo", "relay", "testmode", "rehearsal", "cli", "console",
 ]  # fmt: skip

@@ -240,6 +240,30 @@ def test_an_approval_that_does_not_allow_the_sending_is_found(folder, change, sa
     assert f"the approval of event 12 {said}" in findings(folder)["approvals"]
 
 
+def test_a_signed_statement_that_is_no_approval_approves_nothing(folder):
+    """Whatever else is signed for the same purpose one day: only the type of an approval is a yes."""
+
+    def forge(journal):
+        event = next(event for event in journal["events"] if event["kind"] == "approved")
+        event["data"]["statement"]["predicateType"] = "urn:manual-payout:something-else:v1"
+
+    edit(folder / "journal.json", forge)
+
+    assert "the approval of event 12 is none" in findings(folder)["approvals"]
+
+
+def test_a_sending_that_names_one_approval_is_refused(folder):
+    """One approval never does, in an ordinary folder or in any other."""
+
+    def take_one(journal):
+        event = next(event for event in journal["events"] if event["kind"] == "intent_recorded")
+        event["data"]["approval_ids"].pop()
+
+    edit(folder / "journal.json", take_one)
+
+    assert "is not by both teams" in "; ".join(findings(folder)["approvals"])
+
+
 def test_an_answer_of_stripe_about_other_money_is_found(folder):
     """Amount, currency and destination are those that were sent, whatever the transfer is called."""
     edit(folder / "stripe-response.json", lambda answer: answer.update(destination="acct_456"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from datetime import datetime
 from statistics import median
 
-from manual_payout.breakglass import describe, glass_of
 from manual_payout.desk import Desk
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import PolicyRefusedError
@@ -56,9 +55,6 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "mode and account": f"{request.mode}, {request.platform_account}",
         "request digest": request.digest,
     }
-    glass = glass_of(request, desk.store.events_of(stream_of(incident_id, ledger_payout_id)))
-    if glass is not None:
-        facts["break-glass"] = describe(glass, desk.registry)
     return facts_table(f"{incident_id}: you are asked to approve {line.amount.grouped} for {due.studio_name}.", facts)
 
 

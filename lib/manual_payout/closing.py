@@ -62,8 +62,6 @@ class Standing:
         access_review_every_days: The longest time between two access reviews.
 
         typed: The parameters of the close as they were given; a missing one counts as not answered.
-
-        glass_review: Who reviewed a payout that was sent under break-glass, and when; empty while nobody has.
     """
 
     record: PayoutRecord | None
@@ -75,7 +73,6 @@ class Standing:
     today: date
     access_review_every_days: int
     typed: Mapping[str, object]
-    glass_review: str = ""
 
 
 def checklist_of(standing: Standing) -> list[Item]:
@@ -90,7 +87,6 @@ def checklist_of(standing: Standing) -> list[Item]:
         _planned(standing.typed, standing.today),
         _rotated(standing),
         _reviewed(standing),
-        *_glass_reviewed(standing),
     ]
 
 
@@ -218,18 +214,3 @@ def _reviewed(standing: Standing) -> Item:
         return Item(name, done=False, found="none", remedy=remedy)
     on = date.fromisoformat(text)
     return Item(name, done=standing.today <= on <= last, found=text, remedy=remedy)
-
-
-def _glass_reviewed(standing: Standing) -> list[Item]:
-    """Asked only of a payout that was sent with one approval."""
-    missing = standing.record.unapproved_by if standing.record is not None else None
-    if standing.record is None or missing is None or standing.record.state is State.REFUSED:
-        return []
-    of = f"{standing.record.incident_id} --ledger-payout-id {standing.record.ledger_payout_id}"
-    command = f"manual-payout break-glass {of} --review --as WHO --because '…'"
-    return [
-        Item(
-            "break-glass is reviewed", done=bool(standing.glass_review), found=standing.glass_review or "no",
-            remedy=f"Have somebody of {missing.label} run `{command}`.",
-        )
-    ]  # fmt: skip

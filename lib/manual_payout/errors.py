@@ -111,16 +111,7 @@ class PolicyRefusedError(RefusedError):
 
 
 class ApprovalError(RefusedError):
-    """
-    An approval is missing, stale, used, altered or made by the wrong person.
-
-    Args:
-        absent: The team that has no approval standing, where that alone is what is wrong.
-    """
-
-    def __init__(self, message: str, remedy: str, *, absent: str = "") -> None:
-        super().__init__(message, remedy)
-        self.absent = absent
+    """An approval is missing, stale, used, altered or made by the wrong person."""
 
 
 class SignatureError(RefusedError):

@@ -34,11 +34,6 @@ class Team(StrEnum):
     FINANCE = "finance"
 
     @property
-    def other(self) -> Team:
-        """The team that has to agree as well."""
-        return Team.FINANCE if self is Team.PAYMENTS_OPS else Team.PAYMENTS_OPS
-
-    @property
     def label(self) -> str:
         """The name for people."""
         return "Payments Ops" if self is Team.PAYMENTS_OPS else "Finance"
@@ -303,54 +298,6 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
-    """
-    One approver's signed word that the other team cannot be reached: break-glass, for one exact request.
-
-    Attributes:
-        approval_id: Of the one approval, which is the declarer's own.
-
-        missing: The team that has not approved.
-
-        because: Why nobody of it can be reached.
-
-        owner_id: Person id of who is paged, and may stop it.
-
-        limit_minor: The cap that the policy set when it was declared, in minor units of the request's currency.
-
-        hold_s: How long the owner was given then, in seconds from the page on.
-
-        signed_text: Exactly what was signed: the canonical JSON of its statement.
-    """
-
-    declaration_id: str
-    request_id: str
-    request_digest: str
-    declarer_id: str
-    approval_id: str
-    missing: Team
-    because: str
-    owner_id: str
-    limit_minor: int
-    hold_s: int
-    nonce: str
-    declared_at: datetime
-    expires_at: datetime
-    signature: str = ""
-    signed_text: str = ""
-
-    def told(self) -> dict[str, Any]:
-        """What the journal is told of it."""
-        statement = json.loads(self.signed_text)
-        return {
-            "declaration_id": self.declaration_id,
-            "statement": statement,
-            "digest": digest_of(statement),
-            "signature": self.signature,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class PayoutRecord:
     """
     A row of ``manual_payouts``: a line whose sending has begun.
@@ -372,8 +319,6 @@ class PayoutRecord:
         transfer: Stripe's answer as JSON text, once known.
 
         settlement_rung: The highest rung of the settlement ladder seen so far.
-
-        approved_by_payments_ops, approved_by_finance: Person ids; one is empty under break-glass: nobody.
     """
 
     payout_id: str
@@ -415,13 +360,6 @@ class PayoutRecord:
     def line_id(self) -> str:
         """The line whose sending this is."""
         return self.payout_id
-
-    @property
-    def unapproved_by(self) -> Team | None:
-        """The team that did not approve it, where it was sent under break-glass; None for every ordinary payout."""
-        if not self.approved_by_payments_ops:
-            return Team.PAYMENTS_OPS
-        return None if self.approved_by_finance else Team.FINANCE
 
     @property
     def stripe_id(self) -> str | None:

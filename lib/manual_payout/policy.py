@@ -5,7 +5,7 @@ The rules of verification: facts in, checks out. Pure; every rule names its line
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -94,10 +94,6 @@ class Facts:
         dead_claims: Lines whose claim on the ledger payout no longer stands for any money.
 
         rehearsal: How the last rehearsal stands; None where it was not asked for, since no real money moves.
-
-        alone: Whether what stands is one approval under break-glass.
-
-        break_glass: For people: what was declared, and where that stands; empty where nothing was.
     """
 
     parameters: Parameters
@@ -114,8 +110,6 @@ class Facts:
     stripe: StripeFacts
     dead_claims: tuple[str, ...] = ()
     rehearsal: Standing | None = None
-    alone: bool = False
-    break_glass: str = ""
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
@@ -123,10 +117,9 @@ def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
     Answer every question of the verification; none is left out because another failed.
 
     Returns:
-        The checks in the order of the SOP: pre-conditions, then step 1; last, where it was declared, break-glass.
+        The checks in the order of the SOP: pre-conditions, then step 1.
     """
-    answers = tuple(rule(facts, policy) for rule in RULES)
-    return (*answers, under_break_glass(facts)) if facts.break_glass else answers
+    return tuple(rule(facts, policy) for rule in RULES)
 
 
 def incident(facts: Facts, _policy: Policy) -> Check:
@@ -171,24 +164,6 @@ def approved(facts: ApprovalFacts, _policy: Policy) -> Check:
         "approved_by_both_teams", "Have Payments Ops and Finance approved exactly this request?", error is None,
         "two people, two teams, neither requester nor operator", facts.approved_by if error is None else error.message,
         error.remedy if error is not None else "",
-    )  # fmt: skip
-
-
-def approved_or_alone(facts: Facts, policy: Policy) -> Check:
-    """As `approved`; one approval that stands under break-glass is a warning, which `under_break_glass` explains."""
-    answer = approved(facts, policy)
-    if not facts.alone:
-        return answer
-    return replace(answer, status=CheckStatus.WARN, remedy="Better have the missing team approve.")
-
-
-def under_break_glass(facts: Facts) -> Check:
-    """Asked only where break-glass was declared and a second approval is missing: never a good answer, at best a warning."""
-    error = facts.approval_error
-    return Check(
-        "break_glass", "Is ONE approval allowed, under break-glass?", CheckStatus.FAIL if error else CheckStatus.WARN,
-        "two approvals; it is capped, held back, paged and to be reviewed otherwise", facts.break_glass,
-        error.remedy if error else "The missing team reviews it within one business day; the incident is not closed before.",
     )  # fmt: skip
 
 
@@ -395,7 +370,7 @@ RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     incident,
     request_in_force,
     same_as_requested,
-    approved_or_alone,
+    approved,
     ledger_payout_exists,
     ledger_payout_of_studio,
     ledger_payout_unpaid,

@@ -36,9 +36,6 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Thirty days: an approval or request that stands longer says nothing about the incident any more.
 _LIFETIME_S_MAX = 30 * 24 * 3600
 
-# A shorter hold would leave whoever is paged no time to wake up, read and stop it.
-HOLD_S_MIN = 900
-
 
 # What a Stripe key begins with; and a shorter secret may be somebody's name by chance.
 _KEY = re.compile(r"(?:sk|rk|rkcs)_(?:live|test)_[A-Za-z0-9]{8}")
@@ -236,36 +233,6 @@ class MonitoringPolicy(_Section):
     runbook_url: Annotated[_Line, AfterValidator(_page_url)] = "https://runbooks.example/manual-payout/monitoring"
 
 
-class BreakGlassPolicy(_Section):
-    """
-    Whether one approval may do where the other team cannot be reached (docs/approvals.md). Off unless it is turned on.
-
-    Attributes:
-        amount_minor_max: The hard cap of one such payout in minor units, by currency; other currencies have none, and are
-            refused.
-
-        hold_s: How long the owner has, from the page on, before anything can be sent.
-
-        owner: Handle, id or email of who is paged, and may stop it.
-    """
-
-    enabled: bool = False
-    amount_minor_max: _MinorByCurrency = Field(default_factory=dict)
-    hold_s: int = Field(0, ge=HOLD_S_MIN)
-    owner: Annotated[str, Field(max_length=100)] = ""
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> BreakGlassPolicy:
-        given = {
-            "break_glass.amount_minor_max": self.amount_minor_max,
-            "break_glass.hold_s": self.hold_s,
-            "break_glass.owner": self.owner,
-        }
-        if self.enabled and (missing := [name for name, value in given.items() if not value]):
-            raise ValueError(f"it is enabled without {' and '.join(missing)}")
-        return self
-
-
 class Policy(_Section):
     """The reviewed policy file; where none is named, that of the demo is used, which knows only the sandbox."""
 
@@ -275,23 +242,6 @@ class Policy(_Section):
     settlement: SettlementPolicy = SettlementPolicy()
     messages: MessagePolicy = MessagePolicy()
     monitoring: MonitoringPolicy = MonitoringPolicy()
-    break_glass: BreakGlassPolicy = BreakGlassPolicy()
-
-    @model_validator(mode="after")
-    def _glass_is_worse(self) -> Policy:
-        glass, ordinary = self.break_glass, self.request
-        if not glass.enabled:
-            return self
-        if glass.hold_s >= ordinary.approval_lifetime_s:
-            raise ValueError(
-                "break_glass.hold_s is not shorter than request.approval_lifetime_s, so nothing would ever stand"
-            )
-        for currency, limit in glass.amount_minor_max.items():
-            if limit > ordinary.amount_minor_max.get(currency, AMOUNT_MINOR_MAX):
-                raise ValueError(
-                    f"break_glass.amount_minor_max.{currency} is above request.amount_minor_max.{currency}"
-                )
-        return self
 
 
 class Settings(Messengers):
@@ -598,11 +548,22 @@ def _password(url: SecretStr | None) -> list[str]:
     return [unquote(found)] if found else []
 
 
+# Tables that the policy file had once: why there is none now, and what to do instead.
+_GONE = {
+    "break_glass": (
+        "a payout needs two approvals, always.",
+        "Delete the table; docs/approvals.md says how to have several approvers of each team.",
+    )
+}
+
+
 def _settings_error(where: str, error: ValidationError) -> SettingsError:
     first = error.errors(include_input=False, include_url=False)[0]
     names = [str(part) for part in first["loc"]]
     name = ".".join(names) or "a value"
     if first["type"] == "extra_forbidden":
+        if names[0] in _GONE:
+            return SettingsError(f"[{names[0]}] in {where} is gone: {_GONE[names[0]][0]}", _GONE[names[0]][1])
         near = difflib.get_close_matches(names[-1], _entries(names[:-1]), n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Those are: {', '.join(_entries(names[:-1]))}."
         return SettingsError(f"{name} in {where} is no entry that is known.", hint)

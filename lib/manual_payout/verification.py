@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from manual_payout import policy
-from manual_payout.breakglass import UnderGlass, describe, glass_of, standing
+from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import is_own, transfer_group
 from manual_payout.inventory import Standing, find_inventory, standing_of
-from manual_payout.models import Check, Kind, Mode, PayoutRecord, Record, Request, State, stream_of
+from manual_payout.models import Check, Mode, PayoutRecord, Record, Request, State
 from manual_payout.parameters import Parameters
 from manual_payout.policy import Facts, StripeFacts
 from manual_payout.reviewed import procedure_digest
@@ -70,7 +70,7 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     record = desk.store.find_payout(request.line.line_id) if request else None
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
-    error, approved_by, alone = approvals_at(desk, request, record, operator_id)
+    error, approved_by = approvals_at(desk, request, record, operator_id)
     return Facts(
         parameters=parameters,
         mode=desk.settings.mode,
@@ -79,8 +79,6 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         request_withdrawn=desk.store.is_withdrawn(request) if request else False,
         approval_error=error,
         approved_by=approved_by,
-        alone=alone,
-        break_glass=_declared(desk, request) if error or alone else "",
         due=due,
         balance=desk.ledger.find_balance(due.studio_id, due.currency) if due else None,
         record=record,
@@ -101,30 +99,19 @@ def rehearsal_at(desk: Desk) -> Standing | None:
 
 def approvals_at(
     desk: Desk, request: Request | None, record: Record | None, operator_id: str
-) -> tuple[ApprovalError | None, str, bool]:
-    """Say why the approvals of *request* do not stand, who gave those that do, and whether it is one under break-glass."""
+) -> tuple[ApprovalError | None, str]:
+    """Say why the approvals of *request* do not stand, and who gave those that do."""
     if request is None:
-        return ApprovalError("No request, hence no approvals.", "File the request first."), "", False
+        return ApprovalError("No request, hence no approvals.", "File the request first."), ""
     # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after
     # a refusal by Stripe, needs approvals that stand now.
     begun = record is not None and record.state is not State.REFUSED
     at = desk.store.began_at(record) if begun and record else desk.now()
     try:
-        found = standing(desk, request, operator_id=operator_id, at=at, begun=begun)
-        return None, str(found), isinstance(found, UnderGlass)
+        given = given_approvals(desk.store, request)
+        return None, str(check_approvals(request, given, desk.registry, operator_id=operator_id, at=at))
     except ApprovalError as error:
-        return error, "", False
-
-
-def _declared(desk: Desk, request: Request | None) -> str:
-    """Describe the break-glass declaration of *request*; nothing where there is none."""
-    if request is None or request.kind is not Kind.TRANSFER:
-        return ""
-    try:
-        glass = glass_of(request, desk.store.events_of(stream_of(request.incident_id, request.line.ledger_payout_id)))
-    except ApprovalError as error:
-        return error.message
-    return describe(glass, desk.registry) if glass is not None else ""
+        return error, ""
 
 
 def _earlier(desk: Desk, parameters: Parameters, request: Request | None) -> tuple[PayoutRecord, ...]:

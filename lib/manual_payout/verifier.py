@@ -24,7 +24,7 @@ import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,7 @@ SIGNATURE = "manifest.json.sig"
 SEALS = "seals"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:manual-payout:evidence:v1"
-# Of a folder in which something was begun with one approval, so that nobody takes it for an ordinary one.
-GLASS_PREDICATE_TYPE = "urn:manual-payout:evidence-break-glass:v1"
 APPROVAL_TYPE = "urn:manual-payout:approval:v1"
-DECLARATION_TYPE, REVIEW_TYPE = "urn:manual-payout:break-glass:v1", "urn:manual-payout:break-glass-review:v1"
-# The software accepts no policy with a shorter one.
-_HOLD_S_MIN = 900
-_TEAMS = {"payments_ops": "Payments Ops", "finance": "Finance"}
 SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
 MODES = ("sandbox", "test", "live")
 _NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
@@ -359,9 +353,7 @@ def check_contents(folder: Folder, reviewed: Mapping[str, str], mode: str, ancho
         _asked("journal", "Is the journal unbroken, up to its sealed head?", lambda: _journal(folder), "It is."),
         _asked("stages", "Does the journal tell what the notebooks tell?", lambda: _stages(folder), "It does."),
         _asked("money", "Do request, payload, journal and Stripe's answer agree?", lambda: _money(folder), "They do."),
-        _asked(
-            "approvals", "Was each sending approved by two others?", lambda: _approvals(folder), _approved_how(folder)
-        ),
+        _asked("approvals", "Was each sending approved by two others?", lambda: _approvals(folder), "Each was."),
         _asked("mode", "Is everything of one mode, the expected one?", lambda: _mode(folder, mode), "It is."),
     ]
     if anchor:
@@ -384,17 +376,12 @@ def _whole(folder: Folder) -> list[str]:
     statement = folder.manifest
     names = [subject["name"] for subject in statement["subject"]]
     whole = (
-        (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, predicate_type(folder.facts))
+        (statement["_type"], statement["predicateType"]) == (STATEMENT_TYPE, PREDICATE_TYPE)
         and len(set(names)) == len(names)
         and not _has_float(statement)
         and json_bytes(statement) == folder.sealed
     )
     return [] if whole else [MANIFEST]
-
-
-def predicate_type(facts: Mapping[str, Any]) -> str:
-    """Return the type of a manifest with these facts: of its own where something was begun under break-glass."""
-    return GLASS_PREDICATE_TYPE if facts.get("break_glass") else PREDICATE_TYPE
 
 
 def json_bytes(value: Any) -> bytes:
@@ -561,29 +548,6 @@ def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
             continue
         if said := judge(canonical(statement), event["data"]["signature"], email, APPROVAL_NAMESPACE, at):
             wrong.append(f"event {event['seq']}: the signature of {email} {said}")
-    return wrong + _glass_signed(folder, registry, judge)
-
-
-def _glass_signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
-    """Check who signed the declarations that were used, and every review."""
-    used = {
-        event["data"]["break_glass"] for event in folder.events("intent_recorded") if "break_glass" in event["data"]
-    }
-    signed = [event for event in folder.events("break_glass_declared") if event["data"]["declaration_id"] in used]
-    wrong = []
-    for event in [*signed, *folder.events("break_glass_reviewed")]:
-        said = event["data"]["statement"]["predicate"]
-        declared = event["kind"] == "break_glass_declared"
-        who, at = (said["declarer_id"], said["declared_at"]) if declared else (said["reviewer_id"], said["reviewed_at"])
-        team = _other(said["missing_team"]) if declared else said["team"]
-        try:
-            email = registry.email_of(who, "approve", at, team)
-        except ValueError as error:
-            wrong.append(f"event {event['seq']}: {error}")
-            continue
-        data = canonical(event["data"]["statement"])
-        if found := judge(data, event["data"]["signature"], email, APPROVAL_NAMESPACE, at):
-            wrong.append(f"event {event['seq']}: the signature of {email} {found}")
     return wrong
 
 
@@ -710,86 +674,8 @@ def _approvals(folder: Folder) -> list[str]:
     for event in folder.events("intent_recorded"):
         digest = json.loads(event["data"]["payload"])["metadata"]["request_digest"]
         named = [given[number] for number in event["data"]["approval_ids"]]
-        judged = _stand_alone if "break_glass" in event["data"] else _stand
-        wrong += judged(folder, event, filed[digest], digest, named)
-    return wrong + _marked(folder) + _reviewed(folder)
-
-
-def _marked(folder: Folder) -> list[str]:
-    """Find break-glass that the manifest, whose type tells it to a reader, does not name as the journal does."""
-    used = [
-        event["data"]["break_glass"] for event in folder.events("intent_recorded") if "break_glass" in event["data"]
-    ]
-    return (
-        []
-        if folder.facts.get("break_glass", []) == used
-        else ["break-glass is not named in the manifest as it was used"]
-    )
-
-
-def _reviewed(folder: Folder) -> list[str]:
-    """Find an incident that was closed before the missing team had reviewed what was sent without it."""
-    closed = folder.events("incident_closed")
-    sent = {
-        event["data"]["break_glass"]
-        for event in folder.events("intent_recorded")
-        if "break_glass" in event["data"] and _went_out(folder, event)
-    }
-    declared = {event["data"]["declaration_id"]: event for event in folder.events("break_glass_declared")}
-    wrong, done = [], set()
-    for event in folder.events("break_glass_reviewed"):
-        about = declared.get(event["data"]["declaration_id"])
-        if about is None or not _is_review(folder, event, about):
-            wrong.append(f"the review of event {event['seq']} is not one of its declaration by the missing team")
-        elif not closed or event["seq"] < closed[0]["seq"]:
-            done.add(event["data"]["declaration_id"])
-    return wrong + (["the incident was closed without the review of break-glass"] if closed and sent - done else [])
-
-
-def _is_review(folder: Folder, event: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
-    statement, declared = event["data"]["statement"], about["data"]["statement"]
-    said, used = statement["predicate"], about["data"]["declaration_id"]
-    before = [one for one in folder.events() if one["seq"] < event["seq"]]
-    had_part = {about["actor"], declared["predicate"]["request"]["requested_by"], *_senders(before, used)}
-    return bool(
-        statement["predicateType"] == REVIEW_TYPE
-        and said["declaration_sha256"] == digest_of(declared)
-        and said["team"] == declared["predicate"]["missing_team"]
-        and said["reviewer_id"] == event["actor"]
-        and said["stripe_transfer_id"]
-        and event["actor"] not in had_part
-    )
-
-
-def _senders(events: Sequence[Mapping[str, Any]], used: str) -> set[str]:
-    """Return who began an attempt under a declaration, took it over, allowed its key again or sent it."""
-    kinds = ("intent_recorded", "sending_taken_over", "resend_allowed", "sending")
-    found, under = set(), False
-    for event in events:
-        if event["kind"] == "intent_recorded":
-            under = event["data"].get("break_glass") == used
-        if under and event["kind"] in kinds:
-            found.add(event["actor"])
-    return found
-
-
-def _went_out(folder: Folder, intent: Mapping[str, Any]) -> bool:
-    """Whether the attempt of an intent did not end refused; its outcomes stand before the next intent."""
-    begun = [event["seq"] for event in folder.events("intent_recorded") if event["seq"] > intent["seq"]]
-    until = min(begun, default=len(folder.events()) + 1)
-    ended = [e for e in folder.events() if e["kind"].startswith("outcome_") and intent["seq"] < e["seq"] < until]
-    return not ended or ended[-1]["kind"] != "outcome_refused"
-
-
-def _approved_how(folder: Folder) -> str:
-    """Say what was found where nothing is wrong; one approval is never passed over."""
-    try:
-        alone = [event for event in folder.events("intent_recorded") if "break_glass" in event["data"]]
-    except _DAMAGE:
-        alone = []
-    if not alone:
-        return "Each was."
-    return f"NOT BY TWO: {len(alone)} begun with ONE approval under break-glass, within its conditions."
+        wrong += _stand(event, filed[digest], digest, named)
+    return wrong
 
 
 def _said(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -801,7 +687,7 @@ def _said(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stand(
-    _folder: Folder, intent: Mapping[str, Any], request: Mapping[str, Any], digest: str, named: list[dict[str, Any]]
+    intent: Mapping[str, Any], request: Mapping[str, Any], digest: str, named: list[dict[str, Any]]
 ) -> list[str]:
     statements = [_said(event) for event in named]
     people = {statement["approver_id"] for statement in statements}
@@ -817,81 +703,6 @@ def _stand(
         "came after it": any(event["seq"] > intent["seq"] for event in named),
     }
     return [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found]
-
-
-def _stand_alone(
-    folder: Folder, intent: Mapping[str, Any], request: Mapping[str, Any], digest: str, named: list[dict[str, Any]]
-) -> list[str]:
-    """Judge one approval that stood alone, and the declaration that let it, by every condition that was stated in it."""
-    used = intent["data"]["break_glass"]
-    declared = [event for event in folder.events("break_glass_declared") if event["data"]["declaration_id"] == used]
-    if len(named) != 1 or len(declared) != 1:
-        return [f"event {intent['seq']} names {len(named)} approvals and {len(declared)} declarations of break-glass"]
-    (alone,), (told,) = named, declared
-    approval, statement = _said(alone), told["data"]["statement"]
-    said, (subject,), (line,) = statement["predicate"], statement["subject"], request["lines"]
-    # The owner's stop ends every declaration for the request, whichever of them it was said to.
-    every = folder.events("break_glass_declared")
-    ended = {e["data"]["declaration_id"] for e in every if e["data"]["statement"]["subject"] == statement["subject"]}
-    stopped = [e["seq"] for e in folder.events("break_glass_stopped") if e["data"]["declaration_id"] in ended]
-    # The last request under its key, not the intent, is what a stop has to come after.
-    key = intent["data"]["idempotency_key"]
-    acts = [intent, *(e for e in folder.events("sending") if e["data"]["idempotency_key"] == key)]
-    ran, last = {act["actor"] for act in acts}, max(act["seq"] for act in acts)
-    wrong = {
-        "is for another request": (approval["request_digest"], approval["request"]) != (digest, request),
-        "is none": alone["data"]["statement"]["predicateType"] != APPROVAL_TYPE,
-        "is not signed": not alone["data"]["signature"],
-        "is by its requester": request["requested_by"] == approval["approver_id"],
-        "is by its operator": approval["approver_id"] in ran,
-        "did not stand": not approval["approved_at"] <= intent["at"] < approval["expires_at"],
-        "came after it": alone["seq"] > intent["seq"],
-    }
-    glass_wrong = {
-        "is none": statement["predicateType"] != DECLARATION_TYPE or said["declaration_id"] != used,
-        "is for another request": (subject["digest"]["sha256"], said["request"]) != (digest, request),
-        "is for a reversal": request["kind"] != "transfer",
-        "is not by the one who approved": not said["declarer_id"]
-        == told["actor"]
-        == approval["approver_id"]
-        == alone["actor"],
-        "is about another approval": said["approval_id"] != approval["approval_id"],
-        "is not about the other team": said["missing_team"] != _other(approval["team"]),
-        "has an owner who had a part in it": said["owner_id"] in {said["declarer_id"], request["requested_by"], *ran},
-        "is below the amount": not _is_whole(said["limit_minor"]) or line["amount_minor"] > said["limit_minor"],
-        "was not held back": not _held(folder, intent, told),
-        "did not stand": not said["declared_at"] <= intent["at"] < said["expires_at"] <= approval["expires_at"],
-        "was stopped": any(seq < last for seq in stopped),
-        "came after it": told["seq"] > intent["seq"],
-    }
-    return [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found] + [
-        f"the break-glass of event {intent['seq']} {what}" for what, found in glass_wrong.items() if found
-    ]
-
-
-def _held(folder: Folder, intent: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Whether the page to the owner had arrived, and the stated hold was over, when the intent was recorded."""
-    said = told["data"]["statement"]["predicate"]
-    page = str(uuid.uuid5(uuid.NAMESPACE_OID, f"break-glass/{said['declaration_id']}/page_break_glass"))
-    paged = [
-        event
-        for event in folder.events("message_delivered")
-        if event["data"]["message_id"] == page and told["seq"] < event["seq"] < intent["seq"]
-    ]
-    if not paged or not _is_whole(said["hold_s"]) or said["hold_s"] < _HOLD_S_MIN:
-        return False
-    begun = max(_instant(paged[0]["at"]), _instant(told["at"]), _instant(said["declared_at"]))
-    return _instant(intent["at"]) >= begun + timedelta(seconds=said["hold_s"])
-
-
-def _is_whole(value: Any) -> bool:
-    # True is a whole number to Python.
-    return type(value) is int
-
-
-def _other(team: str) -> str:
-    (other,) = {"payments_ops", "finance"} - {team}
-    return other
 
 
 def _answers(folder: Folder, sent: list[dict[str, Any]]) -> list[str]:
@@ -995,23 +806,7 @@ def verdict_line(folder: Folder, findings: list[Finding]) -> str:
     said = f"NOT as it was sealed: {', '.join(failing)}." if failing else f"All {len(findings)} checks passed."
     mode = str(folder.facts.get("mode"))
     world = "" if mode == "live" else f"{_printable(mode).upper()} EVIDENCE, NO REAL MONEY. "
-    return f"{world}{_alone(folder)}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
-
-
-def _alone(folder: Folder) -> str:
-    """Say before everything else that something was begun with one approval, by the journal or by the manifest."""
-    try:
-        missing = {
-            _TEAMS[event["data"]["statement"]["predicate"]["missing_team"]]
-            for event in folder.events("break_glass_declared")
-            for intent in folder.events("intent_recorded")
-            if intent["data"].get("break_glass") == event["data"]["declaration_id"]
-        }
-    except _DAMAGE:
-        missing = set()
-    if not missing and not folder.facts.get("break_glass"):
-        return ""
-    return f"BREAK-GLASS, ONE APPROVAL: {' and '.join(sorted(missing)) or 'a team'} HAD NOT APPROVED. "
+    return f"{world}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
 
 
 def templates_in(path: Path) -> dict[str, str]:

@@ -16,13 +16,12 @@ from crash.simulation.memory_store import Hooks, MemoryStore
 from crash.simulation.scenario import _fixtures
 from crash.simulation.world import World
 from manual_payout import database
-from manual_payout.canonical import canonical_json
 from manual_payout.clock import FixedClock
 from manual_payout.demo import automation
 from manual_payout.demo.ledger import balances_table, payouts_table, tables
 from manual_payout.errors import ClaimError, DatabaseError, ManualPayoutError
 from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, Ledger
-from manual_payout.models import Approval, Declaration, Kind, Line, Mode, PayoutRecord, Reason, Request, State, Team
+from manual_payout.models import Approval, Kind, Line, Mode, PayoutRecord, Reason, Request, State, Team
 from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
@@ -110,31 +109,6 @@ class Both:
     def approve(self, number, person):
         if number in (0, 1):
             self.call("record_approval", approval_of(number, person, self.clock.now()), request_of(number))
-
-    def declare(self, number, person):
-        """Break-glass over an approval, whether that is there or not: what is signed is not the store's business."""
-        statement = {"predicate": {"approval_id": f"approval-{number}-{person}"}}
-        declared = Declaration(
-            declaration_id=f"declaration-{number}-{person}", request_id=f"request-{number}", request_digest="d",
-            declarer_id=f"person-{person}", approval_id=f"approval-{number}-{person}",
-            missing=Team.PAYMENTS_OPS if person % 2 else Team.FINANCE, because="", owner_id="jonas", limit_minor=100,
-            hold_s=900, nonce="n", declared_at=self.clock.now(), expires_at=self.clock.now(), signature="s",
-            signed_text=canonical_json(statement),
-        )  # fmt: skip
-        self.call("record_declaration", declared, request_of(number), [])
-
-    def stop(self, number, person):
-        incident, ledger = FILED[number]
-        data = {"request_id": f"request-{number}", "declaration_id": f"declaration-{number}-{person}"}
-        self.call("record_event", f"{incident}/{ledger}", "break_glass_stopped", "jonas", data)
-
-    def begin_alone(self, number, person, fence=1):
-        """Begin under break-glass: the row names one approver, and the declaration stands in the other's place."""
-        own, declared = f"approval-{number}-{person}", f"declaration-{number}-{person}"
-        named = {"approved_by_finance": ""} if person % 2 == 0 else {"approved_by_payments_ops": ""}
-        ids = (own, declared) if person % 2 == 0 else (declared, own)
-        later = self.clock.now() + timedelta(seconds=60)
-        self.call("record_intent", replace(intent_of(number, fence, fence), **named), ids, lease_s=100, not_after=later)
 
     def note(self, number):
         self.call("record_event", STREAMS[number % len(STREAMS)], "noted", "tomas", {"number": number})
@@ -224,9 +198,6 @@ calls = st.one_of(
     st.tuples(st.just("file"), numbers, st.booleans()),
     st.tuples(st.just("approve"), numbers, st.integers(0, 3)),
     st.tuples(st.just("note"), numbers),
-    st.tuples(st.just("declare"), numbers, st.integers(0, 1)),
-    st.tuples(st.just("stop"), numbers, st.integers(0, 1)),
-    st.tuples(st.just("begin_alone"), numbers, st.integers(0, 1)),
     st.tuples(st.just("begin"), numbers, backs, people),
     st.tuples(st.just("again"), backs),
     st.tuples(st.just("take"), backs),
@@ -332,58 +303,6 @@ def test_override_is_written_with_its_intent_or_not_at_all(both):
     assert {("record_intent", "done"), ("record_intent", "ClaimError")} <= both.met
     assert 1 == kinds.count("rehearsal_overridden") == kinds.count("intent_recorded")
     assert kinds.index("rehearsal_overridden") + 1 == kinds.index("intent_recorded")
-
-
-def test_stop_of_break_glass_ends_intents_and_sendings_in_both(both):
-    """Neither begins under a declaration that was stopped, nor sends under one that is stopped after the intent."""
-    for number, person in ((0, 0), (1, 1)):
-        both.declare(number, person)
-        both.declare(number, person)
-    both.begin_alone(0, 0)
-    both.stop(0, 0)
-    both.mark(0, 23)
-    both.end(0, State.REFUSED, "")
-    both.begin_alone(0, 0, fence=2)
-    both.stop(1, 1)
-    both.begin_alone(1, 1)
-    both.declare(1, 0)
-    both.read()
-
-    assert {("record_declaration", "done"), ("record_declaration", "ApprovalError")} <= both.met
-    assert {("record_intent", "done"), ("record_intent", "ApprovalError")} <= both.met
-    assert ("mark_sent", "ApprovalError") in both.met
-    assert ("mark_sent", "done") not in both.met
-
-
-@pytest.mark.parametrize("begun", [True, False])
-def test_stop_of_another_declaration_ends_it_in_both(both, begun):
-    """The owner's no is to the request: whichever declaration it names, nothing is begun or sent under the other one."""
-    both.declare(0, 0)
-    both.declare(0, 1)
-    if begun:
-        both.begin_alone(0, 0)
-        both.stop(0, 1)
-        both.mark(0, 23)
-    else:
-        both.stop(0, 1)
-        both.begin_alone(0, 0)
-    both.read()
-
-    assert ("mark_sent" if begun else "record_intent", "ApprovalError") in both.met
-    assert ("mark_sent", "done") not in both.met
-
-
-@pytest.mark.parametrize("person", [0, 1])
-def test_break_glass_that_is_not_stopped_sends_in_both(both, person):
-    """The intent names the one approval and the declaration, and a declaration stands under one row only."""
-    both.declare(0, person)
-    both.begin_alone(0, person)
-    both.mark(0, 23)
-    told = both.real.find_event("/".join(FILED[0]), "intent_recorded").data
-    both.read()
-
-    assert {("record_intent", "done"), ("mark_sent", "done")} <= both.met
-    assert ([f"approval-0-{person}"], f"declaration-0-{person}") == (told["approval_ids"], told["break_glass"])
 
 
 @pytest.mark.parametrize(("attempt", "fence", "expected"), [(2, 2, "done"), (2, 5, "ClaimError"), (3, 2, "ClaimError")])

@@ -42,18 +42,6 @@ def test_what_was_paid_by_mistake_comes_back(tally):
     assert tally.hits["reversal: came back in part"] > 0.3 * nights
 
 
-def test_one_approval_pays_and_is_stopped(tally):
-    """Nor would one in which break-glass never stands; half of its nights are paid so, others by two after all."""
-    hits, act = tally.hits, "break-glass: "
-    nights = hits[f"{act}nights"]
-
-    assert nights > 0.12 * SEEDS
-    assert hits[f"{act}paid with one approval"] > 0.3 * nights
-    assert hits[f"{act}paid with two after all"] > 0.3 * nights
-    assert hits[f"{act}reviewed"] == hits[f"{act}paid with one approval"]
-    assert hits[f"{act}stopped between intent and fence"] > 0.02 * nights
-
-
 def test_same_seed_is_the_same_night():
     """A failing seed can be looked at again, step by step, two operators and all."""
     seeds = range(1, 40)

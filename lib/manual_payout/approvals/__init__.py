@@ -8,29 +8,17 @@ rule 1).
 
 from __future__ import annotations
 
-from manual_payout.approvals.giving import approve, check_open, check_typed
-from manual_payout.approvals.standing import (
-    Approved,
-    check_approval_of,
-    check_approvals,
-    given_approvals,
-    keys_end,
-    teams_approved,
-)
-from manual_payout.approvals.statement import PREDICATE_TYPE, STATEMENT_TYPE, difference, statement_of
+from manual_payout.approvals.giving import approve
+from manual_payout.approvals.standing import Approved, check_approvals, given_approvals, teams_approved
+from manual_payout.approvals.statement import PREDICATE_TYPE, STATEMENT_TYPE, statement_of
 
 __all__ = [
     "PREDICATE_TYPE",
     "STATEMENT_TYPE",
     "Approved",
     "approve",
-    "check_approval_of",
     "check_approvals",
-    "check_open",
-    "check_typed",
-    "difference",
     "given_approvals",
-    "keys_end",
     "statement_of",
     "teams_approved",
 ]

@@ -53,8 +53,8 @@ def approve(
     now = store.clock.now()
     person = registry.get_allowed(approver, "approve", now, field="as")
     team = _check_person(request, person)
-    check_open(store, request, now)
-    check_typed(request, amount, destination_last4)
+    _check_open(store, request, now)
+    _check_typed(request, amount, destination_last4)
     given = store.approvals_of(request.request_id)
     _check_first(request, [one for one in given if one.approver_id == person.person_id], person, registry, now)
     approval = _signed(request, _build(request, person, team, now, lifetime_s, number=len(given)), key)
@@ -92,13 +92,7 @@ def _check_first(request: Request, own: list[Approval], person: Person, registry
             )
 
 
-def check_open(store: Store, request: Request, now: datetime) -> None:
-    """
-    Check that *request* is in force.
-
-    Raises:
-        ApprovalError: It was withdrawn, or has expired.
-    """
+def _check_open(store: Store, request: Request, now: datetime) -> None:
     if store.is_withdrawn(request):
         raise ApprovalError(f"Request {request.request_id} was withdrawn.", "Approve the one that replaced it.")
     if now >= request.expires_at:
@@ -107,13 +101,7 @@ def check_open(store: Store, request: Request, now: datetime) -> None:
         )
 
 
-def check_typed(request: Request, amount: str, destination_last4: str) -> None:
-    """
-    Check that who signs has typed what *request* says.
-
-    Raises:
-        ParameterError: Amount or destination differ.
-    """
+def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
     line = request.line
     if amount.strip() != line.amount.text:
         raise ParameterError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from manual_payout.approvals.statement import check_statement
 from manual_payout.errors import ApprovalError, SignatureError
@@ -36,15 +35,6 @@ class Approved:
     def approval_ids(self) -> tuple[str, str]:
         """Of Payments Ops and of Finance."""
         return self.payments_ops.approval_id, self.finance.approval_id
-
-    @property
-    def approver_ids(self) -> tuple[str, str]:
-        """The people, of Payments Ops and of Finance."""
-        return self.payments_ops_person.person_id, self.finance_person.person_id
-
-    def told(self) -> dict[str, Any]:
-        """What the journal is told of them."""
-        return {"approval_ids": list(self.approval_ids)}
 
     def __str__(self) -> str:
         return f"{self.payments_ops_person.name} (Payments Ops), {self.finance_person.name} (Finance)"
@@ -109,42 +99,10 @@ def check_approvals(
             f"The approvals by {payments_ops.name} and {finance.name} are signed with one key.",
             "One key is one person: have the second approve with a key of their own.",
         )
-    until = min([*keys_end(registry, keys), *(approval.expires_at for approval in found.values())])
-    return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
-
-
-def check_approval_of(
-    team: Team,
-    request: Request,
-    approvals: Iterable[Approval],
-    registry: Registry,
-    *,
-    operator_id: str,
-    at: datetime,
-) -> tuple[Approval, Person, datetime]:
-    """
-    Find the approval of one team alone; by itself it allows nothing.
-
-    Returns:
-        The approval, who gave it, and until when it stands.
-
-    Raises:
-        ApprovalError: As for `check_approvals`.
-    """
-    approvals = list(approvals)
-    for approval in approvals:
-        if approval.signature:
-            check_statement(request, approval)
-    found = _newest_of(request, approvals, team, at)
-    person = _check_approver(request, found, registry, operator_id, at)
-    key = check_signed(found, person, registry, at)
-    return found, person, min([found.expires_at, *keys_end(registry, [key])])
-
-
-def keys_end(registry: Registry, keys: Iterable[PublicKey]) -> list[datetime]:
-    """Say when each of *keys* ends that has an end."""
     lines = (registry.signers.find(key) for key in keys)
-    return [line.valid_before for line in lines if line is not None and line.valid_before is not None]
+    ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
+    until = min(ends + [approval.expires_at for approval in found.values()])
+    return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
 
 
 def check_signed(approval: Approval, person: Person, registry: Registry, at: datetime) -> PublicKey:
@@ -177,13 +135,10 @@ def _newest_of(request: Request, approvals: list[Approval], team: Team, at: date
     ask = _ASK.format(team=team.label, incident=request.incident_id)
     if not signed:
         # Given before approvals were signed, or put there by somebody else: neither counts.
-        raise ApprovalError(
-            f"{'No approval' if not of_team else 'No signed approval'} by {team.label}.", ask, absent=team
-        )
+        raise ApprovalError(f"{'No approval' if not of_team else 'No signed approval'} by {team.label}.", ask)
     newest = max(signed, key=lambda approval: approval.approved_at)
     if at >= newest.expires_at:
-        said = f"The approval by {team.label} expired at {newest.expires_at:%Y-%m-%d %H:%M} UTC."
-        raise ApprovalError(said, ask, absent=team)
+        raise ApprovalError(f"The approval by {team.label} expired at {newest.expires_at:%Y-%m-%d %H:%M} UTC.", ask)
     return newest
 
 

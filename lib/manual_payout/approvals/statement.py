@@ -52,7 +52,7 @@ def check_statement(request: Request, approval: Approval) -> None:
     if approval.signed_text != canonical_json(expected):
         raise ApprovalError(
             f"What was signed for approval {approval.approval_id} is not what stands here: "
-            f"{difference(approval.signed_text, expected)}.",
+            f"{_difference(approval.signed_text, expected)}.",
             "Have this exact request approved. If nobody can say why they differ, keep the database as it is and call "
             "Security.",
         )
@@ -71,8 +71,8 @@ def _altered(approval: Approval) -> ApprovalError:
     )
 
 
-def difference(signed_text: str, expected: dict[str, Any]) -> str:
-    """Name the first field in which what was signed differs from what was expected."""
+def _difference(signed_text: str, expected: dict[str, Any]) -> str:
+    """Name the first field that differs."""
     try:
         signed, wanted = _leaves(json.loads(signed_text)), _leaves(expected)
     except (ValueError, RecursionError):

@@ -16,7 +16,6 @@ from manual_payout.cli.options import EXIT_CODES
 COMMANDS = {
     "request": ("filing:request", "File the fallback request form."),
     "approve": ("filing:approve", "See the facts afresh and approve one exact request."),
-    "break-glass": ("glass:break_glass", "Declare, stop or review a payout with one approval."),
     "run": ("running:run", "Run the stage notebooks: dry, then live with a code."),
     "reconcile": ("standing:reconcile", "Settle an unknown outcome by asking Stripe."),
     "status": ("standing:status", "Say where things stand; reads only."),

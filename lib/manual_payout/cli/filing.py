@@ -141,7 +141,7 @@ def approve(
 
     desk = open_operators_desk()
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
-    found = open_request(desk, incident, ledger_payout_id)
+    found = _open_request(desk, incident, ledger_payout_id)
 
     def facts() -> Table:
         note_warning(desk, found, person)
@@ -169,8 +169,18 @@ def ask_for_approval(
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
-    amount, destination_last4 = ask_typed(found, person, facts, amount=amount, destination_last4=destination_last4)
-    key = signing_key(desk, person, key_file)
+    if amount is None or destination_last4 is None:
+        _require_terminal("amount and destination")
+    # Shown even where both are given: nobody approves what they were not shown.
+    typer.echo(repr(facts()), err=True)
+    require_shown()
+    if amount is None:
+        amount = str(
+            typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
+        )
+    if destination_last4 is None:
+        destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
+    key = _signing_key(desk, person, key_file)
     given = record_approval(
         desk.store, desk.registry, found, approver=person.person_id, amount=amount, destination_last4=destination_last4,
         lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=key,
@@ -184,31 +194,7 @@ def ask_for_approval(
     typer.echo(f"Request digest {given.request_digest}")
 
 
-def ask_typed(
-    found: Request,
-    person: Person,
-    facts: Callable[[], Table],
-    *,
-    amount: str | None,
-    destination_last4: str | None,
-) -> tuple[str, str]:
-    """Show the facts, and ask for amount and destination where they were not given."""
-    if amount is None or destination_last4 is None:
-        _require_terminal("amount and destination")
-    # Shown even where both are given: nobody approves what they were not shown.
-    typer.echo(repr(facts()), err=True)
-    require_shown()
-    if amount is None:
-        amount = str(
-            typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
-        )
-    if destination_last4 is None:
-        destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
-    return amount, destination_last4
-
-
-def signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
-    """Return the key with which *person* signs as an approver."""
+def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
     from manual_payout.signatures import APPROVAL
     from manual_payout.signing import find_signing_key
 
@@ -219,8 +205,7 @@ def signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
     )  # fmt: skip
 
 
-def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
-    """Return the request of an incident that counts, or the one for the payout that is named."""
+def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
     from manual_payout.errors import PolicyRefusedError
     from manual_payout.models import Kind
     from manual_payout.parameters import check
@@ -239,7 +224,7 @@ def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Req
     if wanted is None and len(payouts) > 1:
         raise UsageError(
             f"{incident} has open requests for {len(payouts)} ledger payouts: {', '.join(sorted(payouts))}.",
-            "Say which one you mean with --ledger-payout-id.",
+            "Say which one you approve with --ledger-payout-id.",
         )
     return found
 

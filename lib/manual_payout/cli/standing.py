@@ -58,7 +58,7 @@ def reconcile(
     desk = open_operators_desk()
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
-    record = one_record(desk, incident, wanted)
+    record = _one_record(desk, incident, wanted)
     show_reconciliation(desk, record, person, decide=decide, because=because, as_json=as_json)
 
 
@@ -213,8 +213,7 @@ def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
     return Registry(path), judge_of(reviewed.signers)
 
 
-def one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> PayoutRecord:
-    """Return the row of an incident, or the one for the payout that is named."""
+def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> PayoutRecord:
     wanted = {"incident_id": incident} | ({"ledger_payout_id": ledger_payout_id} if ledger_payout_id else {})
     records = desk.store.payouts_of(**wanted)
     if not records:
@@ -258,7 +257,7 @@ def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState]) ->
         record.incident_id,
         record.studio_name,
         record.amount.grouped,
-        f"{record.state.value}{', ONE approval, break-glass' if record.unapproved_by else ''}",
+        record.state.value,
         (record.settlement_rung or "").replace("_", " "),
         ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(messages.items())),
         record.stripe_transfer_id or "",
@@ -289,23 +288,10 @@ def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
         found.incident_id,
         found.line.studio_name,
         f"−{found.line.amount.grouped}" if found.line.stripe_transfer_id else found.line.amount.grouped,
-        f"{'reversal ' if found.line.stripe_transfer_id else ''}requested, {count} of 2 approved{_under_glass(desk, found)}",
+        f"{'reversal ' if found.line.stripe_transfer_id else ''}requested, {count} of 2 approved",
         "",
         "",
         found.line.stripe_transfer_id,
         f"{found.filed_at:%Y-%m-%d %H:%M} UTC",
         desk.registry.name_of(found.requested_by),
     )
-
-
-def _under_glass(desk: Desk, found: Request) -> str:
-    """Say that break-glass was declared, and whether it is stopped; nothing where it was not."""
-    from manual_payout.breakglass import glass_of
-    from manual_payout.errors import ApprovalError
-    from manual_payout.models import stream_of
-
-    try:
-        glass = glass_of(found, desk.store.events_of(stream_of(found.incident_id, found.line.ledger_payout_id)))
-    except ApprovalError as error:
-        return f", {error.message}"
-    return f", break-glass {'stopped' if glass.stopped_at else 'declared'}" if glass is not None else ""

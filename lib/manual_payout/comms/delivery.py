@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -130,20 +130,6 @@ class Postroom:
         # By channel, so that a thousand messages to a service that is down cannot hide those to another.
         for channel in _ORDER:
             self._empty(channel, payout_id, done, at_once=at_once)
-        return done
-
-    def hand_out(self, messages: Iterable[Message]) -> Round:
-        """
-        Try these messages once, now, whatever else waits: for what must not stand in a queue.
-
-        Raises:
-            DatabaseError: Ours does not answer.
-        """
-        done = Round()
-        for message in messages:
-            held = self.store.claim_message(message, owner=_owner(), lease_s=self.lease_s)
-            if held is not None:
-                self._record(held, self._attempt(held), done)
         return done
 
     def _empty(self, channel: Channel, payout_id: str | None, done: Round, *, at_once: bool) -> None:

@@ -51,9 +51,6 @@ NOBODY = "nobody"
 # Free text: names that people gave, and what Stripe said. Everything else is validated, or formatted by us.
 _FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note", "override")
 
-# In the place of an approver, where the payout was sent under break-glass.
-_NOBODY = "NOBODY, break-glass"
-
 _SUBJECTS = {
     "studio_email": "Your payout of {amount_local} is on its way",
     "studio_arrived": "Your payout of {amount_local} has arrived",
@@ -186,9 +183,8 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "destination": record.destination_account,
         "period_start": format_date(occasion.due.period_start, locale=_locale(occasion.due.studio_locale)),
         "period_end": format_date(occasion.due.period_end, locale=_locale(occasion.due.studio_locale)),
-        "payments_ops_approver": one_line(names.name_of(record.approved_by_payments_ops)) or _NOBODY,
-        "finance_approver": one_line(names.name_of(record.approved_by_finance)) or _NOBODY,
-        "missing_team": record.unapproved_by.label if record.unapproved_by is not None else "",
+        "payments_ops_approver": one_line(names.name_of(record.approved_by_payments_ops)),
+        "finance_approver": one_line(names.name_of(record.approved_by_finance)),
         "operator": one_line(names.name_of(record.operator_id)),
         "mode": record.mode.value,
         "reference": record.payout_id[:8],

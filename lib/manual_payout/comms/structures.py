@@ -80,9 +80,6 @@ def slack_blocks(kind: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
             "elements": [{"type": "mrkdwn", "text": f"<{values['incident_url']}|{values['incident_id']}>"}],
         },
     ]
-    if kind == "slack_alert" and values["missing_team"]:
-        alone = f"BREAK-GLASS: made with ONE approval, {values['missing_team']} has not approved and reviews it within one business day"
-        blocks.insert(0, {"type": "section", "text": _plain(alone, _HEADER_MAX)})
     if values["rehearsal"]:
         mark = _plain(f"REHEARSAL, no real money moved ({values['mode']})", _HEADER_MAX)
         blocks.insert(0, {"type": "section", "text": mark})

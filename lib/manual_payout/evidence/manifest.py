@@ -20,7 +20,7 @@ from typing import Any
 from manual_payout.canonical import digest_bytes
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.verifier import MANIFEST as NAME
-from manual_payout.verifier import SEALS, SIGNATURE, STATEMENT_TYPE, earlier_seals, notebook_facts, predicate_type
+from manual_payout.verifier import PREDICATE_TYPE, SEALS, SIGNATURE, STATEMENT_TYPE, earlier_seals, notebook_facts
 
 _PACKAGES = (
     "manual-payout", "papermill", "stripe", "sqlalchemy", "pandas", "scrapbook", "nbformat", "asyncssh",
@@ -82,7 +82,7 @@ def _statement(folder: Folder, predicate: dict[str, Any]) -> dict[str, Any]:
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": _digest(path)}} for name, path in files],
-        "predicateType": predicate_type(predicate["facts"]),
+        "predicateType": PREDICATE_TYPE,
         "predicate": predicate,
     }
 

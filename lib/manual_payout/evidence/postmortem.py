@@ -64,8 +64,6 @@ def _facts(record: PayoutRecord | None, events: Sequence[Event], name_of: Callab
     }
     if override := override_sentence(events, record.request_id, name_of):
         rows["rehearsal"] = markdown_safe(override)
-    if record.unapproved_by is not None:
-        rows["approvals"] = f"ONE, under break-glass; {record.unapproved_by.label} had not approved"
     return _table(("fact", "value"), list(rows.items()))
 
 

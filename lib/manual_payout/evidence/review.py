@@ -109,8 +109,6 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
             line=story.record or (story.request.line if story.request else None),
             given=[approval for approval in story.approvals if approval.approver_id],
             operators=_operators(story),
-            glass=[event for event in story.events if event.kind in _GLASS],
-            alone=_alone(story),
             rungs=_rungs(story),
             timeline=draw(story.events, desk.registry.name_of),
             name_of=desk.registry.name_of,
@@ -126,15 +124,6 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
 
 # Money has left the platform in these, whatever became of it later.
 _MOVED = (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
-
-
-_GLASS = ("break_glass_declared", "break_glass_stopped", "break_glass_reviewed")
-
-
-def _alone(story: Story) -> str:
-    """Name the team without whose approval it was begun; nothing where both approved, or nothing was begun."""
-    record = story.record
-    return record.unapproved_by.label if record is not None and record.unapproved_by is not None else ""
 
 
 def _operators(story: Story) -> list[Event]:

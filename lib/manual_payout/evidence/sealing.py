@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from manual_payout.canonical import instant_text
 from manual_payout.desk import Desk
@@ -87,7 +86,7 @@ def seal_folder(
     later = frozenset({MANIFEST, SIGNATURE, SEALS})
     write_page(desk, folder, incident_id, ledger_payout_id, later=later)
     refuse_secrets(folder.path, folder.files(), folder.redactor)
-    facts: dict[str, Any] = {
+    facts = {
         "incident_id": incident_id,
         "ledger_payout_id": ledger_payout_id,
         "mode": desk.settings.mode.value,
@@ -95,9 +94,4 @@ def seal_folder(
         "journal_length": len(chain),
         "sealed_at": instant_text(desk.now()),
     }
-    used = [
-        event.data["break_glass"] for event in chain if event.kind == "intent_recorded" and "break_glass" in event.data
-    ]
-    if used:
-        facts["break_glass"] = used
     return manifest.seal(folder, facts, sealer)

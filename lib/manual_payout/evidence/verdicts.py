@@ -5,7 +5,7 @@ The reviewer's first question, answered from the record alone: what became of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from manual_payout.models import OPEN_STATES, Event, PayoutRecord, State
@@ -62,26 +62,6 @@ def verdict_of(
     """
     if record is None:
         return _nothing_begun(events, incident_id, broken)
-    found = _standing(record, events)
-    return found if record.unapproved_by is None else _under_break_glass(found, record, events)
-
-
-def _under_break_glass(found: Verdict, record: PayoutRecord, events: Sequence[Event]) -> Verdict:
-    """Say first of all that one approval was missing, and who still has to look at it; the money's own finding stays."""
-    assert record.unapproved_by is not None, "Bug: an ordinary payout is not marked"
-    missing = record.unapproved_by.label
-    made, reviewed = record.stripe_transfer_id is not None, any(e.kind == "break_glass_reviewed" for e in events)
-    begun = "Made" if made else "Attempted"
-    of = f"{record.incident_id} --ledger-payout-id {record.ledger_payout_id}"
-    review = f" {missing} reviews it: manual-payout break-glass {of} --review." if made and not reviewed else ""
-    return replace(
-        found,
-        sentence=f"{begun} with ONE approval under break-glass: {missing} had not approved. {found.sentence}",
-        next_step=f"{found.next_step}{review}".strip(),
-    )
-
-
-def _standing(record: PayoutRecord, events: Sequence[Event]) -> Verdict:
     if record.state in OPEN_STATES:
         return _open(record)
     if record.state is State.REFUSED:

@@ -79,18 +79,6 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreviewed:
-    """A payout that was sent under break-glass, which the missing team has not reviewed; *due* is when it has to have."""
-
-    payout_id: str
-    incident_id: str
-    studio_name: str
-    amount: str
-    missing: str
-    due: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """
     Everything that the rules are held against, as it was at one instant.
@@ -108,8 +96,6 @@ class Facts:
 
         blind: What the following of settlement could not see.
 
-        unreviewed: What was sent under break-glass and is not reviewed, the oldest first.
-
         unwritten: Why messages that were announced have no text yet; no rule waits for it.
     """
 
@@ -125,5 +111,4 @@ class Facts:
     approvers: tuple[str, ...]
     procedure: str
     blind: tuple[Missing, ...] = ()
-    unreviewed: tuple[Unreviewed, ...] | Missing = ()
     unwritten: tuple[Missing, ...] = ()

@@ -6,14 +6,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from manual_payout.breakglass import find_review, review_due, used_glass
 from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, DatabaseError, EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.intent import transfer_group
 from manual_payout.inventory import Inventory, Missing, find_inventory
-from manual_payout.models import Kind, Mode, Request, State, stream_of
+from manual_payout.models import Kind, Mode, Request, State
 from manual_payout.money import Money
-from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio, Unreviewed
+from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
 from manual_payout.reviewed import procedure_digest
 
@@ -58,7 +57,6 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
         approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
         procedure=procedure_digest(),
         blind=blind,
-        unreviewed=_unreviewed(desk),
     )
 
 
@@ -141,23 +139,6 @@ def open_request(desk: Desk, request: Request) -> OpenRequest | None:
         return None
     line = request.lines[0]
     return OpenRequest(request.request_id, request.incident_id, line.studio_name, line.amount.grouped, request.filed_at)
-
-
-def _unreviewed(desk: Desk) -> tuple[Unreviewed, ...] | Missing:
-    found = []
-    try:
-        for record in desk.store.under_break_glass(desk.settings.mode):
-            events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
-            glass = used_glass(record, desk.store.get_request(record.request_id), events)
-            if glass is not None and find_review(glass, events, desk.registry) is None:
-                missing, due = glass.declaration.missing.label, review_due(record.created_at)
-                amount = record.amount.grouped
-                found.append(Unreviewed(record.payout_id, record.incident_id, record.studio_name, amount, missing, due))
-    except DatabaseError:
-        raise
-    except (EvidenceError, ApprovalError) as error:
-        return Missing("break-glass", error.message)
-    return tuple(found)
 
 
 def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) -> datetime | None:

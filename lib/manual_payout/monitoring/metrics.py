@@ -67,10 +67,6 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
     recent.labels("table").set(facts.recent.count)
     if not isinstance(facts.requests, Missing):
         gauge("manual_payout_open_requests", "Fallback requests that are open.").set(len(facts.requests))
-    if not isinstance(facts.unreviewed, Missing):
-        gauge("manual_payout_break_glass_unreviewed", "Payouts sent with one approval that nobody has reviewed.").set(
-            len(facts.unreviewed)
-        )
     gauge("manual_payout_unknown_outcomes", "Payouts and reversals whose outcome is not known.").set(len(facts.pending))
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()

@@ -119,17 +119,6 @@ def _unsettled(facts: Facts, policy: MonitoringPolicy) -> Found:
     return [*facts.blind, *_waiting(facts, facts.unsettled, timedelta(days=policy.unsettled_after_days), said)]
 
 
-def _unreviewed(facts: Facts, _policy: MonitoringPolicy) -> Found:
-    if isinstance(facts.unreviewed, Missing):
-        return [facts.unreviewed]
-    said = "{one.incident_id}: {one.amount} to {one.studio_name} was sent with ONE approval; {one.missing} has not reviewed it"
-    return [
-        Finding(one.payout_id, f"{said.format(one=one)}, due {one.due:%Y-%m-%d %H:%M} UTC.", _span(facts.at - one.due))
-        for one in facts.unreviewed
-        if facts.at > one.due
-    ]
-
-
 def _exposed(facts: Facts, policy: MonitoringPolicy) -> Found:
     # Outside live mode no key moves real money, and a rehearsal exposes none.
     if facts.mode is not Mode.LIVE or facts.exposed_since is None:
@@ -257,9 +246,6 @@ RULES: tuple[Rule, ...] = (
          "manual_payout_not_at_stripe", _vanished),
     Rule("outcome-unknown", Severity.CRITICAL,
          lambda p: f"not known for over {p.unknown_after_s // 60} minutes", "manual_payout_unknown_outcomes", _unknown),
-    Rule("break-glass-unreviewed", Severity.CRITICAL,
-         lambda _: "sent under break-glass and not reviewed one business day later",
-         "manual_payout_break_glass_unreviewed", _unreviewed),
     Rule("credential-expired", Severity.CRITICAL, lambda _: "expired", "manual_payout_credential_days_left", _due(None, 0)),
     Rule("credential-due-7", Severity.ERROR, lambda _: "due within 7 days", "manual_payout_credential_days_left", _due(0, 7)),
     REQUESTED,

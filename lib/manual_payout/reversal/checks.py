@@ -180,7 +180,7 @@ def _gather(desk: Desk, request: Request, operator_id: str) -> ReversalFacts:
     line = request.line
     record = desk.store.find_reversal(line.line_id)
     other = desk.store.find_open_reversal(line.stripe_transfer_id)
-    error, approved_by, _ = approvals_at(desk, request, record, operator_id)
+    error, approved_by = approvals_at(desk, request, record, operator_id)
     identity = desk.gateway.identity
     facts = ReversalFacts(
         request=request,

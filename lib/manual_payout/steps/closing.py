@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from manual_payout.breakglass import find_review, used_glass
 from manual_payout.closing import Standing, checklist_of
 from manual_payout.display import Banner, Table, Text
 from manual_payout.errors import NotFinishedError
@@ -96,15 +95,7 @@ def _standing(run: Run) -> Standing:
         today=desk.now().date(),
         access_review_every_days=desk.settings.policy.monitoring.access_review_every_days,
         typed=run.extra,
-        glass_review=_glass_review(run, record) if record else "",
     )
-
-
-def _glass_review(run: Run, record: PayoutRecord) -> str:
-    events = run.desk.store.events_of(run.stream)
-    glass = used_glass(record, run.desk.store.get_request(record.request_id), events)
-    found = find_review(glass, events, run.desk.registry) if glass is not None else None
-    return f"{found.person.name}, {found.at:%Y-%m-%d %H:%M} UTC: {found.because}" if found is not None else ""
 
 
 def _key_used(run: Run, record: PayoutRecord) -> str:

@@ -86,14 +86,10 @@ def _dry(run: Run) -> Banner:
     code = confirm_code(request, request.line, run.operator.person_id)
     run.findings["confirm_code"] = code
     data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
-    alone = ""
-    if verification.facts.alone:
-        alone = f"BREAK-GLASS, ONE APPROVAL: {verification.facts.approved_by}. {verification.facts.break_glass}. "
-        run.findings["break_glass"] = verification.facts.break_glass
     run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
     return Banner(
         f"Confirm code: {code}",
-        f"{alone}This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.{warned}",
+        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.{warned}",
         good=True,
     )
 
@@ -108,13 +104,9 @@ def _live(run: Run) -> Banner:
     run.folder.keep("stripe-response.json", (record.transfer or "") + "\n")
     if before is not None and before.state is State.PAID:
         return Banner("Already sent", f"{record.stripe_transfer_id} was made before; nothing was sent now.", good=True)
-    alone = ""
-    if record.unapproved_by is not None:
-        alone = f"Made with ONE approval under break-glass; {record.unapproved_by.label} reviews it within one business day. "
-        run.findings["break_glass"] = f"not approved by {record.unapproved_by.label}"
     return Banner(
         f"Sent: {record.stripe_transfer_id}",
-        f"{alone}{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
         f"attempt {record.attempt_no}. {record.outcome_reason}; its response is saved as stripe-response.json.{_overridden(run)}",
         good=True,
     )

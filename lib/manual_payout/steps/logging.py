@@ -9,7 +9,6 @@ from typing import Any
 from manual_payout.display import Banner, Table, Text, facts_table
 from manual_payout.errors import EvidenceError, UnknownOutcomeError
 from manual_payout.models import PayoutRecord, State
-from manual_payout.people import Registry
 from manual_payout.schema import manual_payouts
 from manual_payout.steps.run import Run, question
 
@@ -38,8 +37,8 @@ def audit_row(run: Run) -> Table:
             "reason": record.reason.value,
             "notes": record.notes,
             "requested_by": f"{names.name_of(record.requested_by)} ({record.requested_by})",
-            "approved_by_payments_ops": _approver(names, record.approved_by_payments_ops),
-            "approved_by_finance": _approver(names, record.approved_by_finance),
+            "approved_by_payments_ops": f"{names.name_of(record.approved_by_payments_ops)} ({record.approved_by_payments_ops})",
+            "approved_by_finance": f"{names.name_of(record.approved_by_finance)} ({record.approved_by_finance})",
             "operator": f"{names.name_of(record.operator_id)} ({record.operator_id})",
             "sent": f"{record.outcome_at:%Y-%m-%d %H:%M:%S} UTC" if record.outcome_at else "",
         },
@@ -82,10 +81,6 @@ def log(run: Run) -> Banner:
     shown = _log(run)
     run.verdict = shown.word
     return shown
-
-
-def _approver(names: Registry, person_id: str) -> str:
-    return f"{names.name_of(person_id)} ({person_id})" if person_id else "NOBODY: sent under break-glass"
 
 
 def insert_statement(values: dict[str, Any]) -> str:

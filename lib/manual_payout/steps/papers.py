@@ -7,30 +7,21 @@ from collections.abc import Sequence
 from manual_payout.display import Table
 from manual_payout.errors import SignatureError
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.models import Approval, Declaration, Team
+from manual_payout.models import Approval, Team
 from manual_payout.people import Registry
 from manual_payout.signatures import signer_of
 
 _TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
 
 
-def keep_approvals(folder: Folder, name: str, given: Sequence[Approval], declared: Declaration | None = None) -> None:
+def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None:
     """
     Save *given* as one list under *name*, and each with its signature as ``approval-<team>-<id>.json`` and ``.json.sig``.
-
-    Args:
-        declared: Break-glass, where it was declared: last in the list, and as ``break-glass-<id>.json`` and ``.json.sig``.
 
     Raises:
         EvidenceError: They cannot be written.
     """
-    papers = [_content(approval) for approval in given]
-    if declared is not None:
-        papers.append(declared.told() | {"break_glass": True, "missing_team": declared.missing.value})
-        file = f"break-glass-{declared.declaration_id[:8]}.json"
-        folder.keep(file, declared.signed_text)
-        folder.keep(f"{file}.sig", declared.signature)
-    folder.keep(name, json_text(papers))
+    folder.keep(name, json_text([_content(approval) for approval in given]))
     for approval in given:
         if approval.signature:
             file = f"approval-{approval.team.value}-{approval.approval_id[:8]}.json"

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from manual_payout.approvals import teams_approved
-from manual_payout.breakglass import describe, glass_of
 from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
 from manual_payout.errors import PolicyRefusedError
@@ -52,11 +51,9 @@ def approvals(run: Run) -> Table:
     """Show who approved it."""
     found = run.find_request()
     given = run.desk.store.approvals_of(found.request_id) if found else []
-    glass = glass_of(found, run.desk.store.events_of(run.stream)) if found else None
-    keep_approvals(run.folder, "approvals.json", given, glass.declaration if glass else None)
+    keep_approvals(run.folder, "approvals.json", given)
     teams = len(teams_approved(given, run.desk.now()))
-    under = f" BREAK-GLASS: {describe(glass, run.desk.registry)}." if glass else ""
-    return approvals_table(f"{teams} of 2 teams have an approval that stands now.{under}", given, run.desk.registry)
+    return approvals_table(f"{teams} of 2 teams have an approval that stands now.", given, run.desk.registry)
 
 
 @question

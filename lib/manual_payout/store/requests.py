@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,21 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError, EvidenceError, ParameterError
-from manual_payout.models import (
-    LIVE_STATES,
-    OPEN_STATES,
-    Approval,
-    Declaration,
-    Event,
-    Kind,
-    Message,
-    Request,
-    State,
-    stream_of,
-)
+from manual_payout.models import LIVE_STATES, OPEN_STATES, Approval, Kind, Request, State, stream_of
 from manual_payout.schema import approvals, manual_payouts, manual_reversals, request_lines, requests
 from manual_payout.store.base import Base
-from manual_payout.store.outbox import write_out
 from manual_payout.store.rows import approval_of, approval_values, request_of
 
 
@@ -135,25 +122,6 @@ class RequestsAndApprovals(Base):
                 "This approval was given a moment ago.", "Run `manual-payout status`; one person counts once."
             ) from None
 
-    def record_declaration(self, declaration: Declaration, request: Request, told: Sequence[Message]) -> None:
-        """
-        Tell the journal that break-glass was declared, and put what the owner is told into the outbox with it.
-
-        Raises:
-            ApprovalError: Somebody declared it for the same approval a moment ago, the owner has stopped it for this
-                request, or the request was withdrawn.
-        """
-        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
-        with self._write() as connection:
-            at = self._hold(connection, stream)
-            for event in journal.read(connection, stream):
-                if (objection := _objection(event, declaration)) is not None:
-                    raise objection
-            data = {"request_id": request.request_id} | declaration.told()
-            self._append(connection, at, stream, "break_glass_declared", declaration.declarer_id, data)
-            for message in told:
-                write_out(connection, message)
-
     def approvals_of(self, request_id: str) -> list[Approval]:
         """Return every approval of the request, oldest first, valid or not."""
         query = (
@@ -231,19 +199,3 @@ class RequestsAndApprovals(Base):
         stream = stream_of(request.incident_id, request.lines[0].ledger_payout_id)
         chain = journal.read(connection, stream)
         return any(e.kind == "request_withdrawn" and e.data["request_id"] == request.request_id for e in chain)
-
-
-def _objection(event: Event, declaration: Declaration) -> ApprovalError | None:
-    """Say what an event of the journal has against a declaration."""
-    if event.data.get("request_id") != declaration.request_id:
-        return None
-    if event.kind == "request_withdrawn":
-        return ApprovalError(f"Request {declaration.request_id} was withdrawn.", "Approve the one that replaced it.")
-    if event.kind == "break_glass_stopped":
-        return ApprovalError("The owner has stopped break-glass for this request.", "Have the other team approve.")
-    if (
-        event.kind == "break_glass_declared"
-        and event.data["statement"]["predicate"]["approval_id"] == declaration.approval_id
-    ):
-        return ApprovalError("Break-glass was declared a moment ago.", "Run `manual-payout status`.")
-    return None

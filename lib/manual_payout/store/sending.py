@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from manual_payout import journal
 from manual_payout.errors import ApprovalError, ClaimError
 from manual_payout.inventory import OVERRIDDEN
-from manual_payout.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State, Team
+from manual_payout.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State
 from manual_payout.store.announcing import SENT, announce
 from manual_payout.store.reversals import ReversalRecords
 from manual_payout.store.rows import record_stream, record_values
@@ -43,8 +43,7 @@ class Sendings(ReversalRecords):
         A row that Stripe refused takes a new attempt with a new key; the database decides between two senders.
 
         Args:
-            approval_ids: Of Payments Ops and of Finance; each can stand under one row only. Under break-glass the
-                declaration stands in the place of the missing one, and the record names nobody there.
+            approval_ids: Of Payments Ops and of Finance; each can stand under one row only.
 
             lease_s: For how long nobody else may take over the sending.
 
@@ -55,14 +54,13 @@ class Sendings(ReversalRecords):
         Raises:
             ClaimError: Somebody else's row for the same ledger payout, or the same transfer, is live, or was faster.
 
-            ApprovalError: The judgement is too old by now, the request was withdrawn after it, or break-glass was stopped.
+            ApprovalError: The judgement is too old by now, or the request was withdrawn after it.
         """
         stream, shape = record_stream(record), shape_of(record)
         try:
             with self._write() as connection:
                 now = self._hold(connection, stream)
                 self._require_current(connection, record, now, not_after)
-                self._require_not_stopped(connection, record)
                 record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
                 values = record_values(record) | {
                     "approval_payments_ops": approval_ids[0],
@@ -73,7 +71,7 @@ class Sendings(ReversalRecords):
                 if override is not None:
                     told = override | {"attempt_no": record.attempt_no}
                     self._append(connection, now, stream, OVERRIDDEN, record.operator_id, told)
-                data = _intent_data(record) | told_approvals(record, approval_ids)
+                data = _intent_data(record) | {"approval_ids": list(approval_ids)}
                 self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
                 return shape.present(connection, record)
         except IntegrityError:
@@ -129,14 +127,11 @@ class Sendings(ReversalRecords):
 
         Raises:
             ClaimError: The lease ran out, somebody took over, or the key left its window; nothing may be sent.
-
-            ApprovalError: It was begun under break-glass, and the owner has stopped that.
         """
         shape = shape_of(record)
         row = shape.table.c
         with self._write() as connection:
             now = self._hold(connection, record_stream(record))
-            self._require_not_stopped(connection, record)
             held = connection.execute(
                 shape.table.update()
                 .where(shape.key_of(record))
@@ -249,22 +244,6 @@ class Sendings(ReversalRecords):
                 "Run the same command again; it verifies afresh.",
             )
 
-    def _require_not_stopped(self, connection: sa.Connection, record: Record) -> None:
-        """
-        Under the lock of the journal, in which the owner's stop is told: of a stop and a sending, one comes first.
-
-        It ends every declaration for the request, not only the one that it was said to: a colleague of the declarer can
-        have made another in the middle of the send.
-        """
-        if not isinstance(record, PayoutRecord) or record.unapproved_by is None:
-            return
-        for event in journal.read(connection, record_stream(record)):
-            if event.kind == "break_glass_stopped" and event.data["request_id"] == record.request_id:
-                raise ApprovalError(
-                    f"The owner stopped break-glass at {event.at:%Y-%m-%d %H:%M} UTC.",
-                    f"Run `manual-payout reconcile {record.incident_id}`, and have {record.unapproved_by.label} approve.",
-                )
-
     def _begin(self, connection: sa.Connection, record: Record, values: dict[str, Any]) -> None:
         shape = shape_of(record)
         row = shape.table.c
@@ -351,15 +330,6 @@ def _may_end(shape: Shape, record: Record, state: State, made: dict[str, Any] | 
 
 def _values(states: tuple[State, ...]) -> list[str]:
     return [state.value for state in states]
-
-
-def told_approvals(record: Record, approval_ids: tuple[str, str]) -> dict[str, Any]:
-    """What the journal is told of the approvals: both, or under break-glass the one and the declaration."""
-    missing = record.unapproved_by if isinstance(record, PayoutRecord) else None
-    if missing is None:
-        return {"approval_ids": list(approval_ids)}
-    declared, alone = approval_ids if missing is Team.PAYMENTS_OPS else reversed(approval_ids)
-    return {"approval_ids": [alone], "break_glass": declared}
 
 
 def _intent_data(record: Record) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from manual_payout.models import Mode, PayoutRecord, State, stream_of
+from manual_payout.models import Mode, State, stream_of
 from manual_payout.schema import OPEN, UNSETTLED, events, manual_payouts, manual_reversals
 from manual_payout.store.base import Base
-from manual_payout.store.rows import payout_of
 
 _payout = manual_payouts.c
 _reversal = manual_reversals.c
@@ -93,23 +92,6 @@ class Watched(Base):
         query = query.where(_payout.mode == mode.value, sa.text(UNSETTLED)).order_by(_payout.outcome_at)
         with self._read() as connection:
             return list(connection.execute(query.limit(_ROWS_MAX)).all())
-
-    def under_break_glass(self, mode: Mode) -> list[PayoutRecord]:
-        """
-        Return the payouts that were begun with one approval and not refused, the oldest first.
-
-        Found through what was declared, of which there is little; where more than a hundred are, the newest hundred.
-        """
-        told = sa.select(events.c.data).where(events.c.kind == "break_glass_declared").order_by(events.c.at.desc())
-        with self._read() as connection:
-            declared = [json.loads(text)["declaration_id"] for text in connection.scalars(told.limit(_ROWS_MAX))]
-            if not declared:
-                return []
-            in_place = _payout.approval_payments_ops.in_(declared) | _payout.approval_finance.in_(declared)
-            query = sa.select(manual_payouts).where(
-                in_place, _payout.mode == mode.value, _payout.state != State.REFUSED.value
-            )
-            return [payout_of(row) for row in connection.execute(query.order_by(_payout.created_at))]
 
     def first_payment_after(self, mode: Mode, instant: datetime) -> datetime | None:
         """Return when the first payout after an instant was begun that moved money, or None."""

@@ -48,8 +48,6 @@ def rehearsal_policy(settings: Settings, platform_account: str, largest: Money) 
     if floors.get(CURRENCY, 0) > reserve.amount_minor:
         floors[CURRENCY] = reserve.amount_minor
         said.append(f"request: the least reserve is {reserve.grouped}, which the demo's studios keep")
-    if given.break_glass.enabled:
-        said.append("break_glass: off, because a rehearsal has both of its approvers")
     if not own:
         said.append("messages: to nobody, because there is no policy file of yours (MANUAL_PAYOUT_POLICY)")
     policy = Policy(
@@ -73,8 +71,7 @@ def write_policy(path: Path, policy: Policy, said: tuple[str, ...]) -> None:
     """Write *policy* as the TOML file that the notebooks read, with what was changed above it."""
     heading = ["The policy of one rehearsal in Stripe's test mode. Changed from the policy file in force:", *said]
     lines = [f"# {line}" for line in heading]
-    # Off in every rehearsal; what stands there by default is nothing that a file may say.
-    for section, values in policy.model_dump(mode="json", exclude={"break_glass"}).items():
+    for section, values in policy.model_dump(mode="json").items():
         lines += _table(section, values)
     path.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from manual_payout.desk import Desk
 from manual_payout.errors import (
-    ApprovalError,
     ClaimError,
     DatabaseError,
     EvidenceError,
@@ -77,7 +76,7 @@ def deliver(desk: Desk, record: R) -> R:
     Raises:
         StripeRefusedError: Stripe said no, and no request of this attempt is in doubt.
 
-        ClaimError, ApprovalError, PolicyRefusedError, DatabaseError, SettingsError: It ended before anything could have moved.
+        ClaimError, PolicyRefusedError, DatabaseError, SettingsError: It ended before anything could have moved.
 
         UnknownOutcomeError: A transfer or a reversal may exist, whatever the reason.
     """
@@ -250,7 +249,7 @@ def _send_until_known(desk: Desk, sending: Sending[R]) -> R:
         if window_closed(desk, sending.record):
             break
         _require_as_approved(desk, sending)
-        _mark_sent(desk, sending)
+        sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
         earlier, sending.in_doubt = sending.in_doubt, True
         reply = post(desk, sending.record)
         sending.tries += 1
@@ -269,17 +268,6 @@ def _send_until_known(desk: Desk, sending: Sending[R]) -> R:
         record_refused(desk, sending.record, answer)
         raise _refused(sending.record, answer, sending.told)
     return _give_up(desk, sending, answer)
-
-
-def _mark_sent(desk: Desk, sending: Sending[R]) -> None:
-    """Record that a request is about to leave; what the owner of break-glass has stopped, with nothing in doubt, is over."""
-    try:
-        sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
-    except ApprovalError as error:
-        if not sending.in_doubt:
-            # A request that Stripe answered without running anything may have left: reconcile could not tell for a day.
-            record_refused(desk, sending.record, Refused("stopped", error.message, "", same_key=True))
-        raise
 
 
 def _give_up(desk: Desk, sending: Sending[R], answer: Refused | Unknown) -> R:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manual_payout.breakglass import Standing, standing
+from manual_payout.approvals import Approved, check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
 from manual_payout.intent import confirm_code
@@ -48,7 +48,7 @@ def get_reversal_request(desk: Desk, parameters: ReversalParameters) -> Request:
     return request
 
 
-def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Request, operator: Person) -> Standing:
+def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Request, operator: Person) -> Approved:
     """
     Check the people, the code and the papers.
 
@@ -77,14 +77,15 @@ def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Requ
     return check_standing(desk, request, operator)
 
 
-def check_standing(desk: Desk, request: Request, operator: Person) -> Standing:
+def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
     """
-    Return what allows this operator to send *request* now: two approvals, else, for a transfer, one under break-glass.
+    Return the two approvals that allow this operator to send *request* now.
 
     Raises:
         ApprovalError: They do not stand.
     """
-    return standing(desk, request, operator_id=operator.person_id, at=desk.now())
+    given = given_approvals(desk.store, request)
+    return check_approvals(request, given, desk.registry, operator_id=operator.person_id, at=desk.now())
 
 
 def claim(desk: Desk, request: Request) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.breakglass import Standing
+from manual_payout.approvals import Approved
 from manual_payout.desk import Desk
 from manual_payout.inventory import OVERRIDDEN, SHOWN, Rehearsed
 from manual_payout.models import CheckStatus, Record, Request, stream_of
@@ -20,7 +20,7 @@ from manual_payout.verification import Verification
 
 
 def override_of(
-    desk: Desk, request: Request, verification: Verification[Facts], approved: Standing
+    desk: Desk, request: Request, verification: Verification[Facts], approved: Approved
 ) -> dict[str, Any] | None:
     """
     Return what is recorded of a warning that this send goes on in spite of, or None where there is none.
@@ -34,8 +34,7 @@ def override_of(
     if warning is None:
         return None
     standing = verification.facts.rehearsal
-    # Under break-glass there is one.
-    approvers = [approver for approver in approved.approver_ids if approver]
+    approvers = [approved.payments_ops_person.person_id, approved.finance_person.person_id]
     events = desk.store.events_of(stream_of(request.incident_id, request.line.ledger_payout_id))
     warned = {e.actor for e in events if e.kind == SHOWN and e.data["request_id"] == request.request_id}
     return {

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from manual_payout.breakglass import used_glass
 from manual_payout.desk import Desk
 from manual_payout.errors import (
-    ApprovalError,
     ClaimError,
     PolicyRefusedError,
     RefusedError,
@@ -203,7 +201,6 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
     try:
         if window_closed(desk, record):
             raise PolicyRefusedError("its key has left the window in which Stripe surely remembers it", "")
-        _require_not_stopped(desk, record, request)
         approved = check_standing(desk, request, operator)
         if isinstance(record, PayoutRecord):
             verification = verify(desk, _as_filed(request, operator), operator.person_id)
@@ -219,20 +216,9 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
-    data = {"idempotency_key": record.idempotency_key} | approved.told()
+    data = {"idempotency_key": record.idempotency_key, "approval_ids": list(approved.approval_ids)}
     stream = stream_of(record.incident_id, record.ledger_payout_id)
     desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
-
-
-def _require_not_stopped(desk: Desk, record: Record, request: Request) -> None:
-    """Refuse what was begun under a declaration that its owner has stopped, whoever has approved since (docs/approvals.md)."""
-    if not isinstance(record, PayoutRecord):
-        return
-    glass = used_glass(record, request, desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id)))
-    if glass is not None and glass.stopped_at is not None:
-        owner = desk.registry.name_of(glass.declaration.owner_id)
-        # Nothing can be done about it but wait, so there is no remedy.
-        raise ApprovalError(f"{owner} stopped break-glass at {glass.stopped_at:%Y-%m-%d %H:%M} UTC.", "")
 
 
 def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:
@@ -240,10 +226,6 @@ def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:
     if window_closed(desk, record) or record.first_sent_at is None:
         return f"Look it up in the Dashboard, then record the decision: {decide}."
     until = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC"
-    if not error.remedy:
-        return (
-            f"After {until}, having looked in the Dashboard, decide: {decide}. Both approvals then allow a new attempt."
-        )
     return f"{error.remedy} Then reconcile again; or after {until}, having looked in the Dashboard, decide: {decide}."
 
 

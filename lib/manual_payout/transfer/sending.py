@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from manual_payout import policy
-from manual_payout.breakglass import Standing
+from manual_payout.approvals import Approved
 from manual_payout.canonical import canonical_json
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, IntentConflictError, RefusedError, UnknownOutcomeError
@@ -35,7 +35,7 @@ JUDGEMENT_AGE_MAX = timedelta(minutes=10)
 class _Judgement:
     """What allows a send, and what it goes on in spite of."""
 
-    approved: Standing
+    approved: Approved
     override: dict[str, Any] | None = None
 
 
@@ -161,12 +161,11 @@ def _is_done(record: Record) -> bool:
 
 
 def _common(
-    request: Request, approved: Standing, refused: Record | None, operator: Person, *, at: datetime
+    request: Request, approved: Approved, refused: Record | None, operator: Person, *, at: datetime
 ) -> dict[str, Any]:
     """What both kinds of record say of a new attempt."""
     line = request.line
     attempt_no = refused.attempt_no + 1 if refused is not None else 1
-    payments_ops, finance = approved.approver_ids
     return {
         "request_id": request.request_id,
         "incident_id": request.incident_id,
@@ -178,8 +177,8 @@ def _common(
         "mode": request.mode,
         "notes": request.notes,
         "requested_by": request.requested_by,
-        "approved_by_payments_ops": payments_ops,
-        "approved_by_finance": finance,
+        "approved_by_payments_ops": approved.payments_ops_person.person_id,
+        "approved_by_finance": approved.finance_person.person_id,
         "operator_id": operator.person_id,
         "state": State.SUBMITTING,
         "attempt_no": attempt_no,

@@ -23,9 +23,6 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="a file of partial sums; what it has is not played again")
     parser.add_argument("--seed", type=int, help="play this one alone")
     parser.add_argument("--reversals", action="store_true", help="only those of the seeds that have a reversal")
-    parser.add_argument(
-        "--break-glass", action="store_true", help="only those of the seeds that begin with one approval"
-    )
     parser.add_argument("--trace", action="store_true", help="with --seed: show every step")
     asked = parser.parse_args()
     if asked.seed is not None:
@@ -33,7 +30,7 @@ def main() -> int:
     tally = report.run(
         asked.first, asked.seeds, processes=asked.processes, defect=asked.defect, keep_going=asked.keep_going,
         say=_progress, record=Record(asked.record), minutes=asked.minutes,
-        among="reversals" if asked.reversals else "break-glass" if asked.break_glass else "",
+        reversals=asked.reversals,
     )  # fmt: skip
     sys.stderr.write("\n")
     sys.stdout.write(report.table(tally, asked.first, asked.seeds) + "\n")

@@ -8,7 +8,6 @@ defect cannot quietly stop being one.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import itertools
 import textwrap
@@ -19,16 +18,13 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout import breakglass, closing, models, verification
+from manual_payout import models
 from manual_payout.approvals import standing
-from manual_payout.breakglass import Glass, UnderGlass, reviewing
 from manual_payout.errors import ClaimError
 from manual_payout.gateway import Answer, Refused, Unknown, client
 from manual_payout.reversal import checks
-from manual_payout.signatures import signer_of
-from manual_payout.transfer import delivery, gate, movement, reconciling, sending
+from manual_payout.transfer import delivery, movement, reconciling, sending
 
-from .glass import under_glass
 from .memory_ledger import MemoryLedger
 from .memory_store import Guards
 from .regret import regretted
@@ -36,9 +32,6 @@ from .scenario import Options, forget_stages, play
 from .stripe_books import BooksGateway
 
 Defect = Callable[[ExitStack], Options]
-
-# The package has a function of that name too.
-glass = importlib.import_module("manual_payout.breakglass.standing")
 
 
 @contextmanager
@@ -69,10 +62,8 @@ def _rewritten(stack: ExitStack, module: ModuleType, name: str, *pieces: tuple[s
         source = source.replace(old, new)
     space: dict[str, Any] = {}
     exec(compile(source, f"<defect in {name}>", "exec", flags=annotations.compiler_flag), module.__dict__, space)
-    others = [
-        one for one in (delivery, reconciling, sending) if getattr(one, name, None) is function and one is not module
-    ]
-    _replaced(stack, name, space[name], module, *others)
+    holders = [one for one in (delivery, reconciling, sending) if getattr(one, name, None) is function]
+    _replaced(stack, name, space[name], *holders)
 
 
 # ---------------------------------------------------------------------------------------------- the key
@@ -339,78 +330,6 @@ def reversals_doubt_not_inherited(stack: ExitStack) -> Options:
     return Options()
 
 
-# ---------------------------------------------------------------------------------------------- one approval
-
-
-def hold_ignored(stack: ExitStack) -> Options:
-    """The send asks whether the owner was paged, not whether they have had their time to say no."""
-    _rewritten(stack, glass, "_check_time", ("at < opens", "False"))
-    return Options()
-
-
-def hold_from_the_declaration(stack: ExitStack) -> Options:
-    """The hold counts from the declaration, whether the page has arrived or not."""
-
-    def opens_at(self: Glass, hold_s: int) -> Any:
-        return self.told_at + timedelta(seconds=max(hold_s, self.declaration.hold_s))
-
-    _replaced(stack, "opens_at", opens_at, Glass)
-    return Options()
-
-
-def stop_not_asked_at_the_fence(_stack: ExitStack) -> Options:
-    """The owner's no is looked for in the gate and with the intent, not again before the request leaves."""
-    return Options(guards=Guards(asks_for_stop_at_fence=False))
-
-
-def stop_of_one_declaration(_stack: ExitStack) -> Options:
-    """The owner's no ends the declaration that it was said to, not the other one under which a send has begun."""
-    return Options(guards=Guards(stops_whole_request=False))
-
-
-def policy_as_declared(stack: ExitStack) -> Options:
-    """Switch and cap are those of the declaration, whatever the policy says by the time of the send."""
-    _rewritten(
-        stack, glass, "standing",
-        ("_as_declared(request, glass) if begun else desk.settings.policy.break_glass", "_as_declared(request, glass)"),
-    )  # fmt: skip
-    _replaced(stack, "standing", glass.standing, gate, verification)
-    return Options()
-
-
-def declarer_named_twice(stack: ExitStack) -> Options:
-    """The row names the one who approved for both teams."""
-    _replaced(stack, "approver_ids", property(lambda self: (self.person.person_id,) * 2), UnderGlass)
-    return Options()
-
-
-def declaration_not_checked(stack: ExitStack) -> Options:
-    """A declaration is believed because the journal tells of it, whoever signed it."""
-    _replaced(stack, "check_signed", lambda _text, signature, *_: signer_of(signature), glass)
-    return Options()
-
-
-def anybody_reviews(stack: ExitStack) -> Options:
-    """Whoever may approve may review, also who declared it."""
-    _replaced(stack, "_unfit", lambda *_: "", reviewing)
-    return Options()
-
-
-def reviewed_before_it_is_known(stack: ExitStack) -> Options:
-    """A review counts that was signed while nobody knew what was sent."""
-    _rewritten(stack, reviewing, "review", ("record.stripe_transfer_id is None", "False"))
-    _rewritten(stack, reviewing, "find_review", (' or not said["stripe_transfer_id"]', ""))
-    _replaced(stack, "review", reviewing.review, breakglass)
-    _replaced(stack, "find_review", reviewing.find_review, breakglass)
-    return Options()
-
-
-def closed_without_review(stack: ExitStack) -> Options:
-    """The list of the close has no review."""
-    _replaced(stack, "_glass_reviewed", lambda _standing: [], closing)
-    return Options()
-
-
 # They show in the second act only.
 OF_REVERSALS: dict[str, Defect] = {
     defect.__name__: defect
@@ -421,17 +340,7 @@ OF_REVERSALS: dict[str, Defect] = {
     )
 }  # fmt: skip
 
-# They show in a night with one approval only.
-OF_GLASS: dict[str, Defect] = {
-    defect.__name__: defect
-    for defect in (
-        hold_ignored, hold_from_the_declaration, stop_not_asked_at_the_fence, stop_of_one_declaration,
-        policy_as_declared, declarer_named_twice, declaration_not_checked, anybody_reviews,
-        reviewed_before_it_is_known, closed_without_review,
-    )
-}  # fmt: skip
-
-DEFECTS: dict[str, Defect] = OF_REVERSALS | OF_GLASS | {
+DEFECTS: dict[str, Defect] = OF_REVERSALS | {
     defect.__name__: defect
     for defect in (
         random_key, window_longer_than_stripes, resend_after_the_window, new_key_after_unknown, hidden_retry,
@@ -444,9 +353,8 @@ DEFECTS: dict[str, Defect] = OF_REVERSALS | OF_GLASS | {
 
 def first_caught(name: str, seeds: range) -> tuple[int, str] | None:
     """Return the first seed whose night holds without the defect and does not hold with it, and what is violated."""
-    # A night without a reversal says nothing about reversals, nor an ordinary one about break-glass.
-    tells = regretted if name in OF_REVERSALS else under_glass if name in OF_GLASS else None
-    told = filter(tells, seeds) if tells is not None else seeds
+    # A night without a reversal says nothing about them.
+    told = filter(regretted, seeds) if name in OF_REVERSALS else seeds
     with planted(name) as options:
         found = next((result for seed in told if (result := play(seed, options)).violation), None)
     if found is None or not play(found.seed).violation:

@@ -66,8 +66,6 @@ class Watch:
         fenced: By key: the first and the latest instant at which the right to send was confirmed.
 
         refused: The keys whose attempts were recorded as having moved nothing.
-
-        forbids_alone: In a night with one approval: says why that one was not enough, or nothing where it was.
     """
 
     def __init__(self, world: World, store: MemoryStore, ledger: MemoryLedger, books: Books) -> None:
@@ -77,7 +75,6 @@ class Watch:
         self.runs: list[Any] = []
         self.filed: dict[str, tuple[Any, ...]] = {}
         self.late_posts = 0
-        self.forbids_alone: Callable[[Record, Any, datetime, timedelta], str] | None = None
         world.watch_commit = self.commit
         books.watch_post = self.post
 
@@ -135,7 +132,7 @@ class Watch:
         if isinstance(row, PayoutRecord):
             sent = (payload["amount"], payload["currency"], payload["destination"])
         self._claim(sent == filed[: len(sent)], "a POST carried something else than was approved")
-        self._approved(row, post.run, latest)
+        self._approved(row, latest)
 
     def _may_come_back(self, row: Record) -> bool:
         """Whether this row may say that money has come back: it is a reversal's, or the books show one."""
@@ -143,9 +140,9 @@ class Watch:
             return row.state is State.REVERSED
         return row.state in (State.PARTLY_REVERSED, State.REVERSED) and bool(self.books.reversals)
 
-    def _approved(self, row: Record, run: Any, at: datetime) -> None:
+    def _approved(self, row: Record, at: datetime) -> None:
         request = self.store.requests[row.request_id][0]
-        given, why = self.store.approvals.get(row.request_id, ()), ""
+        given = self.store.approvals.get(row.request_id, ())
         for grace in (timedelta(0), GRACE):
             standing = {
                 one.team: one.approver_id
@@ -155,12 +152,8 @@ class Watch:
             }
             if len(set(standing.values())) == len(Team):
                 return
-            if self.forbids_alone is not None:
-                why = self.forbids_alone(row, run, at, grace)
-                if not why:
-                    return
             self.late_posts += not grace
-        self._claim(False, "a POST left without two approvals that stood" + (f", and with one: {why}" if why else ""))
+        self._claim(False, "a POST left without two approvals that stood")
 
     # ---------------------------------------------------------------------------------- after every run and at the end
 

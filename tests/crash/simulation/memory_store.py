@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,10 +22,8 @@ from manual_payout.models import (
     LIVE_STATES,
     OPEN_STATES,
     Approval,
-    Declaration,
     Event,
     Kind,
-    Message,
     Mode,
     PayoutRecord,
     Record,
@@ -34,7 +32,6 @@ from manual_payout.models import (
     State,
     stream_of,
 )
-from manual_payout.store.sending import told_approvals
 from manual_payout.store.shapes import R
 
 
@@ -68,8 +65,6 @@ class Guards:
     fences_reversals: bool = True
     lease: bool = True
     keeps_sent: bool = True
-    asks_for_stop_at_fence: bool = True
-    stops_whole_request: bool = True
 
 
 class MemoryStore:
@@ -93,7 +88,6 @@ class MemoryStore:
         self.approval_ids: dict[str, tuple[str, str]] = {}
         self.attempts: dict[str, Attempt] = {}
         self.events: dict[str, list[Event]] = {}
-        self.messages: list[Message] = []
 
     def clone(self, clock: Any, hooks: Hooks, guards: Guards) -> MemoryStore:
         """Return a copy that goes its own way."""
@@ -104,7 +98,6 @@ class MemoryStore:
         other.reversals = dict(self.reversals)
         other.attempts = {key: copy(attempt) for key, attempt in self.attempts.items()}
         other.events = {name: list(chain) for name, chain in self.events.items()}
-        other.messages = list(self.messages)
         return other
 
     # ---------------------------------------------------------------------------------- requests and approvals
@@ -177,29 +170,6 @@ class MemoryStore:
             stream = stream_of(request.incident_id, line.ledger_payout_id)
             self._append(stream, "approved", approval.approver_id, approval.told())
         self.hooks.step("record_approval:after")
-
-    def record_declaration(self, declaration: Declaration, request: Request, told: Sequence[Message]) -> None:
-        self.hooks.step("record_declaration:before")
-        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
-        for event in self.events.get(stream, ()):
-            if event.data.get("request_id") != declaration.request_id:
-                continue
-            if event.kind == "request_withdrawn":
-                raise ApprovalError(
-                    f"Request {declaration.request_id} was withdrawn.", "Approve the one that replaced it."
-                )
-            if event.kind == "break_glass_stopped":
-                raise ApprovalError(
-                    "The owner has stopped break-glass for this request.", "Have the other team approve."
-                )
-            if event.kind == "break_glass_declared" and (
-                event.data["statement"]["predicate"]["approval_id"] == declaration.approval_id
-            ):
-                raise ApprovalError("Break-glass was declared a moment ago.", "Run `manual-payout status`.")
-        data = {"request_id": request.request_id} | declaration.told()
-        self._append(stream, "break_glass_declared", declaration.declarer_id, data)
-        self.messages += [message for message in told if message not in self.messages]
-        self.hooks.step("record_declaration:after")
 
     def approvals_of(self, request_id: str) -> list[Approval]:
         self.hooks.step("approvals_of")
@@ -321,7 +291,6 @@ class MemoryStore:
                 "This run paused for so long that what it verified and the approvals no longer count.",
                 "Run the same command again; it verifies afresh.",
             )
-        self._require_not_stopped(record, approval_ids)
         record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
         before = self._find(record)
         if record.attempt_no != 1 and not (
@@ -350,8 +319,8 @@ class MemoryStore:
             "payload": record.payload,
             "owner": record.owner,
             "fence": record.fence,
+            "approval_ids": list(approval_ids),
         }
-        data |= told_approvals(record, approval_ids)
         self._append(stream, "intent_recorded", record.operator_id, data)
         self.hooks.committed(before, record)
         self.hooks.step("record_intent:after")
@@ -384,8 +353,6 @@ class MemoryStore:
     def mark_sent(self, record: R, *, lease_s: float, window: timedelta) -> R:
         self.hooks.step("mark_sent:before")
         now = self.clock.now()
-        if self.guards.asks_for_stop_at_fence:
-            self._require_not_stopped(record, self.approval_ids.get(record.line_id, ()))
         present = self._find(record)
         if present is not None and (not self._fences(record) or self._holds(present, record, now, window)):
             after = replace(
@@ -445,18 +412,6 @@ class MemoryStore:
         )
 
     # ---------------------------------------------------------------------------------- inside
-
-    def _require_not_stopped(self, record: Record, approval_ids: Sequence[str]) -> None:
-        if not isinstance(record, PayoutRecord) or record.unapproved_by is None:
-            return
-        whole = self.guards.stops_whole_request
-        name, ended = ("request_id", (record.request_id,)) if whole else ("declaration_id", approval_ids)
-        for event in self.events.get(_stream(record), ()):
-            if event.kind == "break_glass_stopped" and event.data[name] in ended:
-                raise ApprovalError(
-                    f"The owner stopped break-glass at {event.at:%Y-%m-%d %H:%M} UTC.",
-                    f"Run `manual-payout reconcile {record.incident_id}`, and have {record.unapproved_by.label} approve.",
-                )
 
     def check_chains(self) -> str:
         """Return the name of a journal whose chain is broken, or nothing."""

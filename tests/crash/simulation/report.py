@@ -15,8 +15,6 @@ from typing import Any
 
 from ..record import Record  # noqa: TID252  # as `crash` in pytest, as `tests.crash` on the command line
 from . import defects
-from .glass import ACT as GLASS
-from .glass import FELL, under_glass
 from .regret import ACT, regretted
 from .scenario import Options, Result, play
 from .stripe_books import POST_FAULTS, READ_FAULTS
@@ -30,18 +28,9 @@ BLOCK = 250
 
 CRASHES = tuple(f"crash at {boundary}" for boundary in (*BOUNDARIES, *READS))
 FAULTS = (*POST_FAULTS, *READ_FAULTS)
-
-# The nights that can be played alone, by what they have.
-AMONG = {"reversals": regretted, "break-glass": under_glass}
-
 OF_REVERSALS = (
     *(f"{ACT}crash at {boundary}" for boundary in (*REVERSAL_BOUNDARIES, *REVERSAL_READS)),
     *(f"{ACT}{fault}" for fault in FAULTS),
-)
-OF_GLASS = (
-    *(f"{GLASS}stopped {when}" for when in FELL),
-    *(f"{GLASS}{what}" for what in ("policy changed", "other team reached", "declared by two", "declaration forged")),
-    *(f"{GLASS}paid with {how}" for how in ("one approval", "two after all")),
 )
 
 
@@ -75,8 +64,8 @@ class Tally:
         return {"scenarios": self.scenarios, "outcomes": self.outcomes, "hits": self.hits, "violations": violations}
 
     def missed(self) -> list[str]:
-        """Return every boundary at which no crash, and every fault and every turn of break-glass that never, happened."""
-        return [name for name in (*CRASHES, *FAULTS, *OF_REVERSALS, *OF_GLASS) if not self.hits[name]]
+        """Return every boundary at which no crash, and every fault that never, happened."""
+        return [name for name in (*CRASHES, *FAULTS, *OF_REVERSALS) if not self.hits[name]]
 
 
 def run_block(seeds: Iterable[int], options: Options | None = None) -> Tally:
@@ -97,7 +86,7 @@ def run(
     say: Callable[[str], None],
     record: Record | None = None,
     minutes: float = float("inf"),
-    among: str = "",
+    reversals: bool = False,
 ) -> Tally:
     """
     Play *seeds* scenarios from *first* on; unless told to keep going, end with the first violation's block.
@@ -107,15 +96,15 @@ def run(
 
         minutes: After which no further block is waited for.
 
-        among: A name of `AMONG`: only those of the seeds; *seeds* is how far to look.
+        reversals: Only those of the seeds whose night has a reversal; *seeds* is how far to look.
     """
     record = record or Record(None)
-    name = f"simulation of {among}" if among else "simulation"
+    name = "simulation of reversals" if reversals else "simulation"
     name = f"{name} with {defect}" if defect else name
     blocks = [range(at, min(at + BLOCK, first + seeds)) for at in range(first, first + seeds, BLOCK)]
     left = [block for block in blocks if not record.has(name, "", block.start)]
     total, began = Tally(), time.monotonic()
-    for block, tally in _played(left, processes, defect, among):
+    for block, tally in _played(left, processes, defect, reversals=reversals):
         record.add(name, "", block.start, tally.as_json())
         total.merge(tally)
         spent = time.monotonic() - began
@@ -160,8 +149,8 @@ def table(tally: Tally, first: int, seeds: int) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
 
-def _played(blocks: list[range], processes: int, defect: str, among: str) -> Iterator[tuple[range, Tally]]:
-    work = [(block, defect, among) for block in blocks]
+def _played(blocks: list[range], processes: int, defect: str, *, reversals: bool) -> Iterator[tuple[range, Tally]]:
+    work = [(block, defect, reversals) for block in blocks]
     if processes <= 1:
         yield from map(_block, work)
         return
@@ -172,10 +161,10 @@ def _played(blocks: list[range], processes: int, defect: str, among: str) -> Ite
         yield from pool.imap_unordered(_block, work)
 
 
-def _block(work: tuple[range, str, str]) -> tuple[range, Tally]:
-    seeds, defect, among = work
+def _block(work: tuple[range, str, bool]) -> tuple[range, Tally]:
+    seeds, defect, reversals = work
     with defects.planted(defect) as options:
-        tally = run_block(filter(AMONG[among], seeds) if among else seeds, options)
+        tally = run_block(filter(regretted, seeds) if reversals else seeds, options)
     gc.collect()
     return seeds, tally
 

@@ -27,15 +27,14 @@ from manual_payout.desk import Desk
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
 from manual_payout.ledger import PayoutDue, StudioBalance
-from manual_payout.models import Approval, Kind, PayoutRecord, Reason, Request, State, stream_of
+from manual_payout.models import Approval, PayoutRecord, Reason, Request, State, stream_of
 from manual_payout.parameters import Parameters
 from manual_payout.people import Registry, load_registry
 from manual_payout.requesting import file_request
-from manual_payout.settings import BreakGlassPolicy, Settings, load_settings
+from manual_payout.settings import Settings, load_settings
 from manual_payout.signing import sandbox_key
 from manual_payout.transfer import delivery
 
-from .glass import Glass, under_glass
 from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
 from .memory_ledger import MemoryLedger
 from .memory_spool import MemorySpool
@@ -48,7 +47,7 @@ START = datetime.fromisoformat(incident.NOW)
 OPERATORS = ("tomas", "noor")
 # The third is the first once more, on another machine.
 MACHINES = {"tomas": "tomas", "noor": "noor", "tomas2": "tomas"}
-APPROVERS: tuple[tuple[str, ...], ...] = (("priya", "amara"), ("jonas", "lucia"))
+APPROVERS = (("priya", "amara"), ("jonas", "lucia"))
 INCIDENTS = (incident.INCIDENT_ID, "INC-124")
 EVIL_ACCOUNT = "acct_evil"
 AMPLE = 100_000_000
@@ -58,7 +57,7 @@ _QUIET = Hooks()
 
 @dataclass(frozen=True)
 class Stage:
-    """What every scenario begins with: filed, approved by two or by one, read by both operators; nothing sent."""
+    """What every scenario begins with: filed, approved, read by both operators; nothing sent."""
 
     settings: Settings
     registry: Registry
@@ -78,12 +77,11 @@ class Options:
 
 @dataclass
 class Run:
-    """One command of one operator; *policy* is what it has read of break-glass when it began."""
+    """One command of one operator."""
 
     number: int
     operator: str
     action: str
-    policy: BreakGlassPolicy
     error: BaseException | None = None
     crashed: bool = False
 
@@ -126,10 +124,7 @@ class Night:
         self.rng = rng = random.Random(seed)
         self.result = Result(seed)
         self.competing = rng.random() < 0.18
-        self.incidents = INCIDENTS[: 2 if self.competing else 1]
-        self.glass = Glass(seed) if under_glass(seed) else None
-        approvers = self.glass.approvers if self.glass is not None else APPROVERS
-        stage = _stage(long=rng.random() < 0.4, competing=self.competing, approvers=approvers[: len(self.incidents)])
+        stage = _stage(long=rng.random() < 0.4, competing=self.competing)
         self.world = world = World(rng, _beginning(rng, stage))
         world.log = [] if trace else None
         self.settings, self.registry = stage.settings, stage.registry
@@ -149,8 +144,6 @@ class Night:
         for request, _, _ in self.store.requests.values():
             self.filed(request)
         self._draw()
-        if self.glass is not None:
-            self.glass.join(self)
 
     # ---------------------------------------------------------------------------------- the plan
 
@@ -250,8 +243,6 @@ class Night:
         self.watch.check_books()
         if not self.fraud:
             self.watch.check_settled(self.stuck)
-            if self.glass is not None:
-                self.glass.close()
             if regretted(self.result.seed):
                 Regret(self).play()
 
@@ -319,7 +310,7 @@ class Night:
     def command(self, operator: Operator, action: str, name: str, does: Callable[[], object]) -> None:
         """Run one command as the command line would, whatever becomes of it."""
         self.commands += 1
-        run = Run(self.commands, operator.name, action, self.desk.settings.policy.break_glass)
+        run = Run(self.commands, operator.name, action)
         self.world.current.run = run
         self.world.say(f"=== {action} {name}")
         error: BaseException | None = None
@@ -337,7 +328,7 @@ class Night:
         self.watch.run_ended(run, error)
 
     def _send(self, operator: Operator, name: str) -> None:
-        request = self.request(name)
+        request = self._request(name)
         code = _code(request, operator.person.person_id) if request else ""
         transfer.send(self.desk, replace(self._typed(name), dry_run=False, confirm=code), operator.person)
 
@@ -359,8 +350,7 @@ class Night:
         rows.sort(key=lambda row: (row.state in OPEN, row.created_at))
         return rows[-1] if rows else None
 
-    def request(self, name: str) -> Request | None:
-        """The request that a command for the incident of that name selects, or None."""
+    def _request(self, name: str) -> Request | None:
         with self.quietly():
             try:
                 return self.store.find_request(name, incident.LEDGER_PAYOUT_ID)
@@ -391,7 +381,7 @@ class Night:
         rng, now = self.rng, self.world.now()
         if self.books.available < AMPLE // 2 and rng.random() < chance:
             self.books.available = AMPLE
-        request = self.request(name)
+        request = self._request(name)
         if request is None or rng.random() >= chance or not self.renews:
             return
         if now >= request.expires_at:
@@ -399,8 +389,6 @@ class Night:
         elif any(approval.expires_at <= now + GRACE for approval in self.latest_approvals(request)):
             with self.quietly():
                 self.approve(request)
-        if self.glass is not None:
-            self.glass.mend(name)
 
     def latest_approvals(self, request: Request) -> list[Any]:
         given = self.store.approvals.get(request.request_id, [])
@@ -429,16 +417,9 @@ class Night:
         _dry_runs(self.store, self.registry, request)
 
     def approve(self, request: Request) -> None:
-        """Have two approvers approve *request*, once more where they did before; with one approval a night, that one."""
-        approvers = self.rng.choice(APPROVERS)
-        if self.glass is not None and request.kind is Kind.TRANSFER:
-            approvers = self.glass.who_approves(request)
-        self.approve_as(request, approvers)
-
-    def approve_as(self, request: Request, approvers: tuple[str, ...]) -> None:
-        """Have these people approve *request*; whoever may not, or has, does not."""
+        """Have two approvers approve *request*, once more where they did before."""
         self.result.hits[f"{self.world.act}approved again"] += 1
-        _approve(self.store, self.registry, self.settings, request, approvers)
+        _approve(self.store, self.registry, self.settings, request, self.rng.choice(APPROVERS))
 
     def _refiled(self) -> None:
         # With other notes: what the operator is running right now no longer fits.
@@ -488,8 +469,6 @@ class Night:
         """One operator brings every payout to its end, as the runbook says."""
         operator = self.operators[0]
         self.world.operators, self.world.current = [operator], operator
-        if self.glass is not None:
-            self.glass.begin_calm()
         for turn in range(14):
             row = next((row for row in self.store.rows.values() if row.state in OPEN), None)
             if row is not None:
@@ -602,7 +581,7 @@ def _fixtures() -> tuple[Settings, Registry, PayoutDue, StudioBalance]:
 
 
 @cache
-def _stage(*, long: bool, competing: bool, approvers: tuple[tuple[str, ...], ...]) -> Stage:
+def _stage(*, long: bool, competing: bool) -> Stage:
     settings, registry, due, balance = _fixtures()
     if long:
         week = 7 * 24 * 3600
@@ -612,9 +591,9 @@ def _stage(*, long: bool, competing: bool, approvers: tuple[tuple[str, ...], ...
     store = MemoryStore(clock, _QUIET)
     desk = Desk(settings, clock, store, MemoryLedger(due, balance, _QUIET), registry)
     requester = registry.find(incident.REQUESTER)
-    for name, given_by in zip(INCIDENTS[: 2 if competing else 1], approvers, strict=True):
+    for name, approvers in zip(INCIDENTS[: 2 if competing else 1], APPROVERS, strict=False):
         request, _ = file_request(desk, replace(_typed(), incident_id=name), requester, replace=False)
-        _approve(store, registry, settings, request, given_by)
+        _approve(store, registry, settings, request, approvers)
         _dry_runs(store, registry, request)
         clock.wait(60)
     return Stage(settings, registry, store, due, balance)
@@ -627,7 +606,7 @@ def forget_stages() -> None:
 
 
 def _approve(
-    store: MemoryStore, registry: Registry, settings: Settings, request: Request, approvers: tuple[str, ...]
+    store: MemoryStore, registry: Registry, settings: Settings, request: Request, approvers: tuple[str, str]
 ) -> None:
     for approver in approvers:
         try:
