@@ -53,9 +53,9 @@ class Scene:
         self.engine = database.connect(url, name="DATABASE_URL")
         self.request = None
 
-    def new_desk(self, **policy):
-        """Open another desk; *policy* replaces entries of the policy's section ``stripe``."""
-        settings = self.settings_with(stripe=policy)
+    def new_desk(self, *, request=None, ledger=None, **policy):
+        """Open another desk; *policy* replaces entries of the policy's section ``stripe``, the others of theirs."""
+        settings = self.settings_with(stripe=policy, request=request or {}, ledger=ledger or {})
         files = {"approvers_file": self.settings.approvers_path()}
         if settings.mode is not Mode.SANDBOX:
             files["allowed_signers_file"] = self._nobodys_keys()
@@ -91,10 +91,13 @@ class Scene:
     def approve(self, approver, request=None, *, lifetime_s=None, key=None):
         """Have somebody approve, having typed what the request says, with their sandbox key."""
         request = request or self.request
+        rules = self.settings.policy.request
+        if lifetime_s is not None:
+            rules = rules.model_copy(update={"approval_lifetime_s": lifetime_s})
         return approve(
             self.desk.store, self.desk.registry, request, approver=approver, amount=request.line.amount.text,
             destination_last4=request.line.destination_account[-4:],
-            lifetime_s=lifetime_s or self.settings.policy.request.approval_lifetime_s, key=key or sandbox_key(approver),
+            rules=rules, key=key or sandbox_key(approver),
         )  # fmt: skip
 
     def dry_run(self, request=None, operator=None):

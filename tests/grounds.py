@@ -50,7 +50,7 @@ def approved(ground, parameters, approvers=("priya", "amara")):
     for approver in approvers:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=parameters.amount,
-            destination_last4=parameters.destination_account[-4:], lifetime_s=3_600, key=ground.key_of(approver),
+            destination_last4=parameters.destination_account[-4:], rules=desk.settings.policy.request, key=ground.key_of(approver),
         )  # fmt: skip
     return request
 

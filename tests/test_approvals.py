@@ -23,6 +23,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.models import Approval, Kind, Line, Mode, Reason, Request, Team
 from manual_payout.money import Money
 from manual_payout.people import Person, Registry
+from manual_payout.settings import RequestPolicy
 from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigners, key_from_seed
 from manual_payout.signing import sandbox_key
 from manual_payout.steps.papers import keep_approvals
@@ -87,11 +88,12 @@ def approval(who, team, at=AT, *, key=None, namespace=APPROVAL, **changes):
     return signed(replace(made, **changes), key=key, namespace=namespace)
 
 
+RULES = RequestPolicy()
 PRIYA, AMARA = approval("priya", Team.PAYMENTS_OPS), approval("amara", Team.FINANCE)
 
 
-def judge(*approvals, operator="tomas", at=AT, registry=REGISTRY):
-    return check_approvals(REQUEST, approvals, registry, operator_id=operator, at=at)
+def judge(*approvals, operator="tomas", at=AT, registry=REGISTRY, rules=RULES):
+    return check_approvals(REQUEST, approvals, registry, rules, operator_id=operator, at=at)
 
 
 def test_one_of_each_team_stand():
@@ -155,7 +157,7 @@ OTHER = {
 def test_what_is_counted_is_teams_whose_approval_stands_now(given, at, teams):
     """Two approvals of one team are not two of two, and one that has ended is none."""
 
-    assert teams == teams_approved(given, at)
+    assert teams == teams_approved(given, REQUEST, RULES, at)
 
 
 def test_every_field_of_an_approval_has_another_value_here():
@@ -368,7 +370,7 @@ def say_yes(scene, who, *, amount=incident.AMOUNT, last4=LAST4, request=None, li
     signs = person is not None and scene.desk.registry.signers.keys_for(person.email, APPROVAL, scene.desk.now())
     return approve(
         scene.desk.store, scene.desk.registry, request or scene.request, approver=who, amount=amount,
-        destination_last4=last4, lifetime_s=lifetime_s, key=key or (sandbox_key(person.handle) if signs else STRANGER),
+        destination_last4=last4, rules=RequestPolicy.model_construct(approval_lifetime_s=lifetime_s), key=key or (sandbox_key(person.handle) if signs else STRANGER),
     )  # fmt: skip
 
 
@@ -511,7 +513,9 @@ def test_yes_by_a_key_that_was_revoked_since_can_be_given_again(scene):
     registry.signers = AllowedSigners((*before.entries, fresh), frozenset([sandbox_key("priya").public_key]), "f")
     made = say_yes(scene, "priya", key=STRANGER)
     given = given_approvals(scene.desk.store, scene.request)
-    found = check_approvals(scene.request, given, registry, operator_id=scene.operator.person_id, at=scene.desk.now())
+    found = check_approvals(
+        scene.request, given, registry, RequestPolicy(), operator_id=scene.operator.person_id, at=scene.desk.now()
+    )
 
     assert made == found.payments_ops
 

@@ -49,7 +49,7 @@ from manual_payout.reversal import (
 from manual_payout.sandbox.permissions import PLATFORM_ACCOUNT
 from manual_payout.sandbox.transfers import TransferOrder, create_transfer, reverse_transfer
 from manual_payout.schema import metadata
-from manual_payout.settings import Policy, StripePolicy
+from manual_payout.settings import Policy, RequestPolicy, StripePolicy
 from manual_payout.signatures import APPROVAL, AllowedSigners
 from manual_payout.signing import sandbox_key
 from manual_payout.store import Store
@@ -1414,7 +1414,7 @@ def test_filled_database_of_the_first_release_keeps_every_row(database_url, read
     given, registry, now = store.approvals_of(request.request_id), ready.scene.desk.registry, ready.scene.desk.now()
     assert ["", ""] == [one.signed_text for one in given]
     with pytest.raises(ApprovalError, match="No signed approval by Payments Ops"):
-        check_approvals(request, given, registry, operator_id=ready.scene.operator.person_id, at=now)
+        check_approvals(request, given, registry, RequestPolicy(), operator_id=ready.scene.operator.person_id, at=now)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql("UPDATE request_lines SET stripe_transfer_id = 'tr_1'")
     engine.dispose()

@@ -32,6 +32,11 @@ ONLY_IN = {
         {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},
         "databases are reached through store.py and ledger.py",
     ),
+    r"\.expires_at\b": (
+        {"settings", "models", "schema", "store", "approvals", "policy"},
+        "a policy that has become stricter counts: ask policy.request.request_ends and approval_ends",
+    ),
+    r"store\.open_requests\(": ({"desk"}, "ask desk.open_requests, which knows the policy as it is now"),
     r"scrapbook": (
         {"steps", "evidence", "verifier", "rehearsal"},
         "money never reads a scrap; state is the database's",

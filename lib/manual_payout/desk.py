@@ -130,6 +130,11 @@ class Desk:
         """The instant that judges."""
         return self.clock.now()
 
+    def open_requests(self, incident_id: str | None = None) -> list[Request]:
+        """Return the requests that are in force, newest first: not withdrawn, nor ended by the policy as it is now."""
+        rules, now = self.settings.policy.request, self.now()
+        return [one for one in self.store.open_requests(incident_id) if now < rules.request_ends(one)]
+
     def require_same_world(self, request: Request) -> None:
         """
         Check that *request* was filed for the mode and the platform account of this desk.

@@ -20,6 +20,8 @@ from manual_payout.settings import Policy
 # The check that only warns, and whose warning has to be on record before a live send goes on.
 REHEARSAL = "rehearsal"
 
+IN_FORCE = "neither expired nor withdrawn"
+
 
 @dataclass(frozen=True, slots=True)
 class StripeFacts:
@@ -73,6 +75,22 @@ class StripeSeen(Protocol):
         """What Stripe showed."""
 
 
+class RequestSeen(Protocol):
+    """What is asked of a request, of a payout as of a reversal, to say whether it is in force."""
+
+    @property
+    def request(self) -> Request | None:
+        """The filed request."""
+
+    @property
+    def request_withdrawn(self) -> bool:
+        """Whether it was withdrawn."""
+
+    @property
+    def requester_may(self) -> bool:
+        """Whether who filed it may still file requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """
@@ -80,6 +98,8 @@ class Facts:
 
     Attributes:
         request: The filed request, or None.
+
+        requester_may: Whether who filed it may still file requests.
 
         approval_error: Why the approvals do not stand, or None when they do.
 
@@ -110,6 +130,7 @@ class Facts:
     stripe: StripeFacts
     dead_claims: tuple[str, ...] = ()
     rehearsal: Standing | None = None
+    requester_may: bool = True
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
@@ -132,17 +153,18 @@ def incident(facts: Facts, _policy: Policy) -> Check:
     )  # fmt: skip
 
 
-def request_in_force(facts: Facts, _policy: Policy) -> Check:
+def request_in_force(facts: Facts, policy: Policy) -> Check:
     """SOP, pre-conditions: fallback request form submitted."""
     request = facts.request
-    fine = request is not None and not facts.request_withdrawn and facts.at < request.expires_at
-    found = "no request"
+    fine, found = False, "no request"
     if request is not None:
-        found = "withdrawn" if facts.request_withdrawn else f"valid until {request.expires_at:%Y-%m-%d %H:%M} UTC"
+        ends = policy.request.request_ends(request)
+        fine = not facts.request_withdrawn and facts.at < ends and facts.requester_may
+        found = in_force_until(facts, ends)
     # A sending that has begun must be finished and recorded, however old its request is by then.
     begun = facts.record is not None and facts.record.state is not State.REFUSED
     return verdict(
-        "request_in_force", "Is the request still in force?", fine or begun, "neither expired nor withdrawn", found,
+        "request_in_force", "Is the request still in force?", fine or begun, IN_FORCE, found,
         "File a new request and have it approved.",
     )  # fmt: skip
 
@@ -443,6 +465,17 @@ def _standing(due: PayoutDue | None, line: Line | None) -> str:
 
 def _why(seen: StripeFacts, otherwise: str = "") -> str:
     return seen.error.message if seen.error is not None else otherwise
+
+
+def in_force_until(facts: RequestSeen, ends: datetime) -> str:
+    """Say how a request stands that ends at *ends*: its own word, or the policy's as it is now."""
+    if facts.request_withdrawn:
+        return "withdrawn"
+    if not facts.requester_may:
+        return "filed by somebody who may not file requests any more"
+    assert facts.request is not None, "Bug: no request, no end"
+    early = ends < facts.request.expires_at
+    return f"valid until {ends:%Y-%m-%d %H:%M} UTC{', by the policy as it is now' if early else ''}"
 
 
 def verdict(name: str, question: str, fine: bool, expected: str, found: str, remedy: str) -> Check:  # noqa: FBT001  # the verdict

@@ -52,7 +52,11 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
             f"The ledger has no payout {parameters.ledger_payout_id}.", "Check the ledger payout id against the ledger."
         )
     earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
-    if earlier is not None and desk.now() < earlier.expires_at and not _has_come_back(desk, earlier):
+    if (
+        earlier is not None
+        and desk.now() < desk.settings.policy.request.request_ends(earlier)
+        and not _has_come_back(desk, earlier)
+    ):
         difference = _difference(desk, parameters, earlier)
         if difference is None:
             return earlier, False
@@ -87,7 +91,7 @@ def ticket_text(desk: Desk, request: Request) -> str:
         "platform_account": request.platform_account,
         "requested_by": desk.registry.name_of(request.requested_by),
         "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
-        "expires_at": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+        "expires_at": f"{policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
     }
     free = {name: markdown_safe(values[name]) for name in ("studio_name", "notes", "requested_by")}
     return ticket("ticket.md.j2", values | free)

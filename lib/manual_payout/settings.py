@@ -12,9 +12,10 @@ import os
 import re
 import subprocess
 import tomllib
+from datetime import datetime, timedelta
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -24,6 +25,9 @@ from manual_payout.messengers import Messengers
 from manual_payout.models import Mode
 from manual_payout.money import AMOUNT_MINOR_MAX, exponent
 from manual_payout.plain_text import find_invisible
+
+if TYPE_CHECKING:
+    from manual_payout.models import Approval, Request
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -126,6 +130,9 @@ class RequestPolicy(_Section):
     """
     How long requests and approvals stand, and what one payout may come to.
 
+    A policy that has become stricter since something was filed or approved counts for it too: what stands is asked here,
+    and never of what the request or the approval says alone.
+
     Attributes:
         amount_minor_max: The ceiling of one payout in minor units, by currency.
 
@@ -136,6 +143,19 @@ class RequestPolicy(_Section):
     approval_lifetime_s: int = Field(4 * 3600, gt=0, le=_LIFETIME_S_MAX)
     amount_minor_max: _MinorByCurrency = Field(default_factory=dict)
     reserve_minimum_minor: _MinorByCurrency = Field(default_factory=dict)
+
+    def request_ends(self, request: Request) -> datetime:
+        """Say from which instant on *request* is no longer in force: as it says, or earlier by this policy."""
+        return min(request.expires_at, request.filed_at + timedelta(seconds=self.request_lifetime_s))
+
+    def approval_ends(self, approval: Approval, request: Request) -> datetime:
+        """Say from which instant on *approval* no longer stands: as it says, earlier by this policy, or with *request*."""
+        by_policy = approval.approved_at + timedelta(seconds=self.approval_lifetime_s)
+        return min(approval.expires_at, by_policy, self.request_ends(request))
+
+
+# For what has begun, and was judged by the policy of that moment: everything stands for as long as it says.
+AS_WRITTEN = RequestPolicy(request_lifetime_s=_LIFETIME_S_MAX, approval_lifetime_s=_LIFETIME_S_MAX)
 
 
 class LedgerPolicy(_Section):

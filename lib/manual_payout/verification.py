@@ -17,6 +17,7 @@ from manual_payout.models import Check, Mode, PayoutRecord, Record, Request, Sta
 from manual_payout.parameters import Parameters
 from manual_payout.policy import Facts, StripeFacts
 from manual_payout.reviewed import procedure_digest
+from manual_payout.settings import AS_WRITTEN
 
 F = TypeVar("F")
 
@@ -83,10 +84,17 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         balance=desk.ledger.find_balance(due.studio_id, due.currency) if due else None,
         record=record,
         earlier=_earlier(desk, parameters, request),
+        requester_may=requester_may(desk, request),
         dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
         stripe=_stripe(desk, parameters, request, due.currency if due else None),
         rehearsal=rehearsal_at(desk),
     )
+
+
+def requester_may(desk: Desk, request: Request | None) -> bool:
+    """Whether who filed *request* may still file requests, by the registry as it is now; True where there is none."""
+    person = desk.registry.find(request.requested_by) if request is not None else None
+    return request is None or (person is not None and "request" in person.may and person.valid_at(desk.now()))
 
 
 def rehearsal_at(desk: Desk) -> Standing | None:
@@ -109,7 +117,9 @@ def approvals_at(
     at = desk.store.began_at(record) if begun and record else desk.now()
     try:
         given = given_approvals(desk.store, request)
-        return None, str(check_approvals(request, given, desk.registry, operator_id=operator_id, at=at))
+        # What has begun was judged by the policy of its moment, too.
+        rules = AS_WRITTEN if begun else desk.settings.policy.request
+        return None, str(check_approvals(request, given, desk.registry, rules, operator_id=operator_id, at=at))
     except ApprovalError as error:
         return error, ""
 

@@ -24,7 +24,7 @@ import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ _DAMAGE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError, OverflowError,
     MemoryError,
 )  # fmt: skip
+
+# The events at which approvals had to stand: an attempt is begun, and its key is allowed to be sent again.
+_ALLOWING = ("intent_recorded", "resend_allowed")
 
 # Judges a signature: (data, armored signature, principal, namespace, instant) to what is wrong, empty when it is good.
 Judge = Callable[[bytes, str, str, str, str], str]
@@ -553,7 +556,7 @@ def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
 
 def _used_approvals(folder: Folder) -> Iterator[dict[str, Any]]:
     given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
-    named = {number for event in folder.events("intent_recorded") for number in event["data"]["approval_ids"]}
+    named = {number for event in folder.events(*_ALLOWING) for number in event["data"]["approval_ids"]}
     return (given[number] for number in sorted(named))
 
 
@@ -667,12 +670,16 @@ def _as_requested(payload: Mapping[str, Any], requests: Mapping[str, Any]) -> li
 
 
 def _approvals(folder: Folder) -> list[str]:
-    """Judge the approvals that each intent names, as the journal tells of them."""
+    """Judge the approvals that each intent, and each leave to send its key again, names, as the journal tells of them."""
     given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
     filed = {event["data"]["digest"]: event["data"]["statement"] for event in folder.events("request_filed")}
+    begun = {
+        event["data"]["idempotency_key"]: json.loads(event["data"]["payload"])["metadata"]["request_digest"]
+        for event in folder.events("intent_recorded")
+    }
     wrong: list[str] = []
-    for event in folder.events("intent_recorded"):
-        digest = json.loads(event["data"]["payload"])["metadata"]["request_digest"]
+    for event in folder.events(*_ALLOWING):
+        digest = begun[event["data"]["idempotency_key"]]
         named = [given[number] for number in event["data"]["approval_ids"]]
         wrong += _stand(event, filed[digest], digest, named)
     return wrong
@@ -702,7 +709,29 @@ def _stand(
         "did not stand": any(not s["approved_at"] <= intent["at"] < s["expires_at"] for s in statements),
         "came after it": any(event["seq"] > intent["seq"] for event in named),
     }
-    return [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found]
+    found = [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found]
+    return found + _by_the_rules(intent, request, statements)
+
+
+def _is_whole(value: Any) -> bool:
+    # True is a whole number to Python.
+    return type(value) is int
+
+
+def _by_the_rules(intent: Mapping[str, Any], request: Mapping[str, Any], statements: list[dict[str, Any]]) -> list[str]:
+    """Judge request, approvals and amount by the policy of the moment at which something was allowed, as it is on record."""
+    at, rules = _instant(intent["at"]), intent["data"].get("rules")
+    names = ("request_lifetime_s", "approval_lifetime_s")
+    if not isinstance(rules, dict) or not all(_is_whole(rules.get(name)) for name in names):
+        return [f"event {intent['seq']} does not say what the policy was then"]
+    lasts, stands = (timedelta(seconds=rules[name]) for name in names)
+    limit, amount = rules.get("amount_minor_max"), sum(line["amount_minor"] for line in request["lines"])
+    wrong = {
+        "an approval had ended by the policy": any(at >= _instant(s["approved_at"]) + stands for s in statements),
+        "its request had ended": at >= min(_instant(request["expires_at"]), _instant(request["filed_at"]) + lasts),
+        "its amount was above the policy's ceiling": limit is not None and not (_is_whole(limit) and amount <= limit),
+    }
+    return [f"at event {intent['seq']} {what}" for what, found in wrong.items() if found]
 
 
 def _answers(folder: Folder, sent: list[dict[str, Any]]) -> list[str]:

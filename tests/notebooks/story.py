@@ -72,7 +72,7 @@ class Story:
             approve(
                 desk.store, desk.registry, request, approver=approver, amount="100.00",
                 destination_last4=incident.DESTINATION_ACCOUNT[-4:],
-                lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
+                rules=desk.settings.policy.request, key=sandbox_key(approver),
             )  # fmt: skip
         desk.clock.wait(PAUSE_S)
         self.reversal_request_id = request.request_id

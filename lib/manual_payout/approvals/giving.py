@@ -13,6 +13,7 @@ from manual_payout.canonical import canonical_json, digest_bytes, digest_of
 from manual_payout.errors import ApprovalError, ParameterError
 from manual_payout.models import Approval, Mode, Request, Team
 from manual_payout.people import Person, Registry
+from manual_payout.settings import RequestPolicy
 from manual_payout.signatures import APPROVAL, SigningKey
 from manual_payout.store import Store
 
@@ -25,7 +26,7 @@ def approve(
     approver: str,
     amount: str,
     destination_last4: str,
-    lifetime_s: int,
+    rules: RequestPolicy,
     key: SigningKey,
 ) -> Approval:
     """
@@ -38,7 +39,7 @@ def approve(
 
         destination_last4: The last four characters of the destination as the approver typed them.
 
-        lifetime_s: For how long the approval stands.
+        rules: For how long the approval stands; it is judged again by those of the moment of sending.
 
         key: The approver's own.
 
@@ -53,11 +54,13 @@ def approve(
     now = store.clock.now()
     person = registry.get_allowed(approver, "approve", now, field="as")
     team = _check_person(request, person)
-    _check_open(store, request, now)
+    _check_open(store, request, rules, now)
     _check_typed(request, amount, destination_last4)
     given = store.approvals_of(request.request_id)
-    _check_first(request, [one for one in given if one.approver_id == person.person_id], person, registry, now)
-    approval = _signed(request, _build(request, person, team, now, lifetime_s, number=len(given)), key)
+    own = [one for one in given if one.approver_id == person.person_id and now < rules.approval_ends(one, request)]
+    _check_first(request, own, person, registry, now)
+    ends = min(now + timedelta(seconds=rules.approval_lifetime_s), rules.request_ends(request))
+    approval = _signed(request, _build(request, person, team, now, ends, number=len(given)), key)
     # What will be asked inside the send is asked here first.
     check_statement(request, approval)
     check_signed(approval, person, registry, now)
@@ -77,7 +80,7 @@ def _check_person(request: Request, person: Person) -> Team:
 
 
 def _check_first(request: Request, own: list[Approval], person: Person, registry: Registry, now: datetime) -> None:
-    """Refuse a second yes of *person* while one of their *own* stands; what proves nothing any more hinders nobody."""
+    """Refuse a second yes of *person* while one of their *own* that have not ended stands; what proves nothing any more hinders nobody."""
     for approval in own:
         try:
             check_statement(request, approval)
@@ -85,19 +88,18 @@ def _check_first(request: Request, own: list[Approval], person: Person, registry
         except ApprovalError:
             # Unsigned, or by a key that has been revoked since: they sign again.
             continue
-        if approval.expires_at > now:
-            raise ApprovalError(
-                f"{person.name} approved this request at {approval.approved_at:%H:%M} UTC already.",
-                "Ask the other team; one person counts once.",
-            )
+        raise ApprovalError(
+            f"{person.name} approved this request at {approval.approved_at:%H:%M} UTC already.",
+            "Ask the other team; one person counts once.",
+        )
 
 
-def _check_open(store: Store, request: Request, now: datetime) -> None:
+def _check_open(store: Store, request: Request, rules: RequestPolicy, now: datetime) -> None:
     if store.is_withdrawn(request):
         raise ApprovalError(f"Request {request.request_id} was withdrawn.", "Approve the one that replaced it.")
-    if now >= request.expires_at:
+    if now >= (ends := rules.request_ends(request)):
         raise ApprovalError(
-            f"Request {request.request_id} expired at {request.expires_at:%Y-%m-%d %H:%M} UTC.", "Have it filed again."
+            f"Request {request.request_id} expired at {ends:%Y-%m-%d %H:%M} UTC.", "Have it filed again."
         )
 
 
@@ -117,7 +119,7 @@ def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
         )  # fmt: skip
 
 
-def _build(request: Request, person: Person, team: Team, now: datetime, lifetime_s: int, *, number: int) -> Approval:
+def _build(request: Request, person: Person, team: Team, now: datetime, ends: datetime, *, number: int) -> Approval:
     # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
     sandbox = digest_of({"request": request.digest, "approver": person.person_id, "number": number})[:32]
     nonce = sandbox if request.mode is Mode.SANDBOX else secrets.token_hex(16)
@@ -131,7 +133,7 @@ def _build(request: Request, person: Person, team: Team, now: datetime, lifetime
         platform_account=request.platform_account,
         nonce=nonce,
         approved_at=now,
-        expires_at=min(now + timedelta(seconds=lifetime_s), request.expires_at),
+        expires_at=ends,
         statement_digest="",
     )
 

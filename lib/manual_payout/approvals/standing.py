@@ -10,6 +10,7 @@ from manual_payout.approvals.statement import check_statement
 from manual_payout.errors import ApprovalError, SignatureError
 from manual_payout.models import Approval, Request, Team, stream_of
 from manual_payout.people import Person, Registry
+from manual_payout.settings import RequestPolicy
 from manual_payout.signatures import APPROVAL, PublicKey, check_signature, signer_of
 from manual_payout.store import Store
 
@@ -64,21 +65,29 @@ def given_approvals(store: Store, request: Request) -> list[Approval]:
     return given
 
 
-def teams_approved(approvals: Iterable[Approval], at: datetime) -> frozenset[Team]:
+def teams_approved(
+    approvals: Iterable[Approval], request: Request, rules: RequestPolicy, at: datetime
+) -> frozenset[Team]:
     """Return the teams of which a signed approval has not ended at *at*, for whoever looks; judging one is `check_approvals`."""
-    return frozenset(one.team for one in approvals if one.signature and one.approved_at <= at < one.expires_at)
+    return frozenset(
+        one.team for one in approvals if one.signature and one.approved_at <= at < rules.approval_ends(one, request)
+    )
 
 
 def check_approvals(
     request: Request,
     approvals: Iterable[Approval],
     registry: Registry,
+    rules: RequestPolicy,
     *,
     operator_id: str,
     at: datetime,
 ) -> Approved:
     """
     Find the two approvals that allow *request* to be sent by *operator_id* at *at*.
+
+    Args:
+        rules: How long they stand: the policy of the moment at which it is judged, not of the one at which they were given.
 
     Raises:
         ApprovalError: One is missing, unsigned, expired, altered, over another request, with a key that may not sign, or
@@ -88,7 +97,7 @@ def check_approvals(
     for approval in approvals:
         if approval.signature:
             check_statement(request, approval)
-    found = {team: _newest_of(request, approvals, team, at) for team in Team}
+    found = {team: _newest_of(request, approvals, team, rules, at) for team in Team}
     people = {team: _check_approver(request, approval, registry, operator_id, at) for team, approval in found.items()}
     payments_ops, finance = (people[team] for team in (Team.PAYMENTS_OPS, Team.FINANCE))
     if payments_ops.person_id == finance.person_id:
@@ -101,7 +110,7 @@ def check_approvals(
         )
     lines = (registry.signers.find(key) for key in keys)
     ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
-    until = min(ends + [approval.expires_at for approval in found.values()])
+    until = min(ends + [rules.approval_ends(approval, request) for approval in found.values()])
     return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
 
 
@@ -128,7 +137,7 @@ def check_signed(approval: Approval, person: Person, registry: Registry, at: dat
     return key
 
 
-def _newest_of(request: Request, approvals: list[Approval], team: Team, at: datetime) -> Approval:
+def _newest_of(request: Request, approvals: list[Approval], team: Team, rules: RequestPolicy, at: datetime) -> Approval:
     # What was approved later than the instant in question says nothing about it.
     of_team = [approval for approval in approvals if approval.team is team and approval.approved_at <= at]
     signed = [approval for approval in of_team if approval.signature]
@@ -137,9 +146,19 @@ def _newest_of(request: Request, approvals: list[Approval], team: Team, at: date
         # Given before approvals were signed, or put there by somebody else: neither counts.
         raise ApprovalError(f"{'No approval' if not of_team else 'No signed approval'} by {team.label}.", ask)
     newest = max(signed, key=lambda approval: approval.approved_at)
-    if at >= newest.expires_at:
-        raise ApprovalError(f"The approval by {team.label} expired at {newest.expires_at:%Y-%m-%d %H:%M} UTC.", ask)
+    ends = rules.approval_ends(newest, request)
+    if at >= ends:
+        raise ApprovalError(
+            f"The approval by {team.label} expired at {ends:%Y-%m-%d %H:%M} UTC{_why_then(newest, ends)}.", ask
+        )
     return newest
+
+
+def _why_then(approval: Approval, ends: datetime) -> str:
+    """Say why it ended earlier than it says, where it did: who reads its paper would wonder."""
+    if ends == approval.expires_at:
+        return ""
+    return f", by the policy as it is now; it says {approval.expires_at:%Y-%m-%d %H:%M}"
 
 
 def _check_approver(request: Request, approval: Approval, registry: Registry, operator_id: str, at: datetime) -> Person:

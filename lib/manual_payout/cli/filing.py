@@ -183,13 +183,14 @@ def ask_for_approval(
     key = _signing_key(desk, person, key_file)
     given = record_approval(
         desk.store, desk.registry, found, approver=person.person_id, amount=amount, destination_last4=destination_last4,
-        lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=key,
+        rules=desk.settings.policy.request, key=key,
     )  # fmt: skip
     if as_json:
         told = {"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value}
         show_json(told | {"key": key.fingerprint, "signed_text": given.signed_text, "signature": given.signature})
         return
-    typer.echo(f"Approved by {person.name} for {given.team.value} until {given.expires_at:%Y-%m-%d %H:%M} UTC.")
+    ends = desk.settings.policy.request.approval_ends(given, found)
+    typer.echo(f"Approved by {person.name} for {given.team.value} until {ends:%Y-%m-%d %H:%M} UTC.")
     typer.echo(f"Signed with    {key.fingerprint} ({key.source})")
     typer.echo(f"Request digest {given.request_digest}")
 
@@ -218,9 +219,7 @@ def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Re
             f"{incident} has no open request{f' for ledger payout {wanted}' if wanted else ''}.",
             "Check the incident id, or have the request filed.",
         )
-    payouts = {
-        other.line.ledger_payout_id for other in desk.store.open_requests(incident) if other.kind is Kind.TRANSFER
-    }
+    payouts = {other.line.ledger_payout_id for other in desk.open_requests(incident) if other.kind is Kind.TRANSFER}
     if wanted is None and len(payouts) > 1:
         raise UsageError(
             f"{incident} has open requests for {len(payouts)} ledger payouts: {', '.join(sorted(payouts))}.",

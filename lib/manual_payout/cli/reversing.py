@@ -241,7 +241,7 @@ def _one_request(desk: Desk, incident: str, request_id: str | None) -> Request:
         raise PolicyRefusedError(
             f"{incident} has no request for a reversal.", "File it with `manual-payout reversal request`."
         )
-    several = {one.line.ledger_payout_id for one in desk.store.open_requests(incident) if one.kind is Kind.REVERSAL}
+    several = {one.line.ledger_payout_id for one in desk.open_requests(incident) if one.kind is Kind.REVERSAL}
     if len(several) > 1:
         raise UsageError(
             f"{incident} has open requests for reversals of {len(several)} ledger payouts.", "Name one with --request."

@@ -231,7 +231,7 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
     records = store.payouts_of(incident_id=incident) if incident else store.current_payouts(since)
     reversals = store.reversals_of(incident_id=incident) if incident else store.current_reversals(since)
     begun = {record.request_id for record in records} | {reversal.request_id for reversal in reversals}
-    waiting = [found for found in desk.store.open_requests(incident or None) if found.request_id not in begun]
+    waiting = [found for found in desk.open_requests(incident or None) if found.request_id not in begun]
     counts = store.count_messages([record.payout_id for record in records])
     rows = (
         *(_begun(desk, record, counts[record.payout_id]) for record in records),
@@ -283,7 +283,8 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
     from manual_payout.approvals import teams_approved
 
-    count = len(teams_approved(desk.store.approvals_of(found.request_id), desk.now()))
+    rules, given = desk.settings.policy.request, desk.store.approvals_of(found.request_id)
+    count = len(teams_approved(given, found, rules, desk.now()))
     return (
         found.incident_id,
         found.line.studio_name,

@@ -124,7 +124,7 @@ def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:
 
 def _requests(desk: Desk) -> tuple[OpenRequest, ...] | Missing:
     try:
-        filed = desk.store.open_requests()
+        filed = desk.open_requests()
     except EvidenceError as error:
         # One that was altered hides the others; the rest of the round goes on without them.
         return Missing("fallback requests", error.message)

@@ -96,7 +96,8 @@ class Act:
         """Let the approvals run out; where waiting is real, what was done since they were given counts."""
         assert self.request is not None, "Bug: nothing was approved"
         desk = self.ground.desk
-        ends = max(given.expires_at for given in desk.store.approvals_of(self.request.request_id))
+        given, rules = desk.store.approvals_of(self.request.request_id), desk.settings.policy.request
+        ends = max(rules.approval_ends(one, self.request) for one in given)
         # The database keeps milliseconds on one side and microseconds on the other.
         desk.clock.wait(max(0.0, (ends - desk.now()).total_seconds()) + 1)
 

@@ -75,6 +75,9 @@ def file_and_approve(
         lifetime_s: How long the approvals stand; as the policy says where it is not given.
     """
     parameters = parameters or demo_parameters()
+    rules = desk.settings.policy.request
+    if lifetime_s is not None:
+        rules = rules.model_copy(update={"approval_lifetime_s": lifetime_s})
     requester = desk.registry.get_allowed(cast.requester, "request", desk.now(), field="as")
     request, _ = file_request(desk, parameters, requester, replace=False)
     for approver in cast.approvers:
@@ -86,7 +89,7 @@ def file_and_approve(
             approver=approver,
             amount=parameters.amount,
             destination_last4=parameters.destination_account[-4:],
-            lifetime_s=lifetime_s or desk.settings.policy.request.approval_lifetime_s,
+            rules=rules,
             key=cast.key_of(approver),
         )
     return request

@@ -20,7 +20,7 @@ from manual_payout.models import Check, CheckStatus, Mode, Request, ReversalReco
 from manual_payout.money import Money
 from manual_payout.policy import StripeFacts, verdict
 from manual_payout.settings import Policy
-from manual_payout.verification import Verification, approvals_at
+from manual_payout.verification import Verification, approvals_at, requester_may
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class ReversalFacts:
 
         own_minor: How much of what came back was taken by this very request, in minor units.
 
+        requester_may: Whether who filed it may still file requests.
+
         studio_available: What the connected account has available, or None where the key may not see it.
     """
 
@@ -52,6 +54,7 @@ class ReversalFacts:
     transfer: dict[str, Any] | None = None
     own_minor: int = 0
     studio_available: Money | None = None
+    requester_may: bool = True
 
 
 def verify_reversal(desk: Desk, request: Request, operator_id: str) -> Verification[ReversalFacts]:
@@ -68,16 +71,15 @@ def verify_reversal(desk: Desk, request: Request, operator_id: str) -> Verificat
     return Verification(facts, tuple(rule(facts, desk.settings.policy) for rule in RULES))
 
 
-def request_in_force(facts: ReversalFacts, _policy: Policy) -> Check:
+def request_in_force(facts: ReversalFacts, rules: Policy) -> Check:
     """Design rule 8: a reversal is its own request."""
-    request = facts.request
-    fine = not facts.request_withdrawn and facts.at < request.expires_at
-    found = "withdrawn" if facts.request_withdrawn else f"valid until {request.expires_at:%Y-%m-%d %H:%M} UTC"
+    ends = rules.request.request_ends(facts.request)
+    fine = not facts.request_withdrawn and facts.at < ends and facts.requester_may
     # What has begun must be finished and recorded, however old its request is by then.
     begun = facts.record is not None and facts.record.state is not State.REFUSED
     return verdict(
-        "request_in_force", "Is the request for this reversal in force?", fine or begun, "neither expired nor withdrawn",
-        found, "Have the reversal requested and approved again.",
+        "request_in_force", "Is the request for this reversal in force?", fine or begun, policy.IN_FORCE,
+        policy.in_force_until(facts, ends), "Have the reversal requested and approved again.",
     )  # fmt: skip
 
 
@@ -187,6 +189,7 @@ def _gather(desk: Desk, request: Request, operator_id: str) -> ReversalFacts:
         mode=desk.settings.mode,
         at=desk.now(),
         request_withdrawn=desk.store.is_withdrawn(request),
+        requester_may=requester_may(desk, request),
         approval_error=error,
         approved_by=approved_by,
         record=record,

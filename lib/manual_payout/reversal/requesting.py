@@ -105,7 +105,7 @@ def reversal_ticket(desk: Desk, request: Request) -> str:
             "platform_account": request.platform_account,
             "requested_by": markdown_safe(desk.registry.name_of(request.requested_by)),
             "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
-            "expires_at": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+            "expires_at": f"{desk.settings.policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
         },
     )
 
@@ -154,7 +154,7 @@ def _amount(asked: ReversalAsked, shown: dict[str, Any]) -> Money:
 
 def _open_request(desk: Desk, asked: ReversalAsked) -> Request | None:
     found = desk.store.find_request(asked.incident_id, asked.ledger_payout_id, kind=Kind.REVERSAL)
-    if found is None or desk.now() >= found.expires_at:
+    if found is None or desk.now() >= desk.settings.policy.request.request_ends(found):
         return None
     record = desk.store.find_reversal(found.line.line_id)
     # One that has done its work is not open: what is asked now is asked on top of it.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from manual_payout.desk import Desk
 from manual_payout.display import Table
 from manual_payout.errors import SignatureError
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.models import Approval, Team
-from manual_payout.people import Registry
+from manual_payout.models import Approval, Request, Team
 from manual_payout.signatures import signer_of
 
 _TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
@@ -29,14 +29,16 @@ def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None
             folder.keep(f"{file}.sig", approval.signature)
 
 
-def approvals_table(caption: str, given: Sequence[Approval], registry: Registry) -> Table:
-    """Show who gave them, until when they stand, and with which key they are signed."""
+def approvals_table(caption: str, given: Sequence[Approval], request: Request | None, desk: Desk) -> Table:
+    """Show who gave them, until when they stand by the policy as it is now, and with which key they are signed."""
+    rules = desk.settings.policy.request
+    ends = {one.approval_id: rules.approval_ends(one, request) for one in given if request is not None}
     rows = tuple(
         (
             _TEAMS[approval.team],
-            registry.name_of(approval.approver_id),
+            desk.registry.name_of(approval.approver_id),
             f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
-            f"{approval.expires_at:%Y-%m-%d %H:%M} UTC",
+            f"{ends[approval.approval_id]:%Y-%m-%d %H:%M} UTC",
             approval.request_digest[:12] + "…",
             _key(approval),
         )

@@ -122,7 +122,7 @@ def reversal_request(run: ReversalRun) -> Table:
             "request": request.request_id,
             "digest": request.digest,
             "filed": f"{request.filed_at:%Y-%m-%d %H:%M} UTC by {names.name_of(request.requested_by)}",
-            "valid until": f"{request.expires_at:%Y-%m-%d %H:%M} UTC",
+            "valid until": f"{run.desk.settings.policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
             "reversed when it was filed": Money(line.reversed_before_minor, line.amount.currency).grouped,
             "reason": request.reason.value.replace("_", " "),
             "notes": request.notes,
@@ -140,7 +140,7 @@ def reversal_approvals(run: ReversalRun) -> Table:
     caption = (
         f"{people} {'person has' if people == 1 else 'people have'} approved this reversal; it needs two, of two teams."
     )
-    return approvals_table(caption, given, run.desk.registry)
+    return approvals_table(caption, given, run.request, run.desk)
 
 
 @question

@@ -38,7 +38,7 @@ def request(run: Run) -> Table:
             "request": found.request_id,
             "digest": found.digest,
             "filed": f"{found.filed_at:%Y-%m-%d %H:%M} UTC by {names.name_of(found.requested_by)}",
-            "valid until": f"{found.expires_at:%Y-%m-%d %H:%M} UTC",
+            "valid until": f"{run.desk.settings.policy.request.request_ends(found):%Y-%m-%d %H:%M} UTC",
             "reason": found.reason.value,
             "notes": found.notes,
             "mode and account": f"{found.mode}, {found.platform_account}",
@@ -52,8 +52,9 @@ def approvals(run: Run) -> Table:
     found = run.find_request()
     given = run.desk.store.approvals_of(found.request_id) if found else []
     keep_approvals(run.folder, "approvals.json", given)
-    teams = len(teams_approved(given, run.desk.now()))
-    return approvals_table(f"{teams} of 2 teams have an approval that stands now.", given, run.desk.registry)
+    rules = run.desk.settings.policy.request
+    teams = len(teams_approved(given, found, rules, run.desk.now())) if found else 0
+    return approvals_table(f"{teams} of 2 teams have an approval that stands now.", given, found, run.desk)
 
 
 @question

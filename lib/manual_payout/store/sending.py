@@ -36,6 +36,7 @@ class Sendings(ReversalRecords):
         lease_s: float,
         not_after: datetime,
         override: dict[str, Any] | None = None,
+        rules: dict[str, Any] | None = None,
     ) -> R:
         """
         Commit the intent to send, before anything is sent: the row, its attempt and its event.
@@ -50,6 +51,8 @@ class Sendings(ReversalRecords):
             not_after: Until when what was judged may be relied on: the facts, the approvals, the request.
 
             override: The warning about the rehearsal that the operator sends in spite of; its event comes first.
+
+            rules: What the policy said when it was judged; the verifier takes no intent without.
 
         Raises:
             ClaimError: Somebody else's row for the same ledger payout, or the same transfer, is live, or was faster.
@@ -71,7 +74,7 @@ class Sendings(ReversalRecords):
                 if override is not None:
                     told = override | {"attempt_no": record.attempt_no}
                     self._append(connection, now, stream, OVERRIDDEN, record.operator_id, told)
-                data = _intent_data(record) | {"approval_ids": list(approval_ids)}
+                data = _intent_data(record) | {"approval_ids": list(approval_ids), "rules": rules}
                 self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
                 return shape.present(connection, record)
         except IntegrityError:

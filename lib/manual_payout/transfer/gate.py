@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from manual_payout.approvals import Approved, check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
@@ -63,7 +65,7 @@ def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Requ
     # Looked up again: whoever calls may have made this person up, or hold one whose time is over.
     desk.registry.get_allowed(operator.person_id, "operate", now, field="operator")
     desk.require_same_world(request)
-    if now >= request.expires_at or desk.store.is_withdrawn(request):
+    if now >= desk.settings.policy.request.request_ends(request) or desk.store.is_withdrawn(request):
         raise ApprovalError(
             f"Request {request.request_id} is expired or withdrawn.", "File it again and have it approved."
         )
@@ -85,7 +87,22 @@ def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
         ApprovalError: They do not stand.
     """
     given = given_approvals(desk.store, request)
-    return check_approvals(request, given, desk.registry, operator_id=operator.person_id, at=desk.now())
+    rules = desk.settings.policy.request
+    return check_approvals(request, given, desk.registry, rules, operator_id=operator.person_id, at=desk.now())
+
+
+def rules_now(desk: Desk, request: Request) -> dict[str, Any]:
+    """
+    Return what the policy says at this moment of a request like this, for the journal.
+
+    By it the offline verifier judges again whether request, approvals and amount were allowed then.
+    """
+    rules, currency = desk.settings.policy.request, request.line.amount.currency
+    return {
+        "request_lifetime_s": rules.request_lifetime_s,
+        "approval_lifetime_s": rules.approval_lifetime_s,
+        "amount_minor_max": rules.amount_minor_max.get(currency) if request.kind is Kind.TRANSFER else None,
+    }
 
 
 def claim(desk: Desk, request: Request) -> None:

@@ -29,7 +29,7 @@ from manual_payout.transfer.delivery import (
     take_over,
     window_closed,
 )
-from manual_payout.transfer.gate import check_standing, claim, require_same_account
+from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
 from manual_payout.transfer.movement import end_state, listed, noun, reconcile_command, subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
@@ -209,6 +209,8 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             record_override(desk, record, override_of(desk, request, verification, approved), operator)
         else:
             verify_reversal(desk, request, operator.person_id).require_go(but=_ANSWERED_HERE)
+        # The questions above can have taken a while, and an approval can have ended meanwhile.
+        check_standing(desk, request, operator)
     except RefusedError as error:
         reason = error.message.rstrip(".")
         desk.store.record_outcome(record, State.NEEDS_HUMAN, reason, actor=operator.person_id)
@@ -216,7 +218,11 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
-    data = {"idempotency_key": record.idempotency_key, "approval_ids": list(approved.approval_ids)}
+    data = {
+        "idempotency_key": record.idempotency_key,
+        "approval_ids": list(approved.approval_ids),
+        "rules": rules_now(desk, request),
+    }
     stream = stream_of(record.incident_id, record.ledger_payout_id)
     desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
 

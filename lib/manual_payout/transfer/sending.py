@@ -21,7 +21,7 @@ from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal
 from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
-from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
+from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, rules_now
 from manual_payout.transfer.movement import reconcile_command, subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
@@ -121,10 +121,15 @@ def _move(
     judged = _pass_gate(judge, record)
     if record is None or record.state is State.REFUSED:
         approved = judged.approved
-        not_after = min(not_after, request.expires_at, approved.stand_until)
+        not_after = min(not_after, desk.settings.policy.request.request_ends(request), approved.stand_until)
         begun = intent(request, _common(request, approved, record, operator, at=desk.now()))
         begun = desk.store.record_intent(
-            begun, approved.approval_ids, lease_s=lease_s(desk), not_after=not_after, override=judged.override
+            begun,
+            approved.approval_ids,
+            lease_s=lease_s(desk),
+            not_after=not_after,
+            override=judged.override,
+            rules=rules_now(desk, request),
         )
         return deliver(desk, begun)
     record = take_over(desk, record, operator)

@@ -43,7 +43,7 @@ def _approve(desk: Desk, request: Any, approver: str) -> None:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=request.line.amount.text,
             destination_last4=request.line.destination_account[-4:],
-            lifetime_s=desk.settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
+            rules=desk.settings.policy.request, key=sandbox_key(approver),
         )  # fmt: skip
     except ApprovalError as error:
         if "already" not in error.message:

@@ -280,6 +280,7 @@ class MemoryStore:
         lease_s: float,
         not_after: datetime,
         override: dict[str, Any] | None = None,
+        rules: dict[str, Any] | None = None,
     ) -> R:
         self.hooks.step("record_intent:before")
         now, stream = self.clock.now(), _stream(record)
@@ -320,6 +321,7 @@ class MemoryStore:
             "owner": record.owner,
             "fence": record.fence,
             "approval_ids": list(approval_ids),
+            "rules": rules,
         }
         self._append(stream, "intent_recorded", record.operator_id, data)
         self.hooks.committed(before, record)

@@ -613,7 +613,7 @@ def _approve(
             approve(
                 store, registry, request, approver=approver, amount=request.line.amount.text,
                 destination_last4=request.line.destination_account[-4:],
-                lifetime_s=settings.policy.request.approval_lifetime_s, key=sandbox_key(approver),
+                rules=settings.policy.request, key=sandbox_key(approver),
             )  # fmt: skip
         except ManualPayoutError:
             # Approved already, or no longer in force: both are ordinary, and the send says so.
