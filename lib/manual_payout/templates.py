@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nbformat
 
 from manual_payout.errors import EvidenceError, ParameterError, shorten
+from manual_payout.plain_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +50,14 @@ _REFUSED_COMMENT = re.compile(r"^\s*#\s*NBVAL_(SKIP|RAISES_EXCEPTION)", re.MULTI
 
 # Long enough for an incident note, short enough that a parameter is never a document.
 LONGEST_TEXT = 10_000
+# No amount has more; Python would not even write out a number of some thousand digits.
+LARGEST_WHOLE = 10**18 - 1
 _SCALARS = (str, int, float, bool, type(None))
+
+# What papermill writes for a JSON scalar. Nothing in it is a sign to IPython, and a line end cannot hide in a text.
+_INJECTED_LINE = re.compile(
+    r"""[A-Za-z_]\w* = (?:None|True|False|-?[0-9][0-9.]*(?:e[-+]?[0-9]+)?|"(?:[ !#-\[\]-~]|\\[ -~])*")""", re.ASCII
+)
 
 _LOGIC: dict[type[ast.AST], str] = {
     ast.FunctionDef: "a def",
@@ -126,10 +134,11 @@ def read_notebook(path: Path) -> NotebookNode:
     return nb
 
 
-def digest_of(nb: NotebookNode) -> str:
-    """Digest what decides what a notebook does and says: type, source and tags of every cell, in order."""
-    cells = [[cell.cell_type, cell.source, sorted(tags_of(cell))] for cell in nb.cells]
-    return hashlib.sha256(json.dumps(cells, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+def digest_of(nb: NotebookNode, cells: Iterable[NotebookNode] | None = None) -> str:
+    """Digest what decides what a notebook, or *cells* of it, does and says: type, source and tags of every cell, in order."""
+    taken = nb.cells if cells is None else cells
+    said = [[cell.cell_type, cell.source, sorted(tags_of(cell))] for cell in taken]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def tags_of(cell: NotebookNode) -> list[str]:
@@ -234,7 +243,7 @@ def compare_code(executed_nb: NotebookNode, template_nb: NotebookNode) -> list[s
     if len(injected) != 1 or injected[0] != after:
         return [f"Injected parameters stand at {injected} among the code cells, expected at [{after}]."]
     source, _ = executed.pop(after)
-    return _check_injected(source, executed_nb) + _compare_cells(executed, template)
+    return check_injected(source, executed_nb) + _compare_cells(executed, template)
 
 
 def _compare_cells(executed: list[tuple[str, list[str]]], template: list[tuple[str, list[str]]]) -> list[str]:
@@ -248,26 +257,41 @@ def _compare_cells(executed: list[tuple[str, list[str]]], template: list[tuple[s
     ]
 
 
-def _check_injected(source: str, nb: NotebookNode) -> list[str]:
+def check_injected(source: str, nb: NotebookNode) -> list[str]:
     """Find injected code that is no plain assignment, or that differs from the parameters on record."""
     try:
-        assigned = _assignments(source)
+        assigned = injected_values(source)
     except (SyntaxError, ValueError):
-        return ["The cell of injected parameters holds something other than plain assignments."]
+        return ["The cell of injected parameters holds something other than known names with plain values."]
     recorded = dict(nb.metadata.get("papermill", {}).get("parameters", {}))
     if _typed(assigned) != _typed(recorded):
         return [f"The injected parameters {shorten(assigned)} are not those on record, {shorten(recorded)}."]
     return []
 
 
-def _assignments(source: str) -> dict[str, Any]:
+def injected_values(source: str) -> dict[str, Any]:
+    """
+    Read a cell of injected parameters: the comment that papermill begins it with, then one scalar to one name on each line.
+
+    IPython rewrites a cell before Python reads it (magics, shell escapes, help, pasted prompts), and Python folds names that
+    look alike. So the text itself has to be of this form, in ASCII, and the syntax tree has to say the same.
+
+    Raises:
+        ValueError: The cell holds anything else.
+    """
+    first, *lines = source.removesuffix("\n").split("\n")
+    lines = [line for line in lines if line]
+    if first != "# Parameters" or not all(_INJECTED_LINE.fullmatch(line) for line in lines):
+        raise ValueError("a line is no assignment of a scalar to a name")
     values: dict[str, Any] = {}
     for statement in ast.parse(source).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                values[name] = ast.literal_eval(value)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant() | ast.UnaryOp(operand=ast.Constant())):
+                values[name] = ast.literal_eval(statement.value)
             case _:
                 raise ValueError(ast.dump(statement))
+    if len(values) != len(lines):
+        raise ValueError("a name is assigned twice")
     return values
 
 
@@ -292,13 +316,17 @@ def check_parameters(values: Mapping[str, Any], allowed: Mapping[str, type | tup
     """
     for name, value in values.items():
         if type(name) is not str or name not in allowed:
-            raise ParameterError(str(name), value, _known(str(name), allowed), "Use the name as it is documented.")
+            raise ParameterError(
+                shown(str(name)), value, _known(str(name), allowed), "Use the name as it is documented."
+            )
         kinds = allowed[name] if isinstance(allowed[name], tuple) else (allowed[name],)
         _check_value(name, value, kinds)  # type: ignore[arg-type]  # the line above made it a tuple
 
 
 def _known(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
+    if not names:
+        return "no parameter, since the notebook declares none"
     close = difflib.get_close_matches(name, names, n=1)
     return f"a known parameter; did you mean {close[0]}?" if close else f"one of {', '.join(names)}"
 
@@ -306,6 +334,8 @@ def _known(name: str, allowed: Iterable[str]) -> str:
 def _check_value(name: str, value: object, kinds: tuple[type, ...]) -> None:
     if type(value) not in kinds or type(value) not in _SCALARS:
         raise ParameterError(name, value, " or ".join(kind.__name__ for kind in kinds))
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise ParameterError(name, "a whole number", f"one of at most {len(str(LARGEST_WHOLE))} digits")
     if isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(name, value, "a finite number")
     if isinstance(value, str) and len(value) > LONGEST_TEXT:
@@ -323,7 +353,11 @@ def declared_parameters(nb: NotebookNode) -> dict[str, DeclaredParameter]:
     """
     cell = next((cell for cell in nb.cells if PARAMETERS_TAG in tags_of(cell)), None)
     source = cell.source if cell is not None else ""
-    return {found.name: found for found in (_declared(node, source) for node in ast.parse(source).body)}
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        raise ParameterError(PARAMETERS_TAG, source, "one assignment on each line of the parameters cell") from None
+    return {found.name: found for found in (_declared(node, source) for node in statements)}
 
 
 def _declared(statement: ast.stmt, source: str) -> DeclaredParameter:

@@ -13,11 +13,11 @@ from papermill.log import logger
 from papermill.parameterize import parameterize_notebook
 
 from manual_payout.engine.client import Client
+from manual_payout.engine.holding import PLAIN, hold_parameters, refuse, refuse_record
 from manual_payout.engine.recording import Progress, Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.engine.signals import Stop, StoppedBySignal, deferred_signals
 from manual_payout.engine.statuses import Execution
-from manual_payout.errors import RefusedError
 from manual_payout.redaction import Redactor
 from manual_payout.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
 from manual_payout.warm.ahead import kernel_place
@@ -68,7 +68,8 @@ def execute(
         started: Called once the kernel answers, before its first cell.
 
     Raises:
-        RefusedError: The template is not the reviewed one, or a cell of it escapes its execution; nothing ran.
+        RefusedError: The template is not the reviewed one, is the record of a run, or a cell of it escapes its execution;
+            nothing ran.
 
         ParameterError: A parameter is unknown or not a plain value; nothing ran.
 
@@ -77,11 +78,12 @@ def execute(
         StoppedBySignal: A signal stopped the run; the notebook is saved and the kernel is gone.
     """
     nb = read_notebook(template_path)
+    refuse_record(template_path, nb)
     digest = digest_of(nb)
     if expected_digest not in (None, digest):
         refuse(template_path, [f"Its digest is {digest}, the reviewed one is {expected_digest}."])
     refuse(template_path, check_template(nb))
-    check_parameters(parameters, dict.fromkeys(declared_parameters(nb), (str, int, float, bool, type(None))))
+    check_parameters(parameters, dict.fromkeys(declared_parameters(nb), PLAIN))
     output = OutputFile(output_path.absolute(), redactor)
     run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
     # The run has recorded these two, with all that is known about them.
@@ -104,15 +106,6 @@ def _parameterized(nb: NotebookNode, parameters: Mapping[str, Any], template: Pa
     return prepared
 
 
-def refuse(template: Path | str, findings: list[str]) -> None:
-    """Raise RefusedError if there are findings, sentences that say why *template* may not run."""
-    if findings:
-        raise RefusedError(
-            f"{template} may not run: {' '.join(findings)}",
-            "Run the reviewed template that came with this release.",
-        )
-
-
 def carry_out(
     run: Run,
     stop: Stop,
@@ -122,7 +115,14 @@ def carry_out(
     started: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> None:
-    """Run the notebook from its first save to its last one; *started* is called once its kernel answers."""
+    """
+    Run the notebook from its first save to its last one; *started* is called once its kernel answers.
+
+    Raises:
+        ParameterError, RefusedError: As of `hold_parameters`; no kernel was started and nothing saved.
+    """
+    # Every kernel is started by the lines below, whichever door the notebook came in by.
+    hold_parameters(str(run.nb.metadata.papermill.get("input_path", "The notebook")), run.nb)
     for cell in run.nb.cells:
         cell.metadata.pop("execution", None)  # another run's timing would pass as the proof of this one
     run.notebook_start()

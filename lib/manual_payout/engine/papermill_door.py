@@ -1,9 +1,10 @@
 """
 papermill's door: ``papermill --engine manual_payout in.ipynb out.ipynb``.
 
-papermill still does what it does before an engine begins: it reads parameters its own way (types guessed, unknown names
-only warned about, YAML tags obeyed), expands ``{name}`` in paths, and with ``--prepare-only`` writes without any
-engine. From then on the rules hold: existing output is refused, every write (papermill's own last one too) is atomic
+papermill still does what it does before an engine begins: it reads parameters its own way (types guessed, YAML tags obeyed),
+expands ``{name}`` in paths, and with ``--prepare-only`` writes without any engine. What could be code among parameters is
+refused even there; a name that the template does not know, and a notebook that is ours and not as it was reviewed, before a
+kernel starts (:mod:`holding`). From then on the rules hold: existing output is refused, every write (papermill's own last one too) is atomic
 and redacted, and a notebook is saved even with ``--no-request-save-on-cell-execute``. Output anywhere but in a local
 file is refused. Files of ``--stdout-file`` are redacted message by message, and so can hold a secret that a cell
 printed in two pieces.
@@ -20,13 +21,13 @@ from papermill.engines import NBClientEngine
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
-from manual_payout.engine.execution import carry_out, refuse
+from manual_payout.engine.execution import carry_out
+from manual_payout.engine.holding import TRANSLATOR, for_papermill, hold_parameters, hold_template
 from manual_payout.engine.recording import AUTOSAVE_S, Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.engine.signals import StoppedBySignal, deferred_signals
-from manual_payout.errors import EvidenceError, shorten
+from manual_payout.errors import EvidenceError, ManualPayoutError, shorten
 from manual_payout.redaction import Redactor
-from manual_payout.templates import check_tags
 from manual_payout.terminal import guard
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ START_TIMEOUT_S = 60
 
 class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is untyped
     """The engine behind ``papermill --engine manual_payout``; see the top of this module for what that covers."""
+
+    @classmethod
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:  # noqa: ARG003  # papermill's signature
+        """Name what papermill looks its translator of parameters up by; which kernel runs is not asked of it."""
+        return TRANSLATOR
 
     @classmethod
     def execute_notebook(  # papermill's signature
@@ -53,7 +59,10 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
         Run *nb* as papermill asks, with the secrets of this environment removed from what is saved.
 
         Raises:
-            RefusedError: A cell carries a tag that excuses or skips it; nothing ran.
+            ParameterError: A parameter is not known to the notebook, or is no plain value; nothing ran.
+
+            RefusedError: A cell carries a tag that excuses or skips it, the notebook is the record of a run, it is ours and
+                not as it was reviewed, or something else than parameters was injected; nothing ran.
 
             EvidenceError: The output exists, is no local file, or could not be saved.
 
@@ -67,8 +76,13 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
         """
         # papermill's own bar and messages go there, also after this has returned.
         guard()
-        refuse(str(nb.metadata.papermill.get("input_path", "The notebook")), check_tags(nb, injected=True))
         redactor = Redactor.from_environment(os.environ)
+        template = str(nb.metadata.papermill.get("input_path", "The notebook"))
+        try:
+            hold_template(template, nb)
+            hold_parameters(template, nb)
+        except ManualPayoutError as error:
+            raise for_papermill(error, redactor) from None
         # papermill names no output to its engine under --no-request-save-on-cell-execute, but writes it all the same.
         output = _registered(output_path or nb.metadata.papermill.get("output_path"), redactor)
         run = Run(
