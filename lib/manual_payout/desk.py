@@ -210,6 +210,10 @@ def _mapping(settings: Settings) -> LedgerMapping:
     )
 
 
+# Tells a kernel that the evidence folder is held for it.
+_RUNNER = "MANUAL_PAYOUT_RUNNER"
+
+
 def kernel_environment(settings: Settings) -> dict[str, str]:
     """
     Return the environment of a stage's kernel: what these settings say, and of ours only what is none of theirs.
@@ -233,7 +237,14 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
     values |= settings.messenger_values()
     names = variables()
     others = {name: value for name, value in os.environ.items() if name not in names.values()}
-    return others | {names[name]: value for name, value in values.items() if value}
+    runner = {_RUNNER: str(os.getpid())}
+    return others | {names[name]: value for name, value in values.items() if value} | runner
+
+
+def runner_process() -> int:
+    """Return the process that runs this kernel's notebook; 0 in one that papermill or JupyterLab has started."""
+    told = os.environ.get(_RUNNER, "")
+    return int(told) if told.isascii() and told.isdigit() else 0
 
 
 def rehearsal_environment(settings: Settings, keys: Mapping[str, str]) -> dict[str, str]:

@@ -17,10 +17,11 @@ from manual_payout import errors
 from manual_payout.comms.telling import tell_seal
 from manual_payout.desk import Desk, kernel_environment
 from manual_payout.durable import make_folder
-from manual_payout.engine import Execution, execute, orderly_signals
-from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError
+from manual_payout.engine import Execution, NameTakenError, execute, orderly_signals
+from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError, UnknownOutcomeError
 from manual_payout.evidence import review
 from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.results import the_result
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
@@ -35,6 +36,8 @@ from manual_payout.warm.starting import KERNELS_AHEAD, ForkServer, fork_server, 
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
 LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 
+# A number that others were faster to take is followed by the next one this often.
+_NAMES_TRIED = 20
 
 Progress = Callable[[Stage, str, int, int, str], None]
 
@@ -95,6 +98,10 @@ def run_stages(
     Raises:
         EvidenceError: A template was changed, or the folder cannot be written.
 
+        HeldError: Somebody else works in the folder; nothing was run.
+
+        UnknownOutcomeError: So does somebody else, and their attempt is open; nothing was run.
+
         SignatureError: The operator has no key at hand to sign the folder with; nothing was run.
 
         StoppedBySignal: SIGINT or SIGTERM; the notebook is saved and the folder is sealed.
@@ -105,6 +112,7 @@ def run_stages(
     results: list[StageResult] = []
     # Signals inside the sealing, so that a run that is stopped by one is sealed too.
     with (
+        _alone(folder, parameters, "a dry run" if parameters.dry_run else "a live run", partial(_may_have_moved, desk)),
         _kernels(kernels, stages) as warm,
         _sealed(
             desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer, warm, tell=not parameters.dry_run
@@ -144,6 +152,7 @@ def run_reversal(
     folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     with (
+        _alone(folder, parameters, "a reversal", partial(_may_have_moved, desk)),
         _kernels(kernels, (Stage.REVERSAL,)) as warm,
         _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm, tell=not parameters.dry_run),
         orderly_signals(),
@@ -165,6 +174,8 @@ def seal_again(
     Raises:
         EvidenceError: There is no such folder, its journal is broken, or it cannot be written.
 
+        HeldError: Somebody else works there.
+
         SignatureError: The operator has no key at hand.
     """
     folder = Folder(desk.settings.outputs_dir / incident_id / ledger_payout_id, desk.redactor)
@@ -172,7 +183,11 @@ def seal_again(
         raise EvidenceError(
             f"{folder.path} does not exist.", "Check the incident, the ledger payout and the outputs folder."
         )
-    with _sealed(desk, folder, incident_id, ledger_payout_id, find_sealer(desk, operator, ask_passphrase)):
+    sealer = find_sealer(desk, operator, ask_passphrase)
+    with (
+        holding(folder.path, who=operator, what="sealing", wait_s=MOMENT_S),
+        _sealed(desk, folder, incident_id, ledger_payout_id, sealer),
+    ):
         return folder
 
 
@@ -186,20 +201,18 @@ def _run_stage(
     kernels: ForkServer,
     started: Callable[[], None] = lambda: None,
 ) -> StageResult:
-    template = desk.settings.runbooks_dir / f"{stage}.ipynb"
-    output = folder.next_notebook(stage)
     try:
-        make_folder(output.parent)
+        make_folder(folder.path)
     except OSError as error:
         raise EvidenceError(
-            f"The evidence folder {output.parent} cannot be made: {error.strerror}; nothing ran.",
+            f"The evidence folder {folder.path} cannot be made: {error.strerror}; nothing ran.",
             "Correct MANUAL_PAYOUT_OUTPUTS, or who may write there.",
         ) from None
     values = parameters.as_dict() | (dict(extra) if stage is Stage.CLOSE else {})
-    execution = execute(
-        template,
-        output,
-        values,
+    run = partial(
+        execute,
+        desk.settings.runbooks_dir / f"{stage}.ipynb",
+        parameters=values,
         redactor=desk.redactor,
         kernel_env=kernel_environment(desk.settings),
         expected_digest=reviewed_digest(stage),
@@ -207,7 +220,36 @@ def _run_stage(
         started=started,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
-    return _judge(desk, stage, execution, parameters)
+    return _judge(desk, stage, _under_the_next_name(folder, stage, run), parameters)
+
+
+def _under_the_next_name(folder: Folder, stage: Stage, run: Callable[[Path], Execution]) -> Execution:
+    """Run under the next number that is free: it is taken as the notebook is first saved, before anything runs."""
+    for _ in range(_NAMES_TRIED):
+        # By somebody who saves there by hand, or from a machine that the folder's lock does not reach.
+        with suppress(NameTakenError):
+            return run(folder.next_notebook(stage))
+    return run(folder.next_notebook(stage))
+
+
+@contextmanager
+def _alone(
+    folder: Folder,
+    parameters: Parameters | ReversalParameters,
+    what: str,
+    is_open: Callable[[Parameters | ReversalParameters], bool],
+) -> Iterator[None]:
+    """Work in the folder alone; whoever is too late is told who is there, and whether money may be on its way."""
+    try:
+        with holding(folder.path, who=parameters.operator, what=what):
+            yield
+    except HeldError as error:
+        if not is_open(parameters):
+            raise
+        raise UnknownOutcomeError(
+            f"An attempt is open, and its outcome not known yet. {error.message}",
+            f"{error.remedy} Where it has ended, run `manual-payout status {parameters.incident_id}` first.",
+        ) from None
 
 
 def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameters | ReversalParameters) -> StageResult:

@@ -39,6 +39,7 @@ def attach(
       manual-payout attach INC-123 --to /mnt/evidence --operator tomas
     """
     from manual_payout.attaching import archive_of
+    from manual_payout.evidence.holding import reading
     from manual_payout.parameters import check
 
     incident = check("incident_id", incident)
@@ -48,7 +49,8 @@ def attach(
     if issue and to != _JIRA:
         raise ParameterError("issue", issue, "nothing, where the evidence goes to a folder")
     folder = folder_of(desk, incident, ledger_payout_id)
-    archive = archive_of(folder, desk.settings.mode)
+    with reading(folder.path, who=who, what="attaching"):
+        archive = archive_of(folder, desk.settings.mode)
     told = (_to_jira if to == _JIRA else _to_folder)(desk, folder, archive, to, issue)
     receipt = {"archive": archive.name, "archive_sha256": archive.sha256, "manifest_sha256": archive.head} | told
     _record(desk, folder, person.person_id, receipt)

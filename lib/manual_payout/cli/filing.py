@@ -235,17 +235,23 @@ def _require_terminal(what: str) -> None:
 
 def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path:
     from manual_payout.evidence.folder import Folder
+    from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
     from manual_payout.evidence.sealing import seal_folder
     from manual_payout.parameter_file import parameter_file_text
 
     line = filed.line
     folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, desk.redactor_at_hand)
-    before = folder.files()
     exact = changed(parameters, amount=line.amount.text, reserve_after=line.reserve_after.text)
-    path = folder.keep("incident.yaml", parameter_file_text(exact))
-    if path not in before:
-        # A folder that was sealed by an earlier run would otherwise seem to have been added to.
-        seal_folder(desk, folder, filed.incident_id, line.ledger_payout_id)
+    try:
+        with holding(folder.path, who=filed.requested_by, what="filing a request", wait_s=MOMENT_S):
+            before = folder.files()
+            path = folder.keep("incident.yaml", parameter_file_text(exact))
+            if path not in before:
+                # A folder that was sealed by an earlier run would otherwise seem to have been added to.
+                seal_folder(desk, folder, filed.incident_id, line.ledger_payout_id)
+    except HeldError:
+        # The request is filed, whoever works there; they seal the folder at their end.
+        return folder.keep("incident.yaml", parameter_file_text(exact))
     return path
 
 

@@ -27,12 +27,14 @@ with without("pyarrow"):
 from manual_payout.engine.execution import execute
 from manual_payout.engine.papermill_door import TruthfulEngine
 from manual_payout.engine.recording import Progress
+from manual_payout.engine.saving import NameTakenError
 from manual_payout.engine.signals import StoppedBySignal, orderly_signals
 from manual_payout.engine.statuses import CellStatus, Execution, NotebookStatus, read_status
 
 __all__ = [
     "CellStatus",
     "Execution",
+    "NameTakenError",
     "NotebookStatus",
     "Progress",
     "StoppedBySignal",

@@ -18,6 +18,10 @@ from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor, redact_notebook
 
 
+class NameTakenError(EvidenceError):
+    """Somebody else has saved a notebook under the name that this run was about to take; nothing ran."""
+
+
 class OutputFile:
     """
     The notebook of one run on disk: created by this run, replaced by this run only, whole at every moment.
@@ -71,7 +75,8 @@ class OutputFile:
 
     def _occupied(self) -> EvidenceError:
         what = "already exists" if self._mine is None else "was replaced or removed by somebody else during this run"
-        return EvidenceError(
+        kind = NameTakenError if self._mine is None else EvidenceError
+        return kind(
             f"The notebook {self.path} {what}; it was not touched.",
             "Keep it as evidence and give this run a name of its own.",
         )

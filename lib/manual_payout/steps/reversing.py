@@ -20,7 +20,7 @@ from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal as verify_afresh
 from manual_payout.settings import load_settings
 from manual_payout.steps.papers import approvals_table, keep_approvals
-from manual_payout.steps.run import Bound, parameters_in, place, question
+from manual_payout.steps.run import Bound, parameters_in, place, question, work_alone
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 
@@ -101,12 +101,15 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
         PolicyRefusedError, EvidenceError: There is no such request for a reversal.
 
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
+
+        HeldError: Somebody else works in the evidence folder.
     """
     parameters = validate_reversal(parameters_in(namespace))
     desk = open_desk(load_settings())
     request = transfer.get_reversal_request(desk, parameters)
     folder = Folder(desk.settings.outputs_dir / request.incident_id / request.line.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
+    work_alone(folder, operator, Stage.REVERSAL)
     return ReversalRun(parameters, desk, operator, folder, request)
 
 

@@ -12,10 +12,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import scrapbook
 
 from manual_payout.canonical import instant_text
-from manual_payout.desk import Desk, open_desk
+from manual_payout.desk import Desk, open_desk, runner_process
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.holding import HeldError, hold, holds, let_go
 from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
@@ -177,6 +178,8 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
         ParameterError: A parameter is wrong, or there is one of an unknown name.
 
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
+
+        HeldError: Somebody else works in the evidence folder.
     """
     given = parameters_in(namespace)
     refuse_typed_secret(given)
@@ -186,7 +189,26 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     extra = validate_closing(given)
+    work_alone(folder, operator, stage)
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
+
+
+def work_alone(folder: Folder, operator: Person, stage: str) -> None:
+    """
+    Hold the evidence folder until the stage has ended, unless the process that runs this notebook does.
+
+    Raises:
+        HeldError: Somebody else works there.
+    """
+    if holds(folder.path):
+        return
+    try:
+        hold(folder.path, who=operator.handle, what=f"the notebook {stage}")
+    except HeldError as error:
+        runner = runner_process()
+        # What could not be read of the holder is the runner's, where there is one: it begins no notebook without the lock.
+        if not runner or error.holder.process not in (0, runner):
+            raise
 
 
 def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,6 +236,7 @@ def conclude(run: Bound) -> Table:
     # Before the result: an event without one does no harm, a result that no event tells of is taken for a forgery.
     event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
     result = _glue(run, run.verdict)
+    let_go(run.folder.path)
     if run.refusal is not None:
         raise run.refusal
     return facts_table(
@@ -246,6 +269,7 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
             }
             run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
             _glue(run, error.title)
+            let_go(run.folder.path)
             raise
 
     return cast("Callable[Concatenate[B, P], T]", asked)
