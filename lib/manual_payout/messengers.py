@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 from manual_payout.models import Mode
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# This machine, by every name that an address of ours may have for it.
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SLACK = frozenset({"slack.com", "slack-gov.com"})
 _HOOKS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 _EVENTS = frozenset({"events.pagerduty.com", "events.eu.pagerduty.com"})
@@ -28,7 +29,7 @@ def _address_of(url: str, hosts: frozenset[str], *, plain: bool) -> None:
         port = parts.port
     except ValueError:
         raise ValueError("an address such as https://… is expected") from None
-    local = parts.hostname in _LOOPBACK
+    local = parts.hostname in LOOPBACK
     secure = parts.scheme == "https" or (plain and local and parts.scheme == "http")
     known = (parts.hostname in hosts and port in (None, 443)) or local
     if not secure or not known or parts.username or parts.query or parts.fragment:
@@ -47,7 +48,7 @@ def _events_base(url: str) -> str:
 
 def _jira_base(url: str) -> str:
     parts = urlsplit(url)
-    local = parts.hostname in _LOOPBACK and parts.scheme == "http"
+    local = parts.hostname in LOOPBACK and parts.scheme == "http"
     odd = parts.username or parts.password or parts.query or parts.fragment
     if url and (not parts.hostname or odd or not (parts.scheme == "https" or local)):
         raise ValueError("an address such as https://marketplace.atlassian.net is expected")
@@ -123,7 +124,7 @@ class Messengers(BaseModel):
 
     @model_validator(mode="after")
     def _mail_is_protected(self) -> Messengers:
-        if self.smtp_security == "none" and self.smtp_host and self.smtp_host not in _LOOPBACK:
+        if self.smtp_security == "none" and self.smtp_host and self.smtp_host not in LOOPBACK:
             raise ValueError("SMTP_SECURITY is none, which only a mail server on this machine may have")
         if bool(self.smtp_username) != (self.smtp_password is not None):
             raise ValueError("SMTP_USERNAME and SMTP_PASSWORD are given together or not at all")

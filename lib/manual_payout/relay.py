@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from manual_payout.errors import SettingsError
+from manual_payout.messengers import LOOPBACK
 
 # As long as the SDK's own patience at most; whoever is waiting here gives up earlier.
 TIMEOUT_S = 80.0
@@ -36,7 +37,6 @@ _OF_ONE_CONNECTION = frozenset(
         *("te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"),
     }
 )
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Relay:
@@ -244,7 +244,7 @@ def _check(upstream: str) -> None:
         bare = not (parts.path or parts.query or parts.fragment or parts.username)
         fine = bare and (
             (parts.scheme == "https" and bool(parts.hostname) and parts.port != 0)
-            or (parts.scheme == "http" and parts.hostname in _LOOPBACK and parts.port is not None)
+            or (parts.scheme == "http" and parts.hostname in LOOPBACK and parts.port is not None)
         )
     except ValueError:
         fine = False

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from manual_payout.errors import ManualPayoutError, SettingsError
-from manual_payout.messengers import Messengers
+from manual_payout.messengers import LOOPBACK, Messengers
 from manual_payout.models import Mode
 from manual_payout.money import AMOUNT_MINOR_MAX, exponent
 from manual_payout.plain_text import find_invisible
@@ -34,7 +34,6 @@ _PACKAGE = Path(__file__).resolve().parent
 # The people of the sandbox; anybody can make their keys.
 DEMO_APPROVERS = _PACKAGE / "demo" / "approvers.toml"
 STRIPE_API = "https://api.stripe.com"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 # Thirty days: an approval or request that stands longer says nothing about the incident any more.
@@ -551,7 +550,7 @@ def _checked_address(settings: Settings) -> str:
     except ValueError:
         # A port that is no number, or half a pair of brackets.
         parts, whole = None, False
-    if parts is None or parts.scheme != "http" or parts.hostname not in _LOOPBACK or not whole or parts.username:
+    if parts is None or parts.scheme != "http" or parts.hostname not in LOOPBACK or not whole or parts.username:
         raise SettingsError(
             f"STRIPE_API_BASE is not a loopback address with a port, which {settings.mode} mode expects: http://127.0.0.1:12111.",
             "Start `manual-payout sandbox` and export what it prints.",

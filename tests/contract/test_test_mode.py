@@ -39,6 +39,7 @@ from manual_payout.errors import NotFinishedError, SettingsError
 from manual_payout.gateway import Accepted, Gateway, Refused, Unknown
 from manual_payout.gateway.sdk import new_client
 from manual_payout.gateway.seeding import Patience, Seeder, Studio
+from manual_payout.messengers import LOOPBACK
 from manual_payout.money import Money
 from manual_payout.privileges import try_key
 from manual_payout.settings import STRIPE_API, Policy, load_settings
@@ -93,7 +94,7 @@ def _keys():
 
 @pytest.fixture(scope="module", name="seeder")
 def _seeder(keys, base):
-    local = urlsplit(base).hostname in {"127.0.0.1", "localhost", "::1"}
+    local = urlsplit(base).hostname in LOOPBACK
     patience = Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600) if local else Patience()
     clock = SandboxClock(base) if local else RealTime()
     seeder = Seeder(keys.seeding, base_url=base, timeout_s=30, clock=clock, patience=patience)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import requests
 
 from manual_payout.lean import without
+from manual_payout.messengers import LOOPBACK
 
 # The SDK imports every HTTP library that it finds; this room uses requests.
 with without("httpx"):
@@ -19,8 +20,6 @@ __all__ = ["PAGES_MAX", "new_client", "notices_are_not_errors", "stripe"]
 
 # A busy transfer group has one transfer; a hundred pages would be ten thousand, which is somebody else's group.
 PAGES_MAX = 100
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Session(requests.Session):
@@ -37,7 +36,7 @@ class Session(requests.Session):
         # this one.
         self.auth = _as_it_is
         # The proxy of whoever runs this would be handed what is for this machine.
-        self.trust_env = urlsplit(base_url).hostname not in _LOOPBACK
+        self.trust_env = urlsplit(base_url).hostname not in LOOPBACK
         # Stripe redirects nobody; a transfer is sent to no second address.
         self.max_redirects = 0
 
