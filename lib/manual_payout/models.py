@@ -93,6 +93,9 @@ LIVE_STATES = (State.SUBMITTING, State.PAID, State.UNKNOWN, State.NEEDS_HUMAN, S
 # While a row is in one of these, what happened to the money is still to be found out.
 OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
 
+# A row in one of these tells of money that went out, whatever came back afterwards.
+MOVED_STATES = (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
+
 
 class Stage(StrEnum):
     """The notebooks: those of one incident in the order of the SOP's checklist, and those that belong to none."""

@@ -22,7 +22,7 @@ from manual_payout.evidence.story import Story, gather
 from manual_payout.evidence.timeline import draw
 from manual_payout.evidence.verdicts import verdict_of
 from manual_payout.inventory import override_sentence
-from manual_payout.models import Event, MessageState, Mode, State, Team
+from manual_payout.models import MOVED_STATES, Event, MessageState, Mode
 from manual_payout.plain_text import shown
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ _RUNGS = {
     "usable_by_studio": "Usable by the studio",
     "paid_to_bank": "Paid to the bank",
 }
-_TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
 _SENT = {
     MessageState.ANNOUNCED: "not sent yet",
     MessageState.TO_COPY: "not sent by us: to be copied by hand",
@@ -114,18 +113,14 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
             name_of=desk.registry.name_of,
             sealed_at=instant_text(desk.now()),
             later=later,
-            teams=_TEAMS,
             message_states=_SENT,
             override=_override(desk, story),
-            moved=story.record is not None and story.record.state in _MOVED,
+            moved=story.record is not None and story.record.state in MOVED_STATES,
         )
     )
 
 
 # Money has left the platform in these, whatever became of it later.
-_MOVED = (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
-
-
 def _operators(story: Story) -> list[Event]:
     """Return the first act of everybody who ran a notebook or sent, in order."""
     kinds = ("verified", "dry_run", "intent_recorded", "sending_taken_over", "stage_finished", "stage_refused")

@@ -8,10 +8,8 @@ from manual_payout.desk import Desk
 from manual_payout.display import Table
 from manual_payout.errors import SignatureError
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.models import Approval, Request, Team
+from manual_payout.models import Approval, Request
 from manual_payout.signatures import signer_of
-
-_TEAMS = {Team.PAYMENTS_OPS: "Payments Ops", Team.FINANCE: "Finance"}
 
 
 def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None:
@@ -35,7 +33,7 @@ def approvals_table(caption: str, given: Sequence[Approval], request: Request | 
     ends = {one.approval_id: rules.approval_ends(one, request) for one in given if request is not None}
     rows = tuple(
         (
-            _TEAMS[approval.team],
+            approval.team.label,
             desk.registry.name_of(approval.approver_id),
             f"{approval.approved_at:%Y-%m-%d %H:%M} UTC",
             f"{ends[approval.approval_id]:%Y-%m-%d %H:%M} UTC",

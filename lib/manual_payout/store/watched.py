@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from manual_payout.models import Mode, State, stream_of
+from manual_payout.models import MOVED_STATES, Mode, State, stream_of
 from manual_payout.schema import OPEN, UNSETTLED, events, manual_payouts, manual_reversals
 from manual_payout.store.base import Base
 
@@ -21,8 +21,6 @@ _ROWS_MAX = 100
 
 # A statement of the listing of one window; it is asked in parts of this size.
 _IDS_MAX = 500
-
-_MOVED = [State.PAID.value, State.REVERSED.value, State.PARTLY_REVERSED.value]
 
 
 class Watched(Base):
@@ -97,7 +95,11 @@ class Watched(Base):
         """Return when the first payout after an instant was begun that moved money, or None."""
         query = (
             sa.select(_payout.created_at)
-            .where(_payout.mode == mode.value, _payout.created_at > instant, _payout.state.in_(_MOVED))
+            .where(
+                _payout.mode == mode.value,
+                _payout.created_at > instant,
+                _payout.state.in_([state.value for state in MOVED_STATES]),
+            )
             .order_by(_payout.created_at)
             .limit(1)
         )

@@ -15,7 +15,16 @@ from manual_payout.canonical import canonical_json
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, IntentConflictError, RefusedError, UnknownOutcomeError
 from manual_payout.intent import build_payload, idempotency_key, transfer_group
-from manual_payout.models import PayoutRecord, Reason, Record, Request, ReversalReason, ReversalRecord, State
+from manual_payout.models import (
+    MOVED_STATES,
+    PayoutRecord,
+    Reason,
+    Record,
+    Request,
+    ReversalReason,
+    ReversalRecord,
+    State,
+)
 from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal
@@ -66,7 +75,7 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
         return _Judgement(approved, override_of(desk, request, verification, approved))
 
     record = desk.store.find_payout(request.line.line_id)
-    if record is not None and record.state in (State.PAID, State.PARTLY_REVERSED, State.REVERSED):
+    if record is not None and record.state in MOVED_STATES:
         _require_same_content(parameters, request, record)
     return _move(desk, request, operator, record, judge, _payout_intent)
 
@@ -162,7 +171,7 @@ def _pass_gate(judge: Callable[[], _Judgement], record: Record | None) -> _Judge
 def _is_done(record: Record) -> bool:
     if record.state in (State.UNKNOWN, State.NEEDS_HUMAN):
         raise unknown_outcome(record)
-    return record.state in (State.PAID, State.PARTLY_REVERSED, State.REVERSED)
+    return record.state in MOVED_STATES
 
 
 def _common(
