@@ -5,6 +5,7 @@ One run of one stage: bind it to the world, remember its findings, and end it wi
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -32,7 +33,7 @@ _SCALARS = (str, int, float, bool, type(None), list, dict, tuple)
 _JUPYTER = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 
 
-class Bound:
+class Bound(ABC):
     """What every run is bound to, whatever notebook it is of."""
 
     stage: Stage
@@ -44,32 +45,32 @@ class Bound:
     refusal: ManualPayoutError | None
 
     @property
+    @abstractmethod
     def incident_id(self) -> str:
         """The incident that this run belongs to."""
-        raise AssertionError("Bug: every kind of run says it")
 
     @property
+    @abstractmethod
     def ledger_payout_id(self) -> str:
         """The ledger payout that this run is about."""
-        raise AssertionError("Bug: every kind of run says it")
 
     @property
+    @abstractmethod
     def dry_run(self) -> bool:
         """Whether nothing may move and nothing but the journal may be written."""
-        raise AssertionError("Bug: every kind of run says it")
 
     @property
     def stream(self) -> str:
         """The journal that this run writes to."""
         return stream_of(self.incident_id, self.ledger_payout_id)
 
+    @abstractmethod
     def standing(self) -> Record | None:
         """Return the record that says where the money of this run stands, or None while nothing was begun."""
-        raise AssertionError("Bug: every kind of run says it")
 
+    @abstractmethod
     def binding(self) -> Table:
         """Say what this run is bound to: the incident, the world, the people."""
-        raise AssertionError("Bug: every kind of run says it")
 
     def _repr_html_(self) -> str:
         return self.binding()._repr_html_()
