@@ -70,7 +70,7 @@ _AT = (
 def fill(url: str, count: int) -> None:
     """Write *count* requests, lines, paid payouts and events."""
     at = _AT.format(now=incident.NOW, recent=RECENT, count=count)
-    engine = database.connect(url, name="DATABASE_URL")
+    engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
     with engine.begin() as connection:
         for statement in (_REQUESTS, _LINES, _PAYOUTS, _EVENTS):
             connection.exec_driver_sql(statement.format(at=at, count=count, unsettled=UNSETTLED))

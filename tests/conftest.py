@@ -81,7 +81,7 @@ def _raw(engine):
     """Run one statement as somebody with the database's own client would."""
 
     def run(statement: str) -> None:
-        with engine.begin() as connection:
+        with engine.execution_options(own_schema=True).begin() as connection:
             connection.execute(sa.text(statement))
 
     return run

@@ -50,7 +50,8 @@ class Scene:
         self._desks = []
         self.desk = self.new_desk()
         self.operator = self.desk.registry.find(incident.OPERATOR)
-        self.engine = database.connect(url, name="DATABASE_URL")
+        # Statements of the tests name no schema.
+        self.engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
         self.request = None
 
     def new_desk(self, *, request=None, ledger=None, **policy):

@@ -566,7 +566,7 @@ def test_live_mode_has_the_studio_and_the_live_channel(demo):
 
 def test_outbox_of_the_first_release_is_brought_along(database_url):
     """Its messages get their mode and channel, and stay what they were."""
-    engine = database.connect(database_url, name="DATABASE_URL")
+    engine = database.connect(database_url, name="DATABASE_URL").execution_options(own_schema=True)
     with engine.connect().execution_options(write=True) as connection:
         _migrate(connection, "0001")
         for table in ("requests", "request_lines", "manual_payouts"):

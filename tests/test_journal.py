@@ -126,7 +126,7 @@ def test_row_changed_by_the_databases_owner_is_found(store, engine, change):
     for number in (1, 2, 3):
         store.record_event("INC-1/x", "noted", "tester", {"n": number})
     drop_triggers(engine)
-    with engine.begin() as connection:
+    with engine.execution_options(own_schema=True).begin() as connection:
         connection.exec_driver_sql(f"UPDATE events SET {change} WHERE seq = 1")
 
     with pytest.raises(EvidenceError, match="broken at event 1"):
@@ -134,7 +134,7 @@ def test_row_changed_by_the_databases_owner_is_found(store, engine, change):
 
 
 def drop_triggers(engine):
-    with engine.begin() as connection:
+    with engine.execution_options(own_schema=True).begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.execute(sa.text("DROP TRIGGER events_no_update"))
         else:

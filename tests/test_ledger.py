@@ -58,7 +58,7 @@ def _ledger_engine(bare_engine, three_studios):
 
 def run(engine, statement, **values):
     """Do to the ledger what its owner might."""
-    with engine.begin() as connection:
+    with engine.execution_options(own_schema=True).begin() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
         connection.execute(sa.text(statement), values)

@@ -1379,7 +1379,7 @@ def migrate(engine, revision):
 
 def test_filled_database_of_the_first_release_keeps_every_row(database_url, ready):
     """Requests, approvals, payouts and journal are what they were; their digests fit and the tables stay append-only."""
-    engine = database.connect(database_url, name="DATABASE_URL")
+    engine = database.connect(database_url, name="DATABASE_URL").execution_options(own_schema=True)
     migrate(engine, "0001")
     old = sa.MetaData()
     old.reflect(engine)

@@ -26,7 +26,7 @@ NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 
 def test_migrations_and_tables_agree(engine):
     """What the migrations make is what the code expects."""
-    with engine.connect() as connection:
+    with engine.execution_options(own_schema=True).connect() as connection:
         found = compare_metadata(MigrationContext.configure(connection), metadata)
 
     assert [] == found

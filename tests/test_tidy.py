@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
     "verifier", "errors", "money", "canonical", "lean", "signatures", "models", "alerts", "plain_text", "parameters", "terminal", "display", "durable",
-    "pauses", "messengers", "settings", "inventory", "reviewed", "warm", "redaction", "templates", "people", "signing", "machine", "schema", "migrations", "database",
+    "pauses", "messengers", "settings", "inventory", "reviewed", "warm", "redaction", "templates", "people", "signing", "machine", "schema", "migrations", "postgresql", "database",
     "clock", "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
     "privileges", "desk", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "runner", "sandbox",
@@ -29,7 +29,19 @@ ONLY_IN = {
     r"^\s*(import|from) asyncssh\b": ({"signatures"}, "keys and signatures are reached through signatures"),
     r"datetime\.now\(|time\.time\(|utcnow": ({"clock", "sandbox", "cli"}, "time is asked of clock.py"),
     r"^\s*(import|from) sqlalchemy\b": (
-        {"clock", "schema", "migrations", "database", "journal", "store", "ledger", "desk", "runner", "demo"},
+        {
+            "clock",
+            "schema",
+            "migrations",
+            "postgresql",
+            "database",
+            "journal",
+            "store",
+            "ledger",
+            "desk",
+            "runner",
+            "demo",
+        },
         "databases are reached through store.py and ledger.py",
     ),
     r"\.expires_at\b": (

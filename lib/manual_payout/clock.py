@@ -43,7 +43,7 @@ class DatabaseClock:
         self._query = (
             "SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')"
             if engine.dialect.name == "sqlite"
-            else "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
+            else "SELECT pg_catalog.to_char(pg_catalog.timezone('UTC', pg_catalog.clock_timestamp()), 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
         )
 
     def now(self) -> datetime:

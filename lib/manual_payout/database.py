@@ -24,15 +24,12 @@ from manual_payout.errors import DatabaseError, SettingsError
 from manual_payout.machine import machine_digest, machine_name
 from manual_payout.schema import HEAD, database_machine
 
-# An unreachable host is told within the patience of a person, not of the network stack.
-_CONNECT_S = 10
+# How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous, and the
+# sentence comes within half a minute.
+_SQLITE_BUSY_S = 15
 
-# How long one writer waits for another on PostgreSQL, and how long a transaction may stand still. Ours take milliseconds.
-_LOCK_S = 30
-_IDLE_S = 60
-
-# How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous.
-_SQLITE_BUSY_S = 30
+# Alembic's own table.
+_version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.Text))
 
 
 def connect(url: str, *, name: str) -> sa.Engine:
@@ -60,14 +57,10 @@ def connect(url: str, *, name: str) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.drivername.split("+")[0] in {"postgresql", "postgres"}:
-        engine = sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            hide_parameters=True,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": _CONNECT_S},
-        )
-        event.listen(engine, "connect", _check_postgresql)
-        return engine
+        # The driver costs more to import than all of SQLite.
+        from manual_payout.postgresql import make_engine
+
+        return make_engine(parsed, ours=name == "DATABASE_URL")
     raise SettingsError(
         f"{name}: found a {parsed.get_backend_name()} database, expected sqlite or postgresql.", f"Correct {name}."
     )
@@ -93,7 +86,8 @@ def upgrade(engine: sa.Engine) -> str:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with database_errors(engine), engine.connect().execution_options(write=True) as connection:
+    options = {"write": True, "own_schema": True}
+    with database_errors(engine), engine.connect().execution_options(**options) as connection:
         if sa.inspect(connection).has_table(database_machine.name):
             _require_this_machine(connection)
         config.attributes["connection"] = connection
@@ -146,11 +140,13 @@ def _require_tables(engine: sa.Engine) -> None:
     if engine.url.get_backend_name() == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
         raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
     with database_errors(engine), engine.connect() as connection:
-        if not sa.inspect(connection).has_table("alembic_version"):
+        # On PostgreSQL the schema that our tables are in, which is not searched.
+        schema = connection.dialect.default_schema_name
+        if not sa.inspect(connection).has_table(_version.name, schema=schema):
             raise DatabaseError(
                 "The database has none of our tables.", "Run `manual-payout db upgrade`, then try again."
             )
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        found = connection.execute(sa.select(_version.c.version_num)).scalar()
     if found != HEAD:
         raise DatabaseError(
             f"The database is at migration {found}, expected {HEAD}.", "Run `manual-payout db upgrade`, then try again."
@@ -220,21 +216,6 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer that first reads and then asks for the lock can lose it in between; IMMEDIATE asks at once.
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _check_postgresql(connection: Any, _record: ConnectionPoolEntry) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
-        fsync, synchronous = cursor.fetchone()
-        # An operator whose laptop froze inside a transaction must not block everybody else for ever.
-        cursor.execute(f"SET lock_timeout = '{_LOCK_S}s'")
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
-    connection.commit()
-    if fsync != "on" or synchronous == "off":
-        raise DatabaseError(
-            f"PostgreSQL runs with fsync={fsync} and synchronous_commit={synchronous}: a commit could be lost.",
-            "Set both to on for this database; a payout's intent must survive a power loss.",
-        )
 
 
 def _first_line(error: SQLAlchemyError) -> str:

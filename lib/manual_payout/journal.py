@@ -107,7 +107,8 @@ def hold(connection: sa.Connection, stream: str) -> None:
     SQLite's writers already hold the only lock; on PostgreSQL two writers of one stream would compute the same place.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:stream, 0))"), {"stream": stream})
+        lock = sa.text("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(:stream, 0))")
+        connection.execute(lock, {"stream": stream})
 
 
 def _event(row: sa.Row[Any]) -> Event:

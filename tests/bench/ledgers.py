@@ -56,7 +56,7 @@ def ledgers(sizes: tuple[int, ...]) -> Iterator[dict[int, Desk]]:
 
 
 def _fill(url: str, size: int) -> None:
-    engine = database.connect(url, name="DATABASE_URL")
+    engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
     with engine.begin() as connection:
         there = connection.execute(sa.text("SELECT count(*) FROM manual_payout_due")).scalar_one()
         connection.exec_driver_sql(_OLDER.format(count=size - there))

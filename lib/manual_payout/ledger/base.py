@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import ColumnElement, Connection, Engine, TableClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from manual_payout.errors import ParameterError
 from manual_payout.ledger.faults import explain
 from manual_payout.ledger.mapping import LedgerMapping
-from manual_payout.ledger.relations import one_row, plain, relation_named, select_all
+from manual_payout.ledger.relations import is_same, one_row, relation_named, select_all
 from manual_payout.ledger.rows import payout_due
 from manual_payout.ledger.values import BALANCE_COLUMNS, CLAIM_COLUMNS, DUE_COLUMNS, PayoutDue
 
@@ -35,12 +37,34 @@ class Base:
         self._is_postgresql = engine.dialect.name == "postgresql"
         # A claim that waited for another must then see what the other did: READ COMMITTED, whatever the role's default.
         self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._is_postgresql else engine
-        self._due = relation_named(self.mapping.due_relation, DUE_COLUMNS)
-        self._balance = relation_named(self.mapping.balance_relation, BALANCE_COLUMNS)
-        self._claim = relation_named(self.mapping.claim_relation or self.mapping.due_relation, CLAIM_COLUMNS)
+
+    @cached_property
+    def _due(self) -> TableClause:
+        return self._relation(self.mapping.due_relation, DUE_COLUMNS)
+
+    @cached_property
+    def _balance(self) -> TableClause:
+        return self._relation(self.mapping.balance_relation, BALANCE_COLUMNS)
+
+    @cached_property
+    def _claim(self) -> TableClause:
+        return self._relation(self.mapping.claim_relation or self.mapping.due_relation, CLAIM_COLUMNS)
+
+    def _relation(self, name: str, columns: Sequence[str]) -> TableClause:
+        """Look up once which schema has a relation that is named without one: a temporary table is none of them."""
+        schema = None
+        if self._is_postgresql and "." not in name:
+            from manual_payout.postgresql import find_schema
+
+            with self._transaction() as connection:
+                schema = find_schema(connection, name)
+        return relation_named(name, columns, schema or "")
+
+    def _is(self, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
+        return is_same(column, value, on_postgresql=self._is_postgresql)
 
     def _read_due(self, connection: Connection, key: str) -> PayoutDue | None:
-        query = select_all(self._due).where(self._due.c.ledger_payout_id == plain(key))
+        query = select_all(self._due).where(self._is(self._due.c.ledger_payout_id, key))
         row = one_row(connection, query, self.mapping.due_relation, f"payout {key}")
         return None if row is None else payout_due(row, self.mapping)
 

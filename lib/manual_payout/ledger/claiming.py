@@ -61,8 +61,8 @@ class Claiming(Base):
         row = self._claim.c
         statement = (
             update(self._claim)
-            .where(row.ledger_payout_id == plain(key))
-            .where(row.status == plain(self.mapping.claimed), row.claimed_by == plain(claim_id))
+            .where(self._is(row.ledger_payout_id, key))
+            .where(self._is(row.status, self.mapping.claimed), self._is(row.claimed_by, claim_id))
             .values(status=plain(self.mapping.failed), claimed_by=null(), claimed_at=null())
         )
         with self._transaction(writes=True) as connection:
@@ -74,17 +74,17 @@ class Claiming(Base):
 
     def _claim_statement(self, key: str, claim_id: str, at: datetime, releasable: Iterable[str]) -> Update:
         row = self._claim.c
-        is_claimed = row.status == plain(self.mapping.claimed)
-        takeable = or_(*(row.claimed_by == plain(one) for one in (claim_id, *releasable)))
+        is_claimed = self._is(row.status, self.mapping.claimed)
+        takeable = or_(*(self._is(row.claimed_by, one) for one in (claim_id, *releasable)))
         # The time of a claim is when it was first made, however often its holder asks again.
         since = case(
-            (and_(is_claimed, row.claimed_by == plain(claim_id)), row.claimed_at),
+            (and_(is_claimed, self._is(row.claimed_by, claim_id)), row.claimed_at),
             else_=bindparam(None, at, UtcDateTime()),
         )
         return (
             update(self._claim)
-            .where(row.ledger_payout_id == plain(key))
-            .where(or_(row.status == plain(self.mapping.failed), and_(is_claimed, takeable)))
+            .where(self._is(row.ledger_payout_id, key))
+            .where(or_(self._is(row.status, self.mapping.failed), and_(is_claimed, takeable)))
             .values(status=plain(self.mapping.claimed), claimed_by=plain(claim_id), claimed_at=since)
         )
 

@@ -41,6 +41,10 @@ _EXPLANATIONS = {
         "The ledger at {place} is busy: somebody else holds the row",
         "The automation may be paying it right now: wait a minute, look at the payout's status, then run again.",
     ),
+    "slow": (
+        "The ledger at {place} took too long to answer",
+        "Look with whoever runs it for what it waits for, and at the view's plan; then run the same command again.",
+    ),
     "constraint": (
         "The ledger at {place} refuses the claim's values",
         "Let its constraints and types allow the claimed status and claimant; see docs/ledger.md, Statuses.",
@@ -62,7 +66,7 @@ _KIND_BY_STATE = {
     "42501": "permission",
     "25006": "permission",
     "55P03": "busy",
-    "57014": "busy",
+    "57014": "slow",
     "40001": "busy",
     "40P01": "busy",
     "22P02": "constraint",

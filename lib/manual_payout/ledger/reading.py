@@ -9,7 +9,7 @@ from sqlalchemy import select
 from manual_payout.errors import ParameterError
 from manual_payout.ledger.base import Base, uuid_text
 from manual_payout.ledger.mapping import LedgerMapping
-from manual_payout.ledger.relations import one_row, plain, select_all
+from manual_payout.ledger.relations import one_row, select_all
 from manual_payout.ledger.rows import Row, past_payout, studio_balance
 from manual_payout.ledger.values import DUE_COLUMNS, PastPayout, PayoutDue, StudioBalance
 from manual_payout.money import exponent
@@ -50,7 +50,7 @@ class Reading(Base):
         key = uuid_text("studio_id", studio_id)
         exponent(currency)
         relation = self._balance
-        query = select_all(relation).where(relation.c.studio_id == plain(key), relation.c.currency == plain(currency))
+        query = select_all(relation).where(self._is(relation.c.studio_id, key), self._is(relation.c.currency, currency))
         with self._transaction() as connection:
             row = one_row(connection, query, self.mapping.balance_relation, f"studio {key} in {currency}")
         return None if row is None else studio_balance(row)
@@ -70,7 +70,7 @@ class Reading(Base):
         relation = self._due
         query = (
             select(*(relation.c[name] for name in ("ledger_payout_id", "amount_minor", "currency", "paid_at")))
-            .where(relation.c.studio_id == plain(key), relation.c.status == plain(self.mapping.paid))
+            .where(self._is(relation.c.studio_id, key), self._is(relation.c.status, self.mapping.paid))
             .order_by(relation.c.paid_at.desc().nulls_last(), relation.c.ledger_payout_id)
             .limit(limit)
         )

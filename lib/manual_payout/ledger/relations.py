@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, TableClause, bindparam, column, quoted_name, select, table
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    TableClause,
+    bindparam,
+    column,
+    quoted_name,
+    select,
+    table,
+)
 from sqlalchemy.types import NULLTYPE
 
 from manual_payout.errors import DatabaseError
@@ -13,9 +24,10 @@ from manual_payout.ledger.faults import SEE
 from manual_payout.ledger.rows import Row
 
 
-def relation_named(name: str, columns: Sequence[str]) -> TableClause:
-    """Return the relation of that *name*, optionally ``schema.name``, with its *columns*."""
-    schema, _, bare = name.rpartition(".")
+def relation_named(name: str, columns: Sequence[str], schema: str = "") -> TableClause:
+    """Return the relation of that *name*, in *schema* or as ``schema.name`` says, with its *columns*."""
+    named, _, bare = name.rpartition(".")
+    schema = named or schema
     return table(
         quoted_name(bare, quote=True),
         *(column(quoted_name(one, quote=True)) for one in columns),
@@ -33,6 +45,16 @@ def plain(value: str) -> BindParameter[Any]:
     """Bind *value*, and let the database decide on its type."""
     # Without a type, so that PostgreSQL compares it to a uuid or enum column as readily as to text.
     return bindparam(None, value, NULLTYPE)
+
+
+def is_same(column: ColumnElement[Any], value: str, *, on_postgresql: bool) -> ColumnElement[bool]:
+    """Compare *column* to *value*, by PostgreSQL's own operator and not by one that fits the column's type better."""
+    # In a schema of the ledger somebody may have made one.
+    return (
+        column.op("OPERATOR(pg_catalog.=)", is_comparison=True)(plain(value))
+        if on_postgresql
+        else column == plain(value)
+    )
 
 
 def one_row(connection: Connection, query: Select[Any], relation: str, name: str) -> Row | None:
