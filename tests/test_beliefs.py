@@ -10,20 +10,25 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manual_payout import database, transfer
 from manual_payout import settings as settings_module
-from manual_payout import transfer
 from manual_payout.approvals import check_approvals
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, PolicyRefusedError, UnknownOutcomeError
-from manual_payout.models import State
+from manual_payout.gateway.client import funds_in
+from manual_payout.models import CheckStatus, State
+from manual_payout.money import Money
 from manual_payout.people import Registry
-from manual_payout.settings import RequestPolicy
+from manual_payout.policy import SKEW_MAX
+from manual_payout.settings import LedgerPolicy, RequestPolicy
 from manual_payout.verification import verify
 from test_approvals import AMARA, AT, PRIYA, REGISTRY, REQUEST
 from test_cli import approve
+from test_policy import BALANCE, GOOD, RULES, failing
 from test_verifier import edit, findings
 
 HOUR = 3600
@@ -211,3 +216,195 @@ def test_the_verifier_judges_approvals_to_the_exact_end(folder):
 
     assert 1 == len(change(age_s))
     assert [] == change(age_s + 1)
+
+
+# ------------------------------------------------------------------------------------------ the age of a balance
+
+
+def set_balance(desk, as_of):
+    """Have the ledger say that every balance was computed at *as_of*."""
+    engine = database.connect(desk.settings.ledger_database_text(), name="LEDGER_DATABASE_URL")
+    with engine.execution_options(write=True).begin() as connection:
+        connection.execute(sa.text("UPDATE manual_payout_balance SET as_of = :at"), {"at": as_of})
+    engine.dispose()
+
+
+@given(st.integers(1, 30 * 24 * HOUR), st.sampled_from((-1, 0, 1)))
+def test_a_balance_may_be_as_old_as_the_policy_says_and_no_older(limit_s, beside_us):
+    """Exactly that old is not too old; a microsecond more is."""
+    rules = policy_with(balance_age_max_s=limit_s)
+    as_of = GOOD.at - timedelta(seconds=limit_s, microseconds=beside_us)
+
+    assert (beside_us > 0) is ("balance_age" in failing(rules, balance=replace(BALANCE, as_of=as_of)))
+
+
+@given(st.sampled_from((-1, 0, 1)), st.sampled_from(("balance_age", "ledger_payout_due")))
+def test_a_clock_that_is_a_little_ahead_is_no_future(beside_us, name):
+    """Five minutes of skew between two databases are taken; a microsecond more is the future, of a balance as of a due date."""
+    ahead = GOOD.at + SKEW_MAX + timedelta(microseconds=beside_us)
+    facts = {"balance": replace(BALANCE, as_of=ahead), "due": replace(GOOD.due, due_at=ahead)}
+
+    assert (beside_us > 0) is (name in failing(**facts))
+
+
+def policy_with(**ledger):
+    return RULES.model_copy(update={"ledger": LedgerPolicy(**ledger)})
+
+
+@pytest.mark.parametrize(
+    ("as_of", "found"),
+    [
+        ("2021-03-02T03:00:00+00:00", "2021-03-02 03:00 UTC, 1826 days old"),
+        ("2026-03-01T00:59:59+00:00", "2026-03-01 00:59 UTC, 26 h 1 s old"),
+        ("2027-03-02T03:00:00+00:00", "2027-03-02 03:00 UTC, 365 days in the future"),
+        # Text without a zone is UTC on SQLite, whatever zone this machine is in.
+        ("2026-03-01 00:59:59", "2026-03-01 00:59 UTC, 26 h 1 s old"),
+    ],
+)
+def test_the_send_refuses_a_balance_that_is_not_of_now(scene, as_of, found):
+    """However good everything else is; and once the ledger has computed it anew, it goes."""
+    set_balance(scene.desk, as_of)
+    with pytest.raises(PolicyRefusedError) as refused:
+        scene.send()
+    set_balance(scene.desk, incident.NOW)
+
+    assert f"Expected within 26 h, not in the future; found {found}." in refused.value.message
+    assert "compute its balances anew" in refused.value.remedy
+    assert [] == [post for post in scene.posts if post.path == "/v1/transfers"]
+    assert State.PAID is scene.send().state
+
+
+def test_a_stale_balance_is_shown_to_approvers_and_refused_to_operators(shell):
+    """Through the command line: a warning to each approver, exit 3 with the check's own sentence to the operator."""
+    shell.request()
+    set_balance(shell.desk, "2021-03-02T03:00:00+00:00")
+    approvals = [approve(shell, "priya"), approve(shell, "amara")]
+    dry = shell("run", "-f", shell.root / FOLDER / "incident.yaml", "--operator", "tomas", "--dry-run")
+
+    assert all("WARNING: 2021-03-02 03:00 UTC, 1826 days old" in one.err for one in approvals)
+    assert 3 == dry.code
+    assert "Was the studio's balance computed lately?" in dry.said
+    assert "found 2021-03-02 03:00 UTC, 1826 days old" in dry.said
+    assert [] == shell.stripe.books.transfers
+
+
+@pytest.mark.parametrize("as_of", [None, "yesterday", ""])
+def test_a_balance_without_an_instant_is_refused_by_its_column(shell, as_of):
+    """Through the command line: the view, the studio and the column are named; exit 5, since the ledger cannot be believed."""
+    shell.request()
+    engine = database.connect(shell.desk.settings.ledger_database_text(), name="LEDGER_DATABASE_URL")
+    with engine.execution_options(write=True).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE manual_payout_balance RENAME TO balances"))
+        columns = "studio_id, currency, balance_minor, reserve_minimum_minor"
+        word = "NULL" if as_of is None else f"'{as_of}'"
+        connection.execute(
+            sa.text(f"CREATE VIEW manual_payout_balance AS SELECT {columns}, {word} AS as_of FROM balances")
+        )
+    engine.dispose()
+    answer = approve(shell, "priya")
+
+    assert 5 == answer.code
+    assert f"manual_payout_balance holds for studio {incident.STUDIO_ID}" in answer.said
+    assert "in column as_of" in answer.said
+    assert "Traceback" not in answer.said
+
+
+def test_a_stale_balance_keeps_the_same_key_from_being_sent_again(scene):
+    """Reconcile looks and asks a person; once the balance is of now, the same key goes out."""
+    scene.stripe.fault("drop_before", times=3)
+    with pytest.raises(UnknownOutcomeError):
+        scene.send()
+    set_balance(scene.desk, "2021-03-02T03:00:00+00:00")
+    before = len(scene.posts)
+    with pytest.raises(UnknownOutcomeError, match="1826 days old"):
+        scene.reconcile()
+    after = len(scene.posts)
+    set_balance(scene.desk, incident.NOW)
+
+    assert before == after
+    assert State.PAID is scene.reconcile().record.state
+
+
+def test_what_was_sent_does_not_age(scene):
+    """A week after the transfer its verification stands: the balance was asked for when it mattered."""
+    scene.send()
+    scene.pass_time(days=7)
+
+    assert verify(scene.desk, scene.live(), scene.operator.person_id).go
+
+
+def test_the_demo_s_balances_are_of_the_day_by_the_sandbox_s_clock(shell):
+    """A second incident after a week of settlement is a go; what somebody has set by hand stays as it is."""
+    shell.stripe.advance(7 * 24 * HOUR)
+    balance = shell.desk.ledger.find_balance(incident.STUDIO_ID, "usd")
+    set_balance(shell.desk, "2021-03-02T03:00:00+00:00")
+    shell.stripe.advance(7 * 24 * HOUR)
+
+    assert timedelta(days=7) == balance.as_of - datetime.fromisoformat(incident.NOW)
+    assert 2021 == shell.desk.ledger.find_balance(incident.STUDIO_ID, "usd").as_of.year
+
+
+# ------------------------------------------------------------------------------------- what a transfer can draw
+
+
+@pytest.mark.parametrize(
+    ("entries", "total", "drawable"),
+    [
+        ([{"amount": 5, "currency": "usd", "source_types": {"card": 5}}], 5, 5),
+        ([{"amount": 8, "currency": "usd", "source_types": {"card": 5, "bank_account": 3}}], 8, 5),
+        ([{"amount": 3, "currency": "usd", "source_types": {"bank_account": 3}}], 3, 0),
+        ([{"amount": 3, "currency": "usd", "source_types": {"card": 3}}, {"amount": 9, "currency": "eur"}], 3, 3),
+        ([{"amount": 3, "currency": "usd", "source_types": {"card": 3}}, {"amount": 2, "currency": "usd"}], 5, None),
+        ([{"amount": 5, "currency": "usd"}], 5, None),
+        ([{"amount": 5, "currency": "usd", "source_types": {}}], 5, None),
+        ([{"amount": 5, "currency": "usd", "source_types": {"card": "5"}}], 5, None),
+        ([{"amount": 5, "currency": "usd", "source_types": None}], 5, None),
+        ([{"amount": 0, "currency": "usd", "source_types": {}}], 0, 0),
+        ([{"amount": -5, "currency": "usd", "source_types": {"card": -5}}], -5, -5),
+        ([], 0, 0),
+    ],
+)
+def test_a_transfer_draws_what_came_from_cards(entries, total, drawable):
+    """Both numbers of a currency; where one entry does not say what it is made of, the second is not known."""
+    expected = (Money(total, "usd"), None if drawable is None else Money(drawable, "usd"))
+
+    assert expected == funds_in({"available": entries}, "usd")
+
+
+@given(st.integers(-2, 2), st.integers(0, 10**6))
+def test_the_funds_check_counts_what_a_transfer_can_draw(beside, bank):
+    """To the cent, whatever else there is."""
+    drawable = Money(max(0, 125_075 + beside), "usd")
+    stripe = replace(GOOD.stripe, drawable=drawable, available=Money(drawable.amount_minor + bank, "usd"))
+
+    assert (beside < 0) is ("stripe_balance" in failing(stripe=stripe))
+
+
+def test_money_from_bank_debits_does_not_fund_a_transfer(shell):
+    """Through the command line: both numbers are shown, and the run is refused before anything is claimed or sent."""
+    shell.stripe.seed(available={"usd": 125_074})
+    shell.stripe.switch(bank_funds=True)
+    shell.request(), approve(shell, "priya"), approve(shell, "amara")
+    dry = shell("run", "-f", shell.root / FOLDER / "incident.yaml", "--operator", "tomas", "--dry-run")
+
+    assert 3 == dry.code
+    assert (
+        "Expected at least 1,250.75 USD that a transfer can draw; found 1,250.74 USD that a transfer can draw, 11,250.74 USD in all."
+        in dry.said
+    )
+    assert "failed" == shell.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID).standing
+
+
+def test_a_balance_that_does_not_say_what_it_is_made_of_is_a_warning(scene):
+    """It says so, and the send goes on; what does not suffice in all is still refused."""
+    scene.stripe.switch(source_types=False)
+    found = verify(scene.desk, scene.live(), scene.operator.person_id)
+    warned = next(check for check in found.checks if check.name == "stripe_balance")
+    scene.stripe.seed(available={"usd": 125_074})
+    with pytest.raises(PolicyRefusedError, match=r"found 1,250\.74 USD in all"):
+        scene.send()
+    scene.stripe.seed(available={"usd": 125_075})
+
+    assert (CheckStatus.WARN, True) == (warned.status, found.go)
+    assert "Stripe does not say how much of it a transfer can draw" in warned.found
+    assert State.PAID is scene.send().state

@@ -399,8 +399,11 @@ def test_endless_listing_ends(proxy):
 
 def test_balance_and_mode_are_stripes(gateway):
     """The available money per currency, nothing for one that was never had, and Stripe's own word on the mode."""
-    assert gateway.available("usd").amount_minor > 0
-    assert Money(0, "sek") == gateway.available("sek")
+    total, drawable = gateway.funds("usd")
+
+    assert total.amount_minor > 0
+    assert total == drawable
+    assert (Money(0, "sek"), Money(0, "sek")) == gateway.funds("sek")
     assert not gateway.livemode()
 
 

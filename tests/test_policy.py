@@ -41,7 +41,7 @@ DUE = PayoutDue(
 BALANCE = StudioBalance(incident.STUDIO_ID, "usd", 156_075, 30_000, AT)
 STRIPE = StripeFacts(
     key="restricted test key …Fbk", key_restricted=True, key_livemode=False, livemode=False, account_id=ACCOUNT,
-    available=Money(10**6, "usd"),
+    available=Money(10**6, "usd"), drawable=Money(10**6, "usd"),
 )  # fmt: skip
 GOOD = Facts(TYPED, Mode.SANDBOX, AT, REQUEST, False, None, "two people", DUE, BALANCE, None, (), STRIPE)
 DOWN = StripeRefusedError("Stripe cannot be reached.", "Check the network.", code="unreachable")
@@ -131,7 +131,10 @@ NO_GO = [
     ("account_is_right", {"stripe": StripeFacts(error=DOWN)}, ""),
     ("no_transfer_in_group", with_stripe(foreign_transfers=("tr_9",)), "moved already"),
     ("no_transfer_in_group", {"stripe": StripeFacts(error=DOWN)}, "network"),
-    ("stripe_balance", with_stripe(available=Money(125_074, "usd")), "Top up"),
+    ("stripe_balance", with_stripe(drawable=Money(125_074, "usd")), "Top up"),
+    ("stripe_balance", with_stripe(available=Money(125_074, "usd"), drawable=None), "Top up"),
+    ("balance_age", {"balance": None}, "balance"),
+    ("ledger_payout_due", {"due": None}, "due"),
     ("stripe_balance", with_stripe(available=None), ""),
     ("stripe_balance", {"stripe": StripeFacts(error=DOWN)}, "network"),
 ]  # fmt: skip
@@ -193,9 +196,9 @@ def test_missing_facts_never_fail_to_be_judged_and_never_make_a_go(changes):
 @pytest.mark.parametrize("error", [None, DOWN])
 @pytest.mark.parametrize("name", [one.name for one in fields(StripeFacts) if one.name != "error"])
 def test_no_fact_of_stripe_can_be_left_out(name, error):
-    """The defaults of what Stripe shows are those that say no, wherever a yes depends on them."""
+    """The defaults of what Stripe shows are those that say no, wherever a yes depends on them; one of them warns."""
     default = {one.name: one.default for one in fields(StripeFacts)}[name]
-    harmless = {"key_livemode", "livemode", "foreign_transfers", "own_transfer"}
+    harmless = {"key_livemode", "livemode", "foreign_transfers", "own_transfer", "drawable"}
     stops = failing(**with_stripe(**{name: default, "error": error}))
 
     assert bool(stops) is (error is not None or name not in harmless)
@@ -204,7 +207,11 @@ def test_no_fact_of_stripe_can_be_left_out(name, error):
 def test_ledger_that_changed_currency_is_seen():
     """The same digits in another currency are another amount, though typed values agree with both sides."""
     due = replace(DUE, currency="eur")
-    stops = failing(due=due, balance=replace(BALANCE, currency="eur"), **with_stripe(available=Money(10**6, "eur")))
+    stops = failing(
+        due=due,
+        balance=replace(BALANCE, currency="eur"),
+        **with_stripe(available=Money(10**6, "eur"), drawable=Money(10**6, "eur")),
+    )
 
     assert "amount_as_on_file" in stops
     assert "filed as 1,250.75 USD" in stops["amount_as_on_file"].expected
@@ -255,7 +262,7 @@ def test_account_out_of_sight_is_a_warning_where_policy_says_so():
 
 def test_money_that_left_is_not_missed_in_the_balance():
     """Where our own transfer shows, the balance it was taken from need not cover it again."""
-    facts = with_stripe(available=Money(0, "usd"), own_transfer="tr_1")
+    facts = with_stripe(available=Money(0, "usd"), drawable=Money(0, "usd"), own_transfer="tr_1")
 
     assert "stripe_balance" not in failing(record=record(State.SUBMITTING), **facts)
 

@@ -11,10 +11,11 @@ from manual_payout.desk import Desk
 from manual_payout.display import Table, facts_table
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.inventory import SHOWN
-from manual_payout.ledger import PayoutDue
+from manual_payout.ledger import PayoutDue, StudioBalance
 from manual_payout.models import PayoutRecord, Request, stream_of
 from manual_payout.money import Money
 from manual_payout.people import Person
+from manual_payout.policy import SKEW_MAX, balance_at
 from manual_payout.verification import rehearsal_at
 
 # Of the earlier payouts; the number of all is always said.
@@ -42,6 +43,7 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "amount requested": line.amount.grouped,
         "amount the ledger owes": due.amount.grouped,
         "balance before → after": _effect(balance.balance, line.amount) if balance else "no balance in the ledger",
+        "balance computed": _computed(desk, balance),
         "minimum reserve": balance.reserve_minimum.grouped if balance else "unknown",
         "destination requested": line.destination_account,
         "destination on file": due.destination_account,
@@ -86,10 +88,19 @@ def _effect(before: Money, amount: Money) -> str:
     return f"{before.grouped} → {(before - amount).grouped}"
 
 
+def _computed(desk: Desk, balance: StudioBalance | None) -> str:
+    if balance is None:
+        return "no balance in the ledger"
+    fine, found = balance_at(balance, desk.now(), desk.settings.policy)
+    return found if fine else f"WARNING: {found}. Nothing is sent on the word of this balance."
+
+
 def _since(changed_at: datetime | None, now: datetime) -> str:
     if changed_at is None:
         return "never"
     days = (now - changed_at).days
+    if changed_at > now + SKEW_MAX:
+        return f"{changed_at:%Y-%m-%d}, WARNING: in the future"
     return f"{changed_at:%Y-%m-%d}, {'today' if days < 1 else f'{days} days ago'}"
 
 

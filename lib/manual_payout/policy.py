@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from manual_payout.errors import ManualPayoutError
@@ -20,6 +20,9 @@ from manual_payout.settings import Policy
 # The check that only warns, and whose warning has to be on record before a live send goes on.
 REHEARSAL = "rehearsal"
 
+# By how much the ledger's clock, which is another than the one that judges, may be ahead of it.
+SKEW_MAX = timedelta(minutes=5)
+
 IN_FORCE = "neither expired nor withdrawn"
 
 
@@ -30,6 +33,10 @@ class StripeFacts:
 
     Attributes:
         error: Why nothing was seen, or None.
+
+        available: What the platform has available in the payout's currency, of every source.
+
+        drawable: The part of it that a transfer can draw; None where Stripe does not say.
 
         foreign_transfers: Unreversed transfers of this transfer group that are not this line's own.
 
@@ -43,6 +50,7 @@ class StripeFacts:
     livemode: bool = False
     account_id: str | None = None
     available: Money | None = None
+    drawable: Money | None = None
     foreign_transfers: tuple[str, ...] = ()
     own_transfer: str | None = None
 
@@ -247,6 +255,55 @@ def destination_as_on_file(facts: Facts, _policy: Policy) -> Check:
     )  # fmt: skip
 
 
+def ledger_payout_due(facts: Facts, _policy: Policy) -> Check:
+    """SOP, purpose: a payout that the automation has failed at; what is not due yet, it has not failed at."""
+    name, question, expected = "ledger_payout_due", "Was it due by now?", "due by now"
+    due, own = facts.due, facts.stripe.own_transfer
+    found = f"due at {due.due_at:%Y-%m-%d %H:%M} UTC" if due else "no ledger payout"
+    if own is not None:
+        return Check(name, question, CheckStatus.OK, expected, f"already sent, {own}")
+    return verdict(
+        name, question, due is not None and due.due_at <= facts.at + SKEW_MAX, expected, found,
+        "Wait until it is due; or have the ledger's owner correct due_at.",
+    )  # fmt: skip
+
+
+def balance_age(facts: Facts, policy: Policy) -> Check:
+    """docs/ledger.md: a reserve is computed from a balance of now; one that is stale, or from the future, says nothing."""
+    name, question = "balance_age", "Was the studio's balance computed lately?"
+    expected = f"within {span(timedelta(seconds=policy.ledger.balance_age_max_s))}, not in the future"
+    if facts.balance is None:
+        return verdict(name, question, False, expected, "none", "Check the studio's balance in the ledger.")
+    fine, found = balance_at(facts.balance, facts.at, policy)
+    if facts.stripe.own_transfer is not None:
+        # What it was before the transfer was asked then.
+        return Check(name, question, CheckStatus.OK, expected, f"already sent, {facts.stripe.own_transfer}")
+    return verdict(
+        name, question, fine, expected, found,
+        "Have the ledger compute its balances anew, then run again; as_of has to be the instant at which it did.",
+    )  # fmt: skip
+
+
+def balance_at(balance: StudioBalance, at: datetime, policy: Policy) -> tuple[bool, str]:
+    """Say whether a balance may be relied on at *at*, and how old it is, for people."""
+    age = at - balance.as_of
+    when = f"{balance.as_of:%Y-%m-%d %H:%M} UTC, "
+    if age < -SKEW_MAX:
+        return False, f"{when}{span(-age)} in the future"
+    fresh = age <= timedelta(seconds=policy.ledger.balance_age_max_s)
+    return fresh, f"{when}{span(max(age, timedelta()))} old"
+
+
+def span(length: timedelta) -> str:
+    """Write a span of time such as ``26 h``, ``26 h 1 s`` or ``3 days 4 h``: below two days to the second."""
+    seconds = int(length.total_seconds())
+    days, hours, minutes = (f"{seconds // 86_400} days", seconds // 3_600, seconds // 60 % 60)
+    if seconds >= 2 * 86_400:
+        return f"{days} {hours % 24} h" if hours % 24 else days
+    told = [f"{count} {unit}" for count, unit in ((hours, "h"), (minutes, "min"), (seconds % 60, "s")) if count]
+    return " ".join(told) or "0 s"
+
+
 def reserve_arithmetic(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: studio balance verified against the ledger."""
     name, question = "reserve_arithmetic", "Is reserve after = balance − amount?"
@@ -367,10 +424,22 @@ def stripe_balance(facts: Facts, _policy: Policy) -> Check:
         return Check(
             name, question, CheckStatus.OK, "covered before the transfer", f"already sent, {facts.stripe.own_transfer}"
         )
-    return verdict(
-        name, question, facts.stripe.available >= facts.due.amount, f"at least {facts.due.amount.grouped}",
-        facts.stripe.available.grouped, "Top up the platform balance in this currency, or wait for charges to become available.",
-    )  # fmt: skip
+    return _funds(name, question, facts.stripe.available, facts.stripe.drawable, facts.due.amount)
+
+
+def _funds(name: str, question: str, available: Money, drawable: Money | None, needed: Money) -> Check:
+    expected = f"at least {needed.grouped} that a transfer can draw"
+    top_up = "Top up the platform balance in this currency, or wait for charges to become available."
+    if drawable is not None:
+        found = f"{drawable.grouped} that a transfer can draw, {available.grouped} in all"
+        return verdict(name, question, drawable >= needed, expected, found, top_up)
+    found = f"{available.grouped} in all; Stripe does not say how much of it a transfer can draw"
+    if available >= needed:
+        return Check(
+            name, question, CheckStatus.WARN, expected, found,
+            "Look at the balance in the Dashboard; where a transfer can draw less, Stripe refuses and nothing moves.",
+        )  # fmt: skip
+    return verdict(name, question, False, expected, found, top_up)
 
 
 def rehearsed(facts: Facts, policy: Policy) -> Check:
@@ -398,6 +467,8 @@ RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     ledger_payout_unpaid,
     amount_as_on_file,
     destination_as_on_file,
+    ledger_payout_due,
+    balance_age,
     reserve_arithmetic,
     reserve_minimum,
     ceiling,

@@ -158,7 +158,12 @@ AS_WRITTEN = RequestPolicy(request_lifetime_s=_LIFETIME_S_MAX, approval_lifetime
 
 
 class LedgerPolicy(_Section):
-    """How the two relations and the statuses are called in the marketplace's ledger (docs/ledger.md)."""
+    """
+    How the two relations and the statuses are called in the marketplace's ledger (docs/ledger.md).
+
+    Attributes:
+        balance_age_max_s: How old a studio's balance may be when money is sent on its word. A nightly job and two hours.
+    """
 
     payouts_relation: _Line = "manual_payout_due"
     balances_relation: _Line = "manual_payout_balance"
@@ -166,6 +171,7 @@ class LedgerPolicy(_Section):
     failed_status: _Line = "failed"
     claimed_status: _Line = "claimed_by_fallback"
     paid_status: _Line = "paid"
+    balance_age_max_s: int = Field(26 * 3600, gt=0, le=_LIFETIME_S_MAX)
 
 
 class SettlementPolicy(_Section):

@@ -137,11 +137,13 @@ def _stripe(desk: Desk, parameters: Parameters, request: Request | None, currenc
         listed = desk.gateway.transfers_in_group(transfer_group(parameters.ledger_payout_id))
         present = [transfer for transfer in listed if not transfer["reversed"]]
         own = next((t["id"] for t in present if request and is_own(t, request.line.line_id)), None)
+        available, drawable = desk.gateway.funds(currency) if currency else (None, None)
         return replace(
             seen,
             livemode=desk.gateway.livemode(),
             account_id=desk.gateway.account_id(),
-            available=desk.gateway.available(currency) if currency else None,
+            available=available,
+            drawable=drawable,
             foreign_transfers=tuple(transfer["id"] for transfer in present if transfer["id"] != own),
             own_transfer=own,
         )

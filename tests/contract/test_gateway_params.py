@@ -79,7 +79,7 @@ def _sent(tmp_path):
         back = {"amount": 100, "description": "d", "metadata": {"line_id": "l"}}
         reversal = gateway.create_reversal(made.made["id"], back, idempotency_key="r")
         assert [reversal.made["id"]] == [one["id"] for one in gateway.reversals_of(made.made["id"])]
-        gateway.available("usd")
+        gateway.funds("usd")
         gateway.available_to(incident.DESTINATION_ACCOUNT, "usd")
         gateway.livemode()
         gateway.account_id()

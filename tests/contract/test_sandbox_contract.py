@@ -110,6 +110,19 @@ def test_every_single_resource_has_the_shape_of_the_sdk(sandbox, path, item):
     assert [] == check_resource(_raw(sandbox, path), item)
 
 
+def test_a_balance_says_what_it_is_made_of(sandbox):
+    """Each available entry names its sources, which add up to it; money from bank debits is one besides cards."""
+    sandbox.switch(bank_funds=True)
+    try:
+        found = _raw(sandbox, "/v1/balance")
+    finally:
+        sandbox.switch(bank_funds=False)
+
+    assert [] == check_resource(found, stripe.Balance)
+    assert {"bank_account", "card"} == {name for entry in found["available"] for name in entry["source_types"]}
+    assert all(entry["amount"] == sum(entry["source_types"].values()) for entry in found["available"])
+
+
 def test_accounts_of_v2_have_the_shape_of_the_sdk(sandbox):
     """Alone, with what was asked for beside it and without, and in the list, which v2 wraps in its own way."""
     made = _client(sandbox).v2.core.accounts.create(ACCOUNT_V2)

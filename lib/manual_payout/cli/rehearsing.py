@@ -147,7 +147,7 @@ def sandbox(
     Example: manual-payout sandbox
     """
     from manual_payout.demo import incident
-    from manual_payout.rehearsal import sandbox_books, set_up_database
+    from manual_payout.rehearsal import nightly_job, sandbox_books, set_up_database
     from manual_payout.sandbox import serve
 
     accounts, available = sandbox_books()
@@ -160,7 +160,15 @@ def sandbox(
         else:
             typer.echo(_announcement(exports, folder))
 
-    serve("127.0.0.1", port, start=incident.NOW, accounts=accounts, available=available, on_ready=announce)
+    serve(
+        "127.0.0.1",
+        port,
+        start=incident.NOW,
+        accounts=accounts,
+        available=available,
+        on_ready=announce,
+        on_advance=nightly_job(url),
+    )
 
 
 def _exports(base_url: str, database_url: str, folder: Path) -> dict[str, str]:

@@ -6,11 +6,12 @@ It honours the claim as a real one must: it takes a payout in one update whose c
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import ColumnElement, Engine, select, update
 
-from manual_payout.demo.ledger import payouts_table
+from manual_payout.demo import incident
+from manual_payout.demo.ledger import balances_table, payouts_table
 
 _PAYABLE = ("failed", "scheduled")
 
@@ -39,3 +40,31 @@ def pay_next_failed(engine: Engine, at: datetime) -> str | None:
             candidate = connection.scalar(oldest)
         if candidate is None or attempt(engine, candidate, at):
             return candidate
+
+
+class NightlyJob:
+    """
+    What computes the demo's balances once a day, as a marketplace's does, by the sandbox's clock.
+
+    A balance whose time somebody has set by hand is theirs and stays.
+
+    Args:
+        engine: The ledger's.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ran_at = datetime.fromisoformat(incident.NOW)
+        # Left by an earlier sandbox, whose clock had gone further than this one's has.
+        self._compute(balances_table.c.as_of > self._ran_at, self._ran_at)
+
+    def __call__(self, now: str) -> None:
+        """Be told that it is *now*, RFC 3339; a day after the last run, run again."""
+        at = datetime.fromisoformat(now)
+        if at >= self._ran_at + timedelta(days=1):
+            self._compute(balances_table.c.as_of == self._ran_at, at)
+            self._ran_at = at
+
+    def _compute(self, which: ColumnElement[bool], at: datetime) -> None:
+        with self._engine.execution_options(write=True).begin() as connection:
+            connection.execute(update(balances_table).where(which).values(as_of=at))

@@ -114,11 +114,14 @@ class Gateway:
             )
         )
 
-    def available(self, currency: str) -> Money:
-        """Return the platform's available balance in *currency*; reads only."""
-        balance = self._read(self._client.v1.balance.retrieve)
-        amounts = [entry["amount"] for entry in balance["available"] if entry["currency"] == currency]
-        return Money(sum(amounts), currency)
+    def funds(self, currency: str) -> tuple[Money, Money | None]:
+        """
+        Return the platform's available balance in *currency*, and the part of it that a transfer can draw; reads only.
+
+        A transfer without a ``source_type``, as ours are, draws on what came from card payments (Stripe API reference,
+        *Create a transfer* and *The balance object*). That part is None where an entry does not say what it is made of.
+        """
+        return funds_in(self._read(self._client.v1.balance.retrieve), currency)
 
     def available_to(self, account: str, currency: str) -> Money:
         """Return a connected account's available balance in *currency*; reads only."""
@@ -208,3 +211,20 @@ class Gateway:
         raise EvidenceError(
             f"Stripe lists over {PAGES_MAX * 100} entries where few are expected.", "Look in the Dashboard."
         )
+
+
+def funds_in(balance: dict[str, Any], currency: str) -> tuple[Money, Money | None]:
+    """Add up what a balance shows as available in *currency*: in all, and from card payments."""
+    entries = [entry for entry in balance["available"] if entry["currency"] == currency]
+    cards = [_cards_in(entry) for entry in entries]
+    known = [minor for minor in cards if minor is not None]
+    drawable = Money(sum(known), currency) if len(known) == len(cards) else None
+    return Money(sum(entry["amount"] for entry in entries), currency), drawable
+
+
+def _cards_in(entry: dict[str, Any]) -> int | None:
+    sources = entry.get("source_types")
+    if not isinstance(sources, dict) or not all(type(minor) is int for minor in sources.values()):
+        return None
+    # Nothing at all is named only where there is nothing: an entry with money whose sources are left out says nothing.
+    return int(sources.get("card", 0)) if sources or not entry["amount"] else None

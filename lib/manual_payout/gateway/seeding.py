@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from manual_payout.errors import EvidenceError, StripeRefusedError
 from manual_payout.gateway.calling import USE_V2, Caller, Patience, new_key
+from manual_payout.gateway.client import funds_in
 from manual_payout.gateway.sdk import PAGES_MAX
 from manual_payout.gateway.studios import (
     BANK_NUMBERS,
@@ -68,7 +69,9 @@ class Seeder(Caller):
         """Return the available balance of the platform, or of one connected account; reads only."""
         options = {"stripe_account": account} if account else {}
         balance = self.call("read a balance", lambda: self.client.v1.balance.retrieve({}, cast("Any", options)))
-        return Money(sum(one["amount"] for one in balance["available"] if one["currency"] == CURRENCY), CURRENCY)
+        total, drawable = funds_in(balance, CURRENCY)
+        # What a transfer cannot draw does not fund one.
+        return total if drawable is None else drawable
 
     def seed(self, studio: Studio) -> Seeded:
         """

@@ -8,7 +8,7 @@ brings scrapbook and pandas with it; `notebook` runs that notebook.
 from manual_payout.rehearsal.ground import Cast, Ground, SceneName
 from manual_payout.rehearsal.incident import Incident, Rehearsal, failed_stage, file_and_approve, rehearse
 from manual_payout.rehearsal.sandbox_ground import CLOSING, DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
-from manual_payout.rehearsal.stage import demo_parameters, sandbox_books, set_up_database, stage_set
+from manual_payout.rehearsal.stage import demo_parameters, nightly_job, sandbox_books, set_up_database, stage_set
 
 APPROVERS = DEMO_CAST.approvers
 
@@ -26,6 +26,7 @@ __all__ = [
     "demo_parameters",
     "failed_stage",
     "file_and_approve",
+    "nightly_job",
     "rehearse",
     "sandbox_books",
     "sandbox_ground",

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from manual_payout import database, sandbox
 from manual_payout.demo import incident
+from manual_payout.demo.automation import NightlyJob
 from manual_payout.demo.ledger import create_demo_ledger, demo_ledger, platform_available, sandbox_accounts
 from manual_payout.demo.settings import demo_settings
 from manual_payout.desk import Desk, open_desk
@@ -32,6 +33,7 @@ def stage_set(root: Path, *, without: frozenset[str] = frozenset()) -> Iterator[
     connected = [account for account in accounts if account.id not in without]
     with sandbox.running(start=incident.NOW, accounts=connected, available=available) as stripe:
         settings = demo_settings(root, stripe.base_url, set_up_database(root))
+        stripe.on_advance(nightly_job(settings.ledger_database_text()))
         yield open_desk(settings), stripe
 
 
@@ -60,6 +62,11 @@ def set_up_database(root: Path, url: str = "") -> str:
     create_demo_ledger(engine, demo_ledger())
     engine.dispose()
     return url
+
+
+def nightly_job(url: str) -> NightlyJob:
+    """Return what keeps the demo's balances of the day, for the sandbox to call when its clock was moved."""
+    return NightlyJob(database.connect(url, name="LEDGER_DATABASE_URL"))
 
 
 def demo_parameters(*, dry_run: bool = True, confirm: str = "") -> Parameters:

@@ -32,6 +32,8 @@ class Desk:
 
     def __init__(self, front: Front, accounts: Iterable[SandboxAccount], available: Mapping[str, int] | None) -> None:
         self.front = front
+        # Told the new time as RFC 3339 text whenever it was moved: for what a demo does by the same clock.
+        self.on_advance: Callable[[str], None] | None = None
         self._accounts = tuple(accounts)
         self._available = dict(available or {})
         self.seed(self._accounts, self._available)
@@ -47,6 +49,8 @@ class Desk:
         with self.front.books.lock:
             self.front.books.clock.advance(seconds)
             catch_up(self.front.books)
+        if self.on_advance is not None:
+            self.on_advance(str(self.front.books.clock))
 
     def plant(self, fault: Fault) -> None:
         """Let *fault* happen to the requests it describes."""

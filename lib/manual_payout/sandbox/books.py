@@ -64,6 +64,10 @@ class Switches:
 
         connected_reserves: Whether a reversal may take a connected account below zero.
 
+        bank_funds: Whether the platform has money from bank debits besides, which no transfer from card payments draws.
+
+        source_types: Whether a balance says what it is made of.
+
         expired_keys: Names of keys (fallback, read, full) that have been rotated away.
     """
 
@@ -73,6 +77,8 @@ class Switches:
     slow_verification: bool = False
     connect: bool = True
     connected_reserves: bool = False
+    bank_funds: bool = False
+    source_types: bool = True
     expired_keys: frozenset[str] = frozenset()
 
 

@@ -56,6 +56,10 @@ class Sandbox:
         """Let *seconds* pass on the sandbox's clock, with all that falls due meanwhile."""
         self._desk.advance(seconds)
 
+    def on_advance(self, told: Callable[[str], None]) -> None:
+        """Have *told* called with the new time, RFC 3339, whenever the clock was moved."""
+        self._desk.on_advance = told
+
     def fault(self, kind: Kind, **options: Any) -> None:
         """Plant one fault; *options* are the attributes of `Fault`."""
         self._desk.plant(Fault(kind, **options))
@@ -120,6 +124,7 @@ def serve(
     accounts: Iterable[SandboxAccount] = (),
     available: Mapping[str, int] | None = None,
     on_ready: Callable[[str], None] | None = None,
+    on_advance: Callable[[str], None] | None = None,
 ) -> None:
     """
     Run a sandbox in the foreground until SIGINT or SIGTERM. Call it from the main thread.
@@ -131,10 +136,13 @@ def serve(
 
         on_ready: Called once with the base URL, when requests are being accepted.
 
+        on_advance: Called with the new time, RFC 3339, whenever the clock was moved.
+
     Raises:
         ParameterError: The host is not a loopback address, or the port cannot be had.
     """
     desk = _open_desk(start, accounts, available, ticking=ticking)
+    desk.on_advance = on_advance
     listener = _listen(host, port)
     announce = on_ready or (lambda _base_url: None)
     server = _AnnouncingServer(_config(desk), lambda: announce(_base_url(listener)))

@@ -14,6 +14,7 @@ from manual_payout.sandbox.account_shapes import account_shape
 from manual_payout.sandbox.books import Books
 from manual_payout.sandbox.errors import Json
 from manual_payout.sandbox.listing import envelope
+from manual_payout.sandbox.permissions import PLATFORM_ACCOUNT
 from manual_payout.sandbox.records import (
     Account,
     BalanceTransaction,
@@ -40,6 +41,10 @@ REPORTING_CATEGORY = {
 }
 
 
+# What the platform has from bank debits in each currency, where that is switched on.
+BANK_FUNDS_MINOR = 1_000_000
+
+
 def shape(books: Books, record: Record) -> Json:
     """Return *record* as Stripe would send it now, nothing expanded."""
     return _SHAPES[type(record)](books, record)
@@ -52,7 +57,7 @@ def balance(books: Books, account: str) -> Json:
     currencies = sorted({default, *available})
     result = {
         "object": "balance",
-        "available": [_amount(available.get(currency, 0), currency) for currency in currencies],
+        "available": [_available(books, account, available.get(currency, 0), currency) for currency in currencies],
         "instant_available": [_amount(0, currency) for currency in currencies],
         "issuing": {"available": [{"amount": 0, "currency": default}]},
         "livemode": False,
@@ -62,6 +67,16 @@ def balance(books: Books, account: str) -> Json:
     held = books.reserved()
     result["connect_reserved"] = [{"amount": held.get(currency, 0), "currency": currency} for currency in currencies]
     return result
+
+
+def _available(books: Books, account: str, minor: int, currency: str) -> Json:
+    shown = _amount(minor, currency)
+    if account == PLATFORM_ACCOUNT and books.switches.bank_funds:
+        sources = {"bank_account": BANK_FUNDS_MINOR, "card": minor}
+        shown |= {"amount": minor + BANK_FUNDS_MINOR, "source_types": sources}
+    if not books.switches.source_types:
+        del shown["source_types"]
+    return shown
 
 
 def _amount(minor: int, currency: str) -> Json:

@@ -13,7 +13,7 @@ from manual_payout.display import Table, check_table, facts_table, verdict, warn
 from manual_payout.errors import PolicyRefusedError
 from manual_payout.evidence.folder import json_text
 from manual_payout.models import Check, Stage
-from manual_payout.policy import Facts
+from manual_payout.policy import Facts, balance_at
 from manual_payout.privileges import least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
@@ -76,6 +76,7 @@ def ledger_payout(run: Run) -> Table:
             "status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
             "destination on file": due.destination_account,
             "balance before → after": f"{before} → {after}" if after else before,
+            "balance computed": balance_at(balance, run.desk.now(), run.desk.settings.policy)[1] if balance else "",
             "minimum reserve": balance.reserve_minimum.grouped if balance else "",
         },
     )
@@ -117,6 +118,7 @@ def _record(run: Run, facts: Facts, answers: tuple[Check, ...]) -> dict[str, Any
             "balance_before": balance.balance.grouped,
             "balance_after": (balance.balance - due.amount).grouped,
             "reserve_minimum": balance.reserve_minimum.grouped,
+            "balance_as_of": instant_text(balance.as_of),
         }
     return {
         "at": instant_text(facts.at),

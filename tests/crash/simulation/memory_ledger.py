@@ -23,15 +23,18 @@ class MemoryLedger:
 
         hooks: Told of every boundary.
 
+        clock: Where there is one, the balance is computed when it is asked for, as the view of docs/ledger.md does.
+
     Attributes:
         paid_by_automation: How often the automation has paid, whatever became of the row afterwards.
     """
 
-    def __init__(self, due: PayoutDue, balance: StudioBalance, hooks: Any) -> None:
+    def __init__(self, due: PayoutDue, balance: StudioBalance, hooks: Any, clock: Any = None) -> None:
         self.mapping = LedgerMapping()
         self.due = due
         self.balance = balance
         self.hooks = hooks
+        self.clock = clock
         self.paid_by_automation = 0
 
     def find_payout_due(self, ledger_payout_id: str) -> PayoutDue | None:
@@ -41,7 +44,9 @@ class MemoryLedger:
     def find_balance(self, studio_id: str, currency: str) -> StudioBalance | None:
         self.hooks.step("find_balance")
         fits = (_uuid(studio_id), currency) == (self.balance.studio_id, self.balance.currency)
-        return self.balance if fits else None
+        if not fits:
+            return None
+        return self.balance if self.clock is None else replace(self.balance, as_of=self.clock.now())
 
     def claim(self, ledger_payout_id: str, claim_id: str, *, at: datetime, releasable: Sequence[str] = ()) -> PayoutDue:
         self.hooks.step("claim:before")

@@ -129,7 +129,7 @@ class Night:
         world.log = [] if trace else None
         self.settings, self.registry = stage.settings, stage.registry
         self.store = stage.store.clone(world, world, options.guards)
-        self.ledger = options.ledger(stage.due, stage.balance, world)
+        self.ledger = options.ledger(stage.due, stage.balance, world, world)
         self.books = Books(world.now, AMPLE)
         self.desk = Desk(stage.settings, world, self.store, self.ledger, stage.registry)
         self.desk.__dict__["gateway"] = options.gateway(self.books, world)

@@ -310,7 +310,9 @@ class Connection:
         if options and "stripe_account" in options:
             # The fallback key may not look into connected accounts: the usual case.
             _raise(_error(stripe.PermissionError, 403, "more_permissions_required", "Not permitted."))
-        return _Answer({"livemode": False, "available": [{"amount": max(self._books.available, 0), "currency": "usd"}]})
+        minor = max(self._books.available, 0)
+        available = {"amount": minor, "currency": "usd", "source_types": {"card": minor}}
+        return _Answer({"livemode": False, "available": [available]})
 
     def _account(self) -> Any:
         self._books.read()
