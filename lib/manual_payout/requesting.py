@@ -8,8 +8,6 @@ import secrets
 import uuid
 from datetime import timedelta
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from manual_payout.canonical import digest_of, instant_text
 from manual_payout.desk import Desk
 from manual_payout.errors import ClaimError, IntentConflictError, PolicyRefusedError, SettingsError
@@ -18,13 +16,10 @@ from manual_payout.models import Kind, Line, Mode, Request, State
 from manual_payout.parameters import Parameters
 from manual_payout.people import Person
 from manual_payout.policy import differs
+from manual_payout.rendering import environment
 
-_TICKET = Environment(
-    loader=PackageLoader("manual_payout", "comms/templates"),
-    undefined=StrictUndefined,
-    # Markdown, not HTML: every value is checked plain text, and Markdown's own characters are escaped below.
-    autoescape=False,  # noqa: S701
-)
+# Markdown, not HTML: every value is checked plain text, and Markdown's own characters are escaped below.
+_TICKETS = environment("comms/templates")
 
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~"})
 
@@ -99,7 +94,7 @@ def ticket_text(desk: Desk, request: Request) -> str:
 
 def ticket(template: str, values: dict[str, str]) -> str:
     """Fill in a text for the ticket; free text among *values* is made safe by the caller."""
-    return _TICKET.get_template(template).render(values)
+    return _TICKETS.get_template(template).render(values)
 
 
 def markdown_safe(text: str) -> str:

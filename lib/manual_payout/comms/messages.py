@@ -17,24 +17,17 @@ from datetime import datetime
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
 from babel.numbers import format_currency, get_currency_precision
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from manual_payout.comms.structures import page_json, slack_blocks
 from manual_payout.ledger import PayoutDue
 from manual_payout.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
 from manual_payout.people import Registry
 from manual_payout.plain_text import one_line
+from manual_payout.rendering import environment
 from manual_payout.settings import MessagePolicy
 from manual_payout.store import SENT, channel_of, message_id, message_key
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("manual_payout", "comms/templates"),
-    autoescape=select_autoescape(["html.j2"]),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=False,
-)
+_TEMPLATES = environment("comms/templates")
 
 # What Slack reads as formatting or as a mention cannot be escaped; look-alikes stand for it in free text. Ids keep
 # theirs, so that they can be searched for: inside a word an underscore formats nothing.

@@ -24,6 +24,7 @@ from manual_payout.evidence.verdicts import verdict_of
 from manual_payout.inventory import override_sentence
 from manual_payout.models import MOVED_STATES, Event, MessageState, Mode
 from manual_payout.plain_text import shown
+from manual_payout.rendering import environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -173,23 +174,12 @@ def _style(heading: str) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    # The runner imports this room; only whoever seals needs templates.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("manual_payout", "evidence/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_visible,
-    )
-    environment.filters["link"] = lambda name: quote(f"./{name}".encode(errors="surrogatepass"), safe="/.")
-    environment.filters["text"] = lambda text: shown(text, keep="\n")
-    environment.filters["kb"] = lambda size: f"{size / 1000:,.1f} kB"
-    environment.filters["at"] = lambda instant: f"{instant:%Y-%m-%d %H:%M:%S} UTC" if instant else ""
-    return environment
+    made = environment("evidence/templates", keep_trailing_newline=True, finalize=_visible)
+    made.filters["link"] = lambda name: quote(f"./{name}".encode(errors="surrogatepass"), safe="/.")
+    made.filters["text"] = lambda text: shown(text, keep="\n")
+    made.filters["kb"] = lambda size: f"{size / 1000:,.1f} kB"
+    made.filters["at"] = lambda instant: f"{instant:%Y-%m-%d %H:%M:%S} UTC" if instant else ""
+    return made
 
 
 def _visible(value: Any) -> Any:

@@ -18,6 +18,7 @@ from manual_payout.plain_text import one_line
 from manual_payout.rehearsal.folders import NOTEBOOK
 from manual_payout.rehearsal.plot import draw
 from manual_payout.rehearsal.result import inventory_block
+from manual_payout.rendering import environment
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,25 +83,14 @@ def _data(png: bytes) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("manual_payout", "rehearsal/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["cut"] = _cut
-    environment.filters["link"] = lambda name: quote(f"./{name}", safe="/.")
-    environment.filters["s"] = lambda seconds: "not reached" if seconds is None else f"{seconds:.2f} s"
-    environment.filters["expected"] = lambda scene: "; ".join(
-        f"{f['what']}: {f['expected']}" for f in scene["findings"]
-    )
-    environment.filters["differing"] = _differing
-    environment.filters["clock"] = lambda instant: instant[11:22]
-    return environment
+    made = environment("rehearsal/templates", keep_trailing_newline=True)
+    made.filters["cut"] = _cut
+    made.filters["link"] = lambda name: quote(f"./{name}", safe="/.")
+    made.filters["s"] = lambda seconds: "not reached" if seconds is None else f"{seconds:.2f} s"
+    made.filters["expected"] = lambda scene: "; ".join(f"{f['what']}: {f['expected']}" for f in scene["findings"])
+    made.filters["differing"] = _differing
+    made.filters["clock"] = lambda instant: instant[11:22]
+    return made
 
 
 def _differing(scene: dict[str, Any]) -> str:
