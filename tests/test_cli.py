@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -16,9 +18,11 @@ import pytest
 import yaml
 from papermill.iorw import read_yaml_file
 
+from manual_payout.cli.filing import request
 from manual_payout.cli.options import EXIT_CODES
+from manual_payout.cli.running import run
 from manual_payout.demo import incident
-from manual_payout.parameters import STAGE_PARAMETERS, validate
+from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, validate
 from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signatures import APPROVAL, AllowedSigner, check_signature, new_key_file, public_key, signer_line
 
@@ -126,6 +130,20 @@ def test_request_names_id_digest_ticket_and_what_comes_next(filed):
     assert "REHEARSAL (sandbox)" in out
     assert "manual-payout approve INC-123 --as" in out
     assert f"manual-payout run -f {filed.root / FOLDER / 'incident.yaml'} --operator" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "names"), [(request, STAGE_PARAMETERS), (run, STAGE_PARAMETERS + CLOSE_PARAMETERS)]
+)
+def test_every_flag_that_is_a_parameter_is_passed_on_under_its_own_name(command, names):
+    """Else what was typed would be left out in silence; who runs it, and how, the command says itself."""
+    tree = ast.parse(inspect.getsource(command))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "flags_given"]
+    passed = {word.arg: ast.unparse(word.value) for word in calls[0].keywords}
+    own = {"operator", "dry_run", "confirm"}
+
+    assert {name: name for name in names if name not in own} == passed
+    assert set(passed) == {*names, *own} & set(inspect.signature(command).parameters) - own
 
 
 def test_request_writes_a_parameter_file_that_papermill_reads_alike(filed):

@@ -69,7 +69,11 @@ def request(
       --amount 1250.75 --reserve-after 310.00 --reason scheduler_outage \\
       --destination-account acct_123 --notes "Primary job timed out on PSP"
     """
-    values = values_of(file, flags_given(locals()))
+    flags = flags_given(
+        studio_id=studio_id, studio_name=studio_name, ledger_payout_id=ledger_payout_id, incident_id=incident_id,
+        amount=amount, reserve_after=reserve_after, reason=reason, destination_account=destination_account, notes=notes,
+    )  # fmt: skip
+    values = values_of(file, flags)
     # Who will operate is not known yet; the name only has to be there.
     parameters = parameters_from(values, operator="later", dry_run=True, confirm="")
     from manual_payout.requesting import file_request, ticket_text

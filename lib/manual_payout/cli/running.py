@@ -90,7 +90,12 @@ def run(
       manual-payout run -f incident.yaml --operator tomas --confirm K7QM-3FWD
       manual-payout run -f incident.yaml --operator tomas --stage settle
     """
-    flags = flags_given(locals())
+    flags = flags_given(
+        studio_id=studio_id, studio_name=studio_name, ledger_payout_id=ledger_payout_id, incident_id=incident_id,
+        amount=amount, reserve_after=reserve_after, reason=reason, destination_account=destination_account, notes=notes,
+        root_cause=root_cause, follow_ups=follow_ups, automation_restored=automation_restored,
+        key_rotated_to=key_rotated_to, access_review_on=access_review_on,
+    )  # fmt: skip
     only = stage_named(stage) if stage else None
     _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)

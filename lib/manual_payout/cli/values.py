@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from manual_payout.models import Stage
     from manual_payout.parameters import Parameters
 
-# Decided by the command itself, never taken over from a parameter file.
-_OWN = frozenset({"operator", "dry_run", "confirm"})
-
 
 def open_operators_desk() -> Desk:
     """Wire the desk from the environment."""
@@ -26,12 +23,9 @@ def open_operators_desk() -> Desk:
     return open_desk(load_settings())
 
 
-def flags_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick the parameters out of a command's local variables: those that were given."""
-    from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
-
-    names = set(STAGE_PARAMETERS + CLOSE_PARAMETERS) - _OWN
-    return {name: value for name, value in values.items() if name in names and value is not None}
+def flags_given(**flags: Any) -> dict[str, Any]:
+    """Return those of a command's *flags*, each under the name of its parameter, that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
