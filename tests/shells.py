@@ -66,10 +66,10 @@ class Shell:
                 code = end.code
         return Answer(code, out.getvalue(), err.getvalue())
 
-    def request(self, **changed: str) -> Answer:
+    def request(self, environment: dict[str, str] | None = None, **changed: str) -> Answer:
         """File the demo's request, with some flags *changed*."""
         flags = FLAGS | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-        return self("request", "--as", "maya", *itertools.chain(*flags.items()))
+        return self("request", "--as", "maya", *itertools.chain(*flags.items()), **(environment or {}))
 
     def state(self) -> dict[str, object]:
         """Everything that is stored: each file's bytes, the database's among them, and each transfer at Stripe."""

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manual_payout.errors import ParameterError, SettingsError
-from manual_payout.redaction import _BREAKS, Redactor, passwords_in, redact_notebook, refuse_typed_secret, secrets_in
+from manual_payout.redaction import _BREAKS, Redactor, redact_notebook, refuse_typed_secret
+from manual_payout.secret_settings import passwords_in, secrets_in
 
 KEY = "rk_live_51Habcdefgha91f"
 PASSWORD = 'p@ss wörd/"1\\'

@@ -4,6 +4,7 @@ The operator's desk: everything that one run works with, wired once from the set
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,16 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from manual_payout import database
 from manual_payout.clock import Clock, DatabaseClock, SandboxClock
-from manual_payout.errors import ApprovalError, SettingsError, StripeRefusedError
+from manual_payout.errors import ApprovalError, SecretError, SettingsError, StripeRefusedError
 from manual_payout.ledger import Ledger, LedgerMapping
-from manual_payout.models import Mode, Request
+from manual_payout.models import Mode, Request, stream_of
 from manual_payout.people import Registry, load_registry
-from manual_payout.redaction import Redactor, passwords_in
+from manual_payout.redaction import Redactor
+from manual_payout.secret_settings import REMEDY as SECRET_REMEDY
+from manual_payout.secret_settings import Secret, named_secrets, passwords_in, refuse_our_words
 from manual_payout.settings import STRIPE_API, Settings, variables
 from manual_payout.signing import refuse_sandbox_keys
 from manual_payout.spool import Spool
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from manual_payout.gateway import Gateway
 
 T = TypeVar("T")
+
+_KEY = "STRIPE_FALLBACK_SECRET_KEY"
 
 
 @dataclass
@@ -61,7 +67,7 @@ class Desk:
         """
         return self._gateway(
             self.settings.fallback_secret(),
-            "STRIPE_FALLBACK_SECRET_KEY",
+            _KEY,
             "Check out the key of this mode, or correct the mode in the policy file.",
         )
 
@@ -110,16 +116,36 @@ class Desk:
         return self.redactor if configured else self._redactor(None)
 
     def _redactor(self, key: str | None) -> Redactor:
-        urls = (self.settings.database_text(), self.settings.ledger_database_text())
-        secrets = [
-            key,
-            self.settings.read_secret(),
-            # Only where it is at hand: no command is run to keep out of the evidence what a run never sees.
-            self.settings.rehearsal_key.get_secret_value() if self.settings.rehearsal_key else None,
-            *(password for url in urls for password in passwords_in(url)),
-            *self.settings.messenger_secrets(),
-        ]
-        return Redactor.from_environment(os.environ).with_secrets(*(str(secret) for secret in secrets if secret))
+        printed = {_KEY: key, "STRIPE_READ_SECRET_KEY": self.settings.read_secret()}
+        return Redactor([*secrets_of(self.settings), *(Secret(name, text) for name, text in printed.items() if text)])
+
+    def require_keepable(self, *recorded: object) -> None:
+        """
+        Check that what is signed or digested holds no secret of this machine, since not a byte of it may be left out.
+
+        Args:
+            recorded: JSON, such as a request's statement.
+
+        Raises:
+            SecretError: It does; with the names of the variables for the terminal.
+        """
+        text = json.dumps(recorded, ensure_ascii=False, default=str)
+        if self.redactor_at_hand.find(text) and (named := self.redactor_at_hand.variables_in(text)):
+            raise SecretError(
+                "A secret of this machine occurs in what was requested, approved or recorded.", SECRET_REMEDY, *named
+            )
+
+    def require_record_keepable(self, incident_id: str, ledger_payout_id: str) -> None:
+        """
+        Check as `require_keepable` everything on record for a payout; before anything runs, not when it has moved.
+
+        Raises:
+            SecretError: It holds a secret.
+
+            EvidenceError: The journal's chain is broken.
+        """
+        events = self.store.events_of(stream_of(incident_id, ledger_payout_id))
+        self.require_keepable(*(event.data for event in events))
 
     @cached_property
     def spool(self) -> Spool:
@@ -169,7 +195,7 @@ def open_desk(settings: Settings) -> Desk:
     Wire everything; the databases are asked whether they are there and current, Stripe is not called yet.
 
     Raises:
-        SettingsError: A setting is missing or contradicts another.
+        SettingsError: A setting is missing or contradicts another, or a secret is a word that evidence is made of.
 
         DatabaseError: A database is unreachable or not migrated.
     """
@@ -188,6 +214,7 @@ def open_desk(settings: Settings) -> Desk:
         clock = SandboxClock(settings.stripe_api_base)
     registry = load_registry(settings.approvers_path(), settings.allowed_signers_path())
     refuse_sandbox_keys(registry.signers, settings.mode)
+    refuse_unfit_secrets(settings)
     return Desk(
         settings=settings,
         clock=clock,
@@ -196,6 +223,27 @@ def open_desk(settings: Settings) -> Desk:
         registry=registry,
         stripe_address=settings.stripe_api_base,
     )
+
+
+def secrets_of(settings: Settings) -> list[Secret]:
+    """Return every secret that is at hand: no command is run to keep out of the evidence what a run never sees."""
+    held = [(alias, getattr(settings, name)) for name, alias in variables().items() if "database_url" not in name]
+    found = [Secret(alias, one.get_secret_value().strip()) for alias, one in held if isinstance(one, SecretStr)]
+    urls = {settings.ledger_database_text(): "LEDGER_DATABASE_URL", settings.database_text(): "DATABASE_URL"}
+    found += [Secret(alias, text.strip()) for url, alias in urls.items() for text in passwords_in(url)]
+    return list(dict.fromkeys([*named_secrets(os.environ), *found]))
+
+
+def refuse_unfit_secrets(settings: Settings) -> None:
+    """
+    Refuse a secret that is one of our words, or of the names and values in the policy and the registry of people.
+
+    Raises:
+        SecretError: One is; with the name of its variable for the terminal.
+    """
+    files = (settings.approvers_path(), settings.allowed_signers_path(), settings.inventory_path())
+    texts = [file.read_text("utf-8", errors="replace") for file in files if file is not None and file.is_file()]
+    refuse_our_words(secrets_of(settings), settings.policy.model_dump_json(), *texts)
 
 
 def _mapping(settings: Settings) -> LedgerMapping:

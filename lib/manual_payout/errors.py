@@ -7,6 +7,7 @@ Every refusal and failure that a person can meet, with its remedy and exit code.
     ├─ UsageError (2)              the person typed something that cannot be right
     │  ├─ ParameterError           one named parameter; field, found, expected
     │  └─ SettingsError            configuration or a secret
+    │     └─ SecretError           a secret that cannot be kept out of the evidence
     ├─ RefusedError (3)            a gate said no; nothing moved
     │  ├─ PolicyRefusedError       the verification found a NO-GO
     │  ├─ ApprovalError            an approval is missing, stale, used or not theirs
@@ -35,9 +36,12 @@ class ManualPayoutError(Exception):
         remedy: One sentence: what the person does next.
 
         exit_code: The process exit code that this error becomes.
+
+        aside: What is said on a terminal and never kept: it would help whoever reads the evidence to guess a secret.
     """
 
     exit_code = 1
+    aside = ""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(message, remedy)
@@ -98,6 +102,19 @@ class ParameterError(UsageError):
 
 class SettingsError(UsageError):
     """A setting or secret is missing, malformed or contradicts another."""
+
+
+class SecretError(SettingsError):
+    """
+    A secret of this installation cannot be kept out of the evidence without destroying it.
+
+    Args:
+        variables: The environment variables that hold it; shown on a terminal alone.
+    """
+
+    def __init__(self, message: str, remedy: str, *variables: str) -> None:
+        super().__init__(message, remedy)
+        self.aside = where_secret(*variables)
 
 
 class RefusedError(ManualPayoutError):
@@ -180,6 +197,12 @@ class NotFinishedError(ManualPayoutError):
     """Nothing is wrong; the thing waited for has not happened yet."""
 
     exit_code = 6
+
+
+def where_secret(*variables: str) -> str:
+    """Say on a terminal which *variables* hold the secret in question; those without a name are left out."""
+    named = " and ".join(filter(None, variables))
+    return f"The secret is in {named}." if named else ""
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -20,17 +20,15 @@ import os
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, AnyStr
-from urllib.parse import parse_qsl, quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus
 
-from manual_payout.errors import ParameterError, SettingsError
+from manual_payout.errors import ParameterError, where_secret
+from manual_payout.secret_settings import Secret, named_secrets, refuse_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from nbformat import NotebookNode
-
-# Shorter than this, a "secret" is found inside ordinary words and redaction destroys the evidence.
-SHORTEST_SECRET = 6
 
 # What Python's own shortening of a text leaves at its ends; of a shorter secret than the second, no piece is looked for.
 SHORTEST_PIECE = 12
@@ -69,16 +67,6 @@ _KINDS = {
     "slack_url": "a Slack webhook",
     "url_password": "the password in a URL",
 }
-# A secret that occurs in the marks themselves could never be removed.
-_MARK_WORDS = "[redacted sk_live rk_live rkcs_live sk_test rk_test rkcs_test sha256:]"
-
-# Settings whose value is the secret. SLACK_CHANNEL and JIRA_PROJECT_KEY are names, and evidence needs them readable.
-_SECRET_SETTING = re.compile(
-    r"STRIPE_(FALLBACK|READ|REHEARSAL)_SECRET_KEY|SMTP_PASSWORD"
-    r"|(SLACK|PAGERDUTY|JIRA)_(\w+_)?(TOKEN|SECRET|PASSWORD|API_KEY|ROUTING_KEY|INTEGRATION_KEY|WEBHOOK(_URL)?)"
-)
-_URL_SETTINGS = ("DATABASE_URL", "LEDGER_DATABASE_URL")
-_PASSWORD_OPTIONS = frozenset({"password", "sslpassword"})
 
 
 # From where, to where, what is put there instead, and the kind of secret.
@@ -93,7 +81,16 @@ _NOTEBOOK_WORDS = frozenset(
         *("image/png", "kernelspec", "language_info", "language", "display_name", "python", "python3", "tags"),
         *("parameters", "injected-parameters", "execution", "shell.execute_reply", "papermill", "manual_payout"),
         *("status", "pending", "running", "completed", "failed", "unknown", "not_run", "exception", "start_time"),
-        *("end_time", "duration", "manual-payout-banner", "papermill-error-cell-tag"),
+        *("end_time", "duration", "manual-payout-banner", "papermill-error-cell-tag", "default_parameters"),
+        *(
+            "environment_variables",
+            "codemirror_mode",
+            "file_extension",
+            "mimetype",
+            "text/x-python",
+            "nbconvert_exporter",
+        ),
+        *("pygments_lexer", "iopub.execute_input", "iopub.status.busy", "iopub.status.idle"),
     }
 )
 
@@ -106,13 +103,14 @@ class Redactor:
         secrets: The values; surrounding white space does not count, since a key file ends in a newline.
 
     Raises:
-        SettingsError: A secret is too short to be removed without destroying the evidence.
+        SecretError: A secret is too short to be removed without destroying the evidence.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({secret.strip() for secret in secrets}, key=lambda secret: (-len(secret), secret))
-        for secret in self._secrets:
-            _refuse_unfit(secret)
+    def __init__(self, secrets: Iterable[str | Secret] = ()) -> None:
+        self._held = [one if isinstance(one, Secret) else Secret("", one.strip()) for one in secrets]
+        for secret in self._held:
+            refuse_unfit(secret)
+        self._secrets = sorted({secret.value for secret in self._held}, key=lambda secret: (-len(secret), secret))
 
     # What follows is made when it is first needed: who adds secrets to a redactor does not need the one without them.
 
@@ -152,16 +150,16 @@ class Redactor:
         A key that a command prints (``STRIPE_FALLBACK_SECRET_KEY_COMMAND``) is not in the environment: whoever runs
         the command adds the key (:meth:`with_secrets`); the net for Stripe keys catches it meanwhile.
         """
-        return cls(secrets_in(os.environ if environment is None else environment))
+        return cls(named_secrets(os.environ if environment is None else environment))
 
-    def with_secrets(self, *secrets: str) -> Redactor:
+    def with_secrets(self, *secrets: str | Secret) -> Redactor:
         """
         Return a redactor that knows *secrets* too; this one stays as it is.
 
         Raises:
-            SettingsError: A secret is too short to be removed without destroying the evidence.
+            SecretError: A secret is too short to be removed without destroying the evidence.
         """
-        return Redactor([*self._secrets, *secrets])
+        return Redactor([*self._held, *secrets])
 
     def redact(self, text: AnyStr) -> AnyStr:
         """Return *text* without secrets; bytes that are not UTF-8 stay as they are around them."""
@@ -179,6 +177,12 @@ class Redactor:
         found = {match.lastgroup for match in self._pattern.finditer(text)}
         found |= {name for *_, name in itertools.chain(self._hidden(text), self._broken(text))}
         return [kind for name, kind in _KINDS.items() if name in found - ({"piece"} if "secret" in found else set())]
+
+    def variables_in(self, text: str | bytes) -> list[str]:
+        """Return the variables whose secrets are in *text*: for a terminal alone, since they tell what the secret is."""
+        named = {secret.value: secret.variable for secret in self._held if secret.variable}
+        known = {_KINDS["secret"], _KINDS["piece"]}
+        return sorted({name for value, name in named.items() if known & set(Redactor([value]).find(text))})
 
     def _hidden(self, text: str) -> Iterator[_Span]:
         """Yield the encoded secrets, and the pieces of secrets, in *text*."""
@@ -252,39 +256,11 @@ def refuse_typed_secret(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and redactor.redact(value) != value:
             exposed = " and rotate that key: it was exposed" if redactor.find(value) else ""
-            raise ParameterError(name, "[redacted]", "text without a key or token", f"Take it out of {name}{exposed}.")
-
-
-def secrets_in(environment: Mapping[str, str]) -> list[str]:
-    """Return the values of *environment* that must never be saved: keys, tokens and database passwords."""
-    found = [value for name, value in environment.items() if value and _SECRET_SETTING.fullmatch(name)]
-    return found + [password for name in _URL_SETTINGS for password in passwords_in(environment.get(name, ""))]
-
-
-def passwords_in(url: str) -> list[str]:
-    """Return every text that some reader of a database's URL would take for the password, also where the URL is malformed."""
-    _, _, rest = url.partition("://")
-    before, _, query = rest.partition("?")
-    found = [value for name, value in parse_qsl(query) if name in _PASSWORD_OPTIONS]
-    # Up to the first @, or, where somebody has not written one inside as %40, up to the last; nor a ? as %3F.
-    account = before if "@" in before else rest
-    texts = (account.partition("@")[0], account.rpartition("@")[0]) if "@" in account else ()
-    # As it is, and as the URL has it: whoever prints the URL, in whatever writing, prints that.
-    found += [write(text.partition(":")[2]) for text in texts for write in (unquote, str)]
-    return [password for password in dict.fromkeys(found) if password]
-
-
-def _refuse_unfit(secret: str) -> None:
-    if len(secret) < SHORTEST_SECRET:
-        raise SettingsError(
-            f"A secret has {len(secret)} characters, expected at least {SHORTEST_SECRET}.",
-            "Use a longer one: so short a value cannot be kept out of the evidence without destroying it.",
-        )
-    if secret in _MARK_WORDS:
-        raise SettingsError(
-            "A secret is one of the words that mark a removed secret.",
-            "Choose another value: this one cannot be kept out of the evidence.",
-        )
+            error = ParameterError(
+                name, "[redacted]", "text without a key or token", f"Take it out of {name}{exposed}."
+            )
+            error.aside = where_secret(*redactor.variables_in(value))
+            raise error
 
 
 # A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a

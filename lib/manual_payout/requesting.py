@@ -40,6 +40,8 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
         IntentConflictError: The same ledger payout has an open request with other content, and *replace* is not set.
 
         ClaimError: Money for this ledger payout is under way or was moved, under this incident or another.
+
+        SecretError: A secret of this machine is one of the request's own values.
     """
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
     if due is None:
@@ -61,6 +63,7 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
     request = _build(desk, parameters, due, requester, earlier)
+    desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
 

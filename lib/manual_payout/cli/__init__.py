@@ -19,8 +19,8 @@ from manual_payout.terminal import guard, not_taken
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-_HELP = ["--help", "-h"]
-_HELP_NAMES = {"help_option_names": _HELP, "max_content_width": 100}
+_HELP = frozenset({"--help", "-h"})
+_HELP_NAMES = {"help_option_names": sorted(_HELP), "max_content_width": 100}
 
 app = typer.Typer(
     name="manual-payout",
@@ -37,7 +37,11 @@ app = typer.Typer(
 
 @app.callback()
 def _program() -> None:
-    """Hold the commands; there is nothing to say before them."""
+    """Refuse, before any command, secrets that could not be kept out of what it writes; help is given to everybody."""
+    if not _HELP.intersection(sys.argv):
+        from manual_payout.secret_settings import named_secrets, refuse_our_words
+
+        refuse_our_words(named_secrets(os.environ))
 
 
 def main() -> None:

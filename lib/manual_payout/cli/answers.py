@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SettingsError, UsageError
+from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
 from manual_payout.terminal import safely, unread
 
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
     """Show one error on standard error: what, and what to do."""
+    # A secret that is a word of ours would be missed in the sentence about it, and be told by that.
+    clean = str if isinstance(error, SecretError) else without_secrets
+    message, remedy = f"{clean(error.message)} {error.aside}".rstrip(), clean(error.remedy)
     if as_json:
-        show_failure(error.title, error.message, error.remedy, error.exit_code)
+        show_failure(error.title, message, remedy, error.exit_code)
         return
     colour = {3: "yellow", 6: "yellow"}.get(error.exit_code, "red")
     # A stream that is no terminal gets no colour from Click; NO_COLOR is for those who want none on a terminal either.
@@ -32,13 +35,12 @@ def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
     typer.echo(
         f"{error.title}: " if plain else typer.style(f"{error.title}: ", fg=colour, bold=True), nl=False, err=True
     )
-    typer.echo(without_secrets(f"{error.message}\nWhat to do: {error.remedy}"), err=True)
+    typer.echo(f"{message}\nWhat to do: {remedy}", err=True)
 
 
 def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
-    """Show why a command failed as JSON on standard error."""
-    told = {"error": title, "message": without_secrets(message), "remedy": without_secrets(remedy)}
-    show_json(told | {"exit_code": exit_code}, err=True)
+    """Show why a command failed as JSON on standard error; *message* and *remedy* are without secrets."""
+    show_json({"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}, err=True)
 
 
 def without_secrets(text: str) -> str:

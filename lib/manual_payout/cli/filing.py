@@ -173,6 +173,7 @@ def ask_for_approval(
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
+    desk.require_record_keepable(found.incident_id, found.line.ledger_payout_id)
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.

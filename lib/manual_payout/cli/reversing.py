@@ -188,6 +188,7 @@ def _run(
     who = check("operator", required("operator", operator or desk.settings.operator))
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     found = _one_request(desk, incident, request_id)
+    desk.require_record_keepable(found.incident_id, found.line.ledger_payout_id)
     values = {
         "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,
         "confirm": confirm,

@@ -145,6 +145,7 @@ def _run(
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     key = desk.gateway.identity
+    desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
     _check_decimals(desk, parameters)
     what = "live" if live else "dry run"
     typer.echo(f"{parameters.incident_id}: {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)

@@ -18,7 +18,9 @@ from manual_payout.engine.recording import Progress, Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.engine.signals import Stop, StoppedBySignal, deferred_signals
 from manual_payout.engine.statuses import Execution
+from manual_payout.errors import SecretError
 from manual_payout.redaction import Redactor
+from manual_payout.secret_settings import REMEDY as SECRET_REMEDY
 from manual_payout.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
 from manual_payout.warm.ahead import kernel_place
 
@@ -71,6 +73,8 @@ def execute(
         RefusedError: The template is not the reviewed one, is the record of a run, or a cell of it escapes its execution;
             nothing ran.
 
+        SecretError: A secret occurs in the template, whose reviewed text must be saved as it is; nothing ran.
+
         ParameterError: A parameter is unknown or not a plain value; nothing ran.
 
         EvidenceError: The template cannot be read, the output exists, or it could not be saved.
@@ -83,6 +87,7 @@ def execute(
     if expected_digest not in (None, digest):
         refuse(template_path, [f"Its digest is {digest}, the reviewed one is {expected_digest}."])
     refuse(template_path, check_template(nb))
+    refuse_changed(nb, redactor)
     check_parameters(parameters, dict.fromkeys(declared_parameters(nb), PLAIN))
     output = OutputFile(output_path.absolute(), redactor)
     run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
@@ -104,6 +109,15 @@ def _parameterized(nb: NotebookNode, parameters: Mapping[str, Any], template: Pa
     prepared.metadata.papermill["input_path"] = template.name
     prepared.metadata["manual_payout"] = {"template": template.stem, "template_sha256": digest}
     return prepared
+
+
+def refuse_changed(nb: NotebookNode, redactor: Redactor) -> None:
+    """Raise SecretError if *redactor* would change a cell of a template: its digest is what was reviewed."""
+    text = "\n".join(cell.source for cell in nb.cells)
+    if redactor.redact(text) != text:
+        raise SecretError(
+            "A secret occurs in the template of this notebook.", SECRET_REMEDY, *redactor.variables_in(text)
+        )
 
 
 def carry_out(

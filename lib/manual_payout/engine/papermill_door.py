@@ -26,8 +26,9 @@ from manual_payout.engine.holding import TRANSLATOR, for_papermill, hold_paramet
 from manual_payout.engine.recording import AUTOSAVE_S, Run
 from manual_payout.engine.saving import OutputFile
 from manual_payout.engine.signals import StoppedBySignal, deferred_signals
-from manual_payout.errors import EvidenceError, ManualPayoutError, shorten
+from manual_payout.errors import EvidenceError, ManualPayoutError, SecretError, shorten
 from manual_payout.redaction import Redactor
+from manual_payout.secret_settings import named_secrets, refuse_our_words
 from manual_payout.terminal import guard
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
             RefusedError: A cell carries a tag that excuses or skips it, the notebook is the record of a run, it is ours and
                 not as it was reviewed, or something else than parameters was injected; nothing ran.
 
+            SecretError: A secret of this environment is a word that evidence is made of; nothing ran.
+
             EvidenceError: The output exists, is no local file, or could not be saved.
 
             PapermillExecutionError: A cell raised ``SystemExit(0)``, which papermill itself takes for success.
@@ -76,6 +79,12 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
         """
         # papermill's own bar and messages go there, also after this has returned.
         guard()
+        try:
+            # Before there is a file: one whose words are taken out of it would be damaged evidence.
+            refuse_our_words(named_secrets(os.environ))
+        except SecretError as error:
+            # As it is: a secret that is a word of the sentence would be missed in it.
+            raise for_papermill(error, Redactor()) from None
         redactor = Redactor.from_environment(os.environ)
         template = str(nb.metadata.papermill.get("input_path", "The notebook"))
         try:

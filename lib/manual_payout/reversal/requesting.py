@@ -79,6 +79,7 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
             "Have that one approved and run it, or file again with --replace to withdraw it.",
         )
     request = _build(desk, asked, line, requester, earlier)
+    desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
 
