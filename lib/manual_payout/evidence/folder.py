@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.durable import make_folder, sync_folder
-from manual_payout.errors import EvidenceError
+from manual_payout.errors import EvidenceError, where_secret
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
 
@@ -34,7 +34,8 @@ class Folder:
     Args:
         path: Made when the first file is saved.
 
-        redactor: Through which every byte goes.
+        redactor: It knows the secrets. What others digested or signed is saved byte by byte or, where it holds a secret, not at
+            all; only what nobody has seen yet is saved without its secrets, by the methods that say so in their names.
     """
 
     def __init__(self, path: Path, redactor: Redactor) -> None:
@@ -43,15 +44,63 @@ class Folder:
 
     def keep(self, name: str, content: str) -> Path:
         """
-        Save *content* under *name*, or under the next number if *name* holds other content.
+        Save *content*, byte by byte, under *name*, or under the next number if *name* holds other content.
 
         Returns:
             The file that now holds the content.
 
         Raises:
+            EvidenceError: It cannot be written, or holds a secret.
+        """
+        return self._keep(name, self.exact(name, content))
+
+    def keep_redacted(self, name: str, content: str) -> Path:
+        """
+        Save as `keep` does what comes from outside, such as the text of a refusal, without the secrets in it.
+
+        Raises:
             EvidenceError: It cannot be written.
         """
-        data = self.redactor.redact(content).encode()
+        return self._keep(name, self.redactor.redact(content).encode())
+
+    def replace(self, name: str, content: str) -> Path:
+        """
+        Save, byte by byte, what is derived anew each time, in place of the earlier version.
+
+        Raises:
+            EvidenceError: It cannot be written, or holds a secret.
+        """
+        return self.replace_bytes(name, self.exact(name, content))
+
+    def replace_redacted(self, name: str, content: str) -> Path:
+        """Save a page or a text for people, derived anew each time, without the secrets in it."""
+        return self.replace_bytes(name, self.redactor.redact(content).encode())
+
+    def replace_bytes(self, name: str, data: bytes) -> Path:
+        """Save bytes that hold no text, such as a picture, in place of the earlier version."""
+        path = self.path / name
+        _write(path, data, exclusive=False)
+        return path
+
+    def exact(self, name: str, content: str) -> bytes:
+        """
+        Return what `keep` and `replace` would write of *content* under *name*: all of it.
+
+        Raises:
+            EvidenceError: It holds a secret.
+        """
+        if kinds := self.redactor.find(content):
+            error = EvidenceError(
+                f"{name} would hold {' and '.join(kinds)}, and was not saved: without it, it would not be what was signed or "
+                "digested.",
+                "Change that secret, then run the same stage again or `manual-payout seal`, which names its variable on a "
+                "terminal; where the money is, `manual-payout status` says.",
+            )
+            error.aside = where_secret(*self.redactor.variables_in(content))
+            raise error
+        return content.encode()
+
+    def _keep(self, name: str, data: bytes) -> Path:
         stem, suffix = Path(name).stem, Path(name).suffix
         number = 1
         while True:
@@ -62,16 +111,6 @@ class Folder:
             elif _write(path, data, exclusive=True):
                 return path
             number += 1
-
-    def replace(self, name: str, content: str) -> Path:
-        """Save what is derived anew each time, in place of the earlier version."""
-        return self.replace_bytes(name, self.redactor.redact(content).encode())
-
-    def replace_bytes(self, name: str, data: bytes) -> Path:
-        """Save bytes that hold no text, such as a picture, in place of the earlier version."""
-        path = self.path / name
-        _write(path, data, exclusive=False)
-        return path
 
     def next_notebook(self, stage: Stage | str) -> Path:
         """Name the next, not yet existing, executed notebook of *stage*: ``2-execute-03.ipynb``."""

@@ -68,9 +68,11 @@ def seal(folder: Folder, facts: dict[str, Any], sealer: Sealer | None = None) ->
     if _says_already(folder, predicate):
         return folder.path / NAME
     predicate["previous"] = _keep_previous(folder)
+    # Refused here, if at all, while the seal before it still stands.
+    data = folder.exact(NAME, json_text(_statement(folder, predicate)))
     # In this order, so that a crash between the two leaves a manifest without a signature, never under a wrong one.
     (folder.path / SIGNATURE).unlink(missing_ok=True)
-    written = folder.replace(NAME, json_text(_statement(folder, predicate)))
+    written = folder.replace_bytes(NAME, data)
     if sealer:
         folder.replace(SIGNATURE, sealer.sign(written.read_bytes()))
     return written

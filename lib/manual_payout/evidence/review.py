@@ -79,7 +79,7 @@ def write_page(
     """
     without = later | {NAME}
     story = gather(desk, folder, incident_id, ledger_payout_id, without=without)
-    return folder.replace(NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
+    return folder.replace_redacted(NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
 
 
 def make_ready() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from manual_payout.errors import EvidenceError
+from manual_payout.errors import EvidenceError, where_secret
 from manual_payout.plain_text import shown
 from manual_payout.redaction import Redactor
 
@@ -49,11 +49,13 @@ def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> Non
         content = name.encode(errors="surrogateescape") + b"\n" + _content(path)
         # In UTF-16, as some programs export text, a zero stands beside each byte of a key.
         if kinds := redactor.find(content) or (b"\0" in content and redactor.find(content.replace(b"\0", b""))):
-            raise EvidenceError(
+            error = EvidenceError(
                 f"{redactor.redact(name)} in the evidence folder holds {' and '.join(kinds)}; nothing was sealed.",
                 "Rotate that secret, move the file out of the folder, then run `manual-payout seal`; where the money "
                 "is, `manual-payout status` says.",
             )
+            error.aside = where_secret(*redactor.variables_in(content))
+            raise error
 
 
 def _unfit(name: str, path: Path) -> str:

@@ -132,7 +132,7 @@ def report(run: RehearsalRun) -> Banner:
     """Write the report: one page."""
     seen, result = _trend(run), run.result()
     folder = Folder(run.root, run.ground.desk.redactor)
-    path = folder.replace(REPORT, page_of(result, seen))
+    path = folder.replace_redacted(REPORT, page_of(result, seen))
     words = f"{path.name} in {run.root.name}: {result['verdict'].lower()}."
     if result["left_behind"]:
         words += f" {result['left_behind']}."

@@ -48,7 +48,7 @@ def postmortem(run: Run) -> Text:
         run.find_record(), run.desk.store.events_of(run.stream), run.extra, incident_id=run.parameters.incident_id,
         name_of=run.desk.registry.name_of, today=run.desk.now().date(),
     )  # fmt: skip
-    path = run.folder.replace(POSTMORTEM, text)
+    path = run.folder.replace_redacted(POSTMORTEM, text)
     return Text(f"Saved as {path.name}; what is not written yet is for people to write.", text)
 
 

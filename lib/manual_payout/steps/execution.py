@@ -99,7 +99,9 @@ def _live(run: Run) -> Banner:
     try:
         record = transfer.send(run.desk, run.parameters, run.operator)
     except ManualPayoutError as error:
-        run.folder.keep("stripe-refusal.json", json_text({"error": type(error).__name__, "message": error.message}))
+        run.folder.keep_redacted(
+            "stripe-refusal.json", json_text({"error": type(error).__name__, "message": error.message})
+        )
         raise
     run.folder.keep("stripe-response.json", (record.transfer or "") + "\n")
     if before is not None and before.state is State.PAID:

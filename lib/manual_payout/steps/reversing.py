@@ -17,6 +17,7 @@ from manual_payout.models import Record, Request, ReversalRecord, Stage, State
 from manual_payout.money import Money
 from manual_payout.parameters import ReversalParameters, validate_reversal
 from manual_payout.people import Person
+from manual_payout.redaction import refuse_typed_secret
 from manual_payout.reversal import verify_reversal as verify_afresh
 from manual_payout.settings import load_settings
 from manual_payout.steps.papers import approvals_table, keep_approvals
@@ -104,9 +105,12 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
 
         HeldError: Somebody else works in the evidence folder.
     """
-    parameters = validate_reversal(parameters_in(namespace))
+    given = parameters_in(namespace)
+    refuse_typed_secret(given)
+    parameters = validate_reversal(given)
     desk = open_desk(load_settings())
     request = transfer.get_reversal_request(desk, parameters)
+    desk.require_record_keepable(request.incident_id, request.line.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / request.incident_id / request.line.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     work_alone(folder, operator, Stage.REVERSAL)
@@ -228,7 +232,9 @@ def _live(run: ReversalRun) -> Banner:
     try:
         record = transfer.reverse(run.desk, run.parameters, run.operator)
     except ManualPayoutError as error:
-        run.folder.keep("reversal-refusal.json", json_text({"error": type(error).__name__, "message": error.message}))
+        run.folder.keep_redacted(
+            "reversal-refusal.json", json_text({"error": type(error).__name__, "message": error.message})
+        )
         raise
     run.folder.keep("reversal-response.json", (record.reversal or "") + "\n")
     if before is not None and before.state is State.REVERSED:

@@ -21,7 +21,7 @@ from manual_payout.evidence.holding import HeldError, hold, holds, let_go
 from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.people import Person
-from manual_payout.redaction import refuse_typed_secret
+from manual_payout.redaction import Redactor, refuse_typed_secret
 from manual_payout.settings import STRIPE_API, load_settings
 
 B = TypeVar("B", bound="Bound")
@@ -58,6 +58,11 @@ class Bound(ABC):
     @abstractmethod
     def dry_run(self) -> bool:
         """Whether nothing may move and nothing but the journal may be written."""
+
+    @property
+    def redactor(self) -> Redactor:
+        """What text from outside passes before the journal digests it: afterwards not a byte of it may change."""
+        return self.folder.redactor
 
     @property
     def stream(self) -> str:
@@ -178,7 +183,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     Raises:
         ParameterError: A parameter is wrong, or there is one of an unknown name.
 
-        SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
+        SettingsError, DatabaseError, ApprovalError: The run cannot be bound; or a secret could not be kept out of its evidence.
 
         HeldError: Somebody else works in the evidence folder.
     """
@@ -187,6 +192,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     refuse_unknown(given)
     parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
     desk = open_desk(load_settings())
+    desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     extra = validate_closing(given)
@@ -232,7 +238,7 @@ def conclude(run: Bound) -> Table:
     if not run.verdict:
         raise PolicyRefusedError(f"{run.stage} has not answered its question yet.", "Run its cells in order.")
     if run.refusal is not None:
-        run.findings["refusal"] = _told(run.refusal)
+        run.findings["refusal"] = _told(run, run.refusal)
     data = {"stage": run.stage.value, "verdict": run.verdict, "dry_run": run.dry_run}
     # Before the result: an event without one does no harm, a result that no event tells of is taken for a forgery.
     event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
@@ -261,11 +267,11 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
         try:
             return answer(run, *args, **kwargs)
         except ManualPayoutError as error:
-            run.findings["refusal"] = _told(error)
+            told = run.findings["refusal"] = _told(run, error)
             data = {
                 "stage": run.stage.value,
-                "error": type(error).__name__,
-                "message": error.message,
+                "error": told["error"],
+                "message": told["message"],
                 "dry_run": run.dry_run,
             }
             run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
@@ -295,8 +301,10 @@ def _glue(run: Bound, verdict: str) -> dict[str, Any]:
     return result
 
 
-def _told(error: ManualPayoutError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+def _told(run: Bound, error: ManualPayoutError) -> dict[str, str]:
+    # An error can quote what a provider or a database said.
+    said = {"message": run.redactor.redact(error.message), "remedy": run.redactor.redact(error.remedy)}
+    return {"error": type(error).__name__} | said
 
 
 def _is_parameter(name: str, value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from manual_payout import monitoring
@@ -14,6 +15,7 @@ from manual_payout.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.models import Record, Stage
 from manual_payout.parameters import MonitorParameters, validate_monitor
 from manual_payout.people import Person
+from manual_payout.redaction import Redactor, refuse_typed_secret
 from manual_payout.settings import load_settings
 from manual_payout.steps.run import Bound, parameters_in, place, question
 
@@ -52,6 +54,11 @@ class MonitorRun(Bound):
     def dry_run(self) -> bool:
         """Whether nothing but the journal is written and nobody is told."""
         return self.parameters.dry_run
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """The monitor has no folder, and needs no key only to keep it out of the journal."""
+        return Redactor.from_environment()
 
     def standing(self) -> Record | None:
         """The monitor moves no money."""
@@ -94,7 +101,9 @@ def begin_monitor(namespace: Mapping[str, Any]) -> MonitorRun:
 
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound.
     """
-    parameters = validate_monitor(parameters_in(namespace))
+    given = parameters_in(namespace)
+    refuse_typed_secret(given)
+    parameters = validate_monitor(given)
     desk = open_desk(load_settings())
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     return MonitorRun(parameters, desk, operator)
