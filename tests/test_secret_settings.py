@@ -31,6 +31,7 @@ from manual_payout.secret_settings import Secret, refuse_our_words
 from manual_payout.settings import DEMO_APPROVERS
 from manual_payout.signing import judge_of
 from manual_payout.steps.papers import keep_approvals
+from manual_payout.templates import digest_of, read_notebook
 from manual_payout.verifier import Registry, check_contents, check_files, check_signatures, read_folder
 
 PEOPLE = load_registry(DEMO_APPROVERS)
@@ -295,7 +296,8 @@ def test_a_template_that_holds_a_secret_does_not_run(tmp_path):
     nbformat.write(
         new_notebook(cells=[new_code_cell("a = 1", metadata=tagged), new_code_cell("zirconium = 7")]), template
     )
+    digest = digest_of(read_notebook(template))
     with pytest.raises(SecretError):
-        execute(template, tmp_path / "out.ipynb", {}, redactor=Redactor(["zirconium"]))
+        execute(template, tmp_path / "out.ipynb", {}, redactor=Redactor(["zirconium"]), expected_digest=digest)
 
     assert [template] == list(tmp_path.iterdir())

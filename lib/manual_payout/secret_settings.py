@@ -105,8 +105,8 @@ def refuse_unfit(secret: Secret) -> None:
         SecretError: It is.
     """
     if len(secret.value) < SHORTEST_SECRET:
-        length = f"has {len(secret.value)} characters, expected at least {SHORTEST_SECRET}"
-        raise SecretError(f"A secret {length}, and cannot be kept out of the evidence.", REMEDY, secret.variable)
+        length = f"it has {len(secret.value)} characters, expected at least {SHORTEST_SECRET}"
+        raise SecretError(f"A secret is too short: {length}.", REMEDY, secret.variable)
     if secret.value in _MARK_WORDS:
         raise SecretError("A secret is one of the words that mark a removed secret.", REMEDY, secret.variable)
 

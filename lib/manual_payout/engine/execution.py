@@ -73,7 +73,7 @@ def execute(
         RefusedError: The template is not the reviewed one, is the record of a run, or a cell of it escapes its execution;
             nothing ran.
 
-        SecretError: A secret occurs in the template, whose reviewed text must be saved as it is; nothing ran.
+        SecretError: A secret occurs in a reviewed template, whose text must be saved as it is; nothing ran.
 
         ParameterError: A parameter is unknown or not a plain value; nothing ran.
 
@@ -87,7 +87,8 @@ def execute(
     if expected_digest not in (None, digest):
         refuse(template_path, [f"Its digest is {digest}, the reviewed one is {expected_digest}."])
     refuse(template_path, check_template(nb))
-    refuse_changed(nb, redactor)
+    if expected_digest is not None:
+        refuse_changed(nb, redactor)
     check_parameters(parameters, dict.fromkeys(declared_parameters(nb), PLAIN))
     output = OutputFile(output_path.absolute(), redactor)
     run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
