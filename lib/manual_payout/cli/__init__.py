@@ -6,6 +6,7 @@ Rooms are imported inside the commands, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
