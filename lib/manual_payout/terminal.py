@@ -15,10 +15,11 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 STREAMS = ("stdout", "stderr")
 
@@ -119,6 +120,53 @@ def not_taken(name: str) -> str:
     """Say why a stream that is still there did not take what was written, as a full disk; empty also if its reader has gone."""
     outlet = _flushed(name)
     return unread(name) if outlet and outlet.failure and outlet.failure.errno not in _GONE else ""
+
+
+class Lines:
+    """
+    What is told while somebody waits, as lines now and then: in a log, and in a notebook's cell.
+
+    Args:
+        every_s: What comes sooner after the last line is not shown.
+
+        stream: Where it goes.
+    """
+
+    def __init__(self, *, every_s: float = 10.0, stream: str = "stdout") -> None:
+        self._every_s = every_s
+        self._stream = stream
+        self._last_s = -every_s
+
+    def show(self, text: str, begins: bool) -> None:  # noqa: FBT001  # one shape for all that show
+        """Show *text* where a wait begins, or nothing was shown a moment ago."""
+        now_s = time.monotonic()
+        if begins or now_s - self._last_s >= self._every_s:
+            self._last_s = now_s
+            getattr(sys, self._stream).write(f"{text}\n")
+            getattr(sys, self._stream).flush()
+
+
+_shown_by: list[Callable[[str, bool], object]] = [Lines().show]
+
+
+def tell(text: str, *, begins: bool) -> None:
+    """
+    Tell whoever waits what for; it never fails.
+
+    Args:
+        begins: Whether they have just begun to wait.
+    """
+    safely(lambda: _shown_by[-1](text, begins))
+
+
+@contextlib.contextmanager
+def telling(show: Callable[[str, bool], object]) -> Iterator[None]:
+    """Have *show* show what is told within this block."""
+    _shown_by.append(show)
+    try:
+        yield
+    finally:
+        _shown_by.remove(show)
 
 
 def safely(show: Callable[[], object]) -> None:

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from manual_payout.cli.answers import show_error, show_failure, without_secrets
+from manual_payout.cli.answers import show_error, show_failure, waits_shown, without_secrets
 from manual_payout.cli.commands import ANSWERING, Commands
 from manual_payout.cli.options import EXIT_CODES
 from manual_payout.errors import EvidenceError, ManualPayoutError
@@ -65,7 +65,8 @@ def _run() -> None:
     as_json = "--json" in sys.argv
     try:
         # Typer turns Ctrl-C into a returned exit code.
-        code = app(standalone_mode=False)
+        with waits_shown(as_json=as_json):
+            code = app(standalone_mode=False)
         _require_answered()
         if code:
             sys.exit(code)

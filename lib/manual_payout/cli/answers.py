@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
-from manual_payout.terminal import safely, unread
+from manual_payout.terminal import Lines, safely, telling, unread
 
 if TYPE_CHECKING:
     from manual_payout.models import Stage
@@ -91,10 +91,17 @@ def ask_passphrase(path: Path) -> str:
 @contextlib.contextmanager
 def progress(*, as_json: bool) -> Iterator[Progress]:
     """Show which stage and cell is running: one live line on a terminal, one line a stage elsewhere."""
+    from manual_payout.engine import SAID
+
     with live_line(as_json=as_json) as live:
 
         def shown(stage: Stage, event: str, cell: int, total: int, title: str) -> None:
             live.update(f"{stage.value}  {cell}/{total}  {title}")
+            if event == SAID:
+                # On a line that moves it is seen as it is; elsewhere nobody would know why nothing goes on.
+                if not live.moves:
+                    live.keep(f"    {title}")
+                return
             if live.moves and cell == total and event != "running":
                 live.keep(f"  {stage.value}: {event}")
             elif not live.moves and cell == 1 and event == "running":
@@ -140,6 +147,25 @@ class LiveLine:
         """Show a line that stays."""
         if not self._silent:
             safely(partial(self._console.print, text, markup=False))
+
+
+@contextlib.contextmanager
+def waits_shown(*, as_json: bool) -> Iterator[None]:
+    """Show what is waited for: on a line that moves where there is a terminal, else as a line now and then."""
+    lines, live = Lines(stream="stderr"), contextlib.ExitStack()
+    shown: list[LiveLine] = []
+
+    def show(text: str, begins: bool) -> None:  # noqa: FBT001  # one shape for all that show
+        # Most commands wait for nothing, and need nothing that draws.
+        if not shown:
+            shown.append(live.enter_context(live_line(as_json=as_json)))
+        if shown[0].moves:
+            shown[0].update(text)
+        elif not as_json:
+            lines.show(text, begins)
+
+    with telling(show), live:
+        yield
 
 
 @contextlib.contextmanager

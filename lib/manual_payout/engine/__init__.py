@@ -26,12 +26,13 @@ with without("pyarrow"):
 
 from manual_payout.engine.execution import execute
 from manual_payout.engine.papermill_door import TruthfulEngine
-from manual_payout.engine.recording import Progress
+from manual_payout.engine.recording import SAID, Progress
 from manual_payout.engine.saving import NameTakenError
 from manual_payout.engine.signals import StoppedBySignal, orderly_signals
 from manual_payout.engine.statuses import CellStatus, Execution, NotebookStatus, read_status
 
 __all__ = [
+    "SAID",
     "CellStatus",
     "Execution",
     "NameTakenError",

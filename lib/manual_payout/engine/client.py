@@ -185,6 +185,9 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
     def process_message(self, *args: Any, **kwargs: Any) -> NotebookNode | None:
         """Take a message of the kernel's, and remember that the file does not hold it yet."""
         self.nb_man.unsaved_output = True
+        message = args[0] if args else {}
+        if message.get("msg_type") == "stream" and message["content"]["name"] == "stdout":
+            self.nb_man.said(message["content"]["text"])
         output: NotebookNode | None = super().process_message(*args, **kwargs)
         return output
 

@@ -27,6 +27,10 @@ AUTOSAVE_S = 1
 # Controls and the characters that reverse the direction of a line: they change what a reader sees.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
+# The event of a cell that prints while it runs, such as what it waits for.
+SAID = "said"
+_SAID_CHARACTERS = 300
+
 
 class Progress(Protocol):
     """What :func:`execute` calls when a code cell starts or ends."""
@@ -36,13 +40,13 @@ class Progress(Protocol):
         Show one step.
 
         Args:
-            event: ``running`` or the cell's final status.
+            event: ``running``, the cell's final status, or `SAID` while it runs.
 
             cell_index: The number of the code cell from 1, which is the ``[n]`` that Jupyter shows beside it.
 
             total: How many code cells there are.
 
-            title: The nearest Markdown heading above the cell, or an empty string.
+            title: The nearest Markdown heading above the cell, or an empty string; with `SAID` what the cell printed.
         """
 
 
@@ -76,6 +80,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.failing_cell: int | None = None
         self.unsaved_output = False
         self._only_text = False
+        self._running = -1
         self._unshown: list[tuple[str, int | None]] = []
 
     def kernel_started(self, *, warm: bool, why_ordinary: str) -> None:
@@ -110,6 +115,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
     def cell_start(self, cell: NotebookNode, cell_index: int | None = None, **kwargs: Any) -> None:
         """Save and show that the cell begins; text, which nothing can happen to, is saved with the next code."""
         self._unshown.append(("running", cell_index))
+        self._running = -1 if cell_index is None else cell_index
         self._only_text = not cell_numbers([cell])
         try:
             super().cell_start(cell, cell_index, **kwargs)
@@ -118,6 +124,14 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
             cell.metadata.papermill.update(status=self.NOT_RUN, start_time=None)
             self._unshown = [shown for shown in self._unshown if shown != ("running", cell_index)]
             raise
+
+    def said(self, text: str) -> None:
+        """Show what the cell that runs has just printed: its last line, in one line and without secrets."""
+        lines = _CONTROLS.sub(" ", self.redactor.redact(text.strip().rpartition("\n")[2])).strip()
+        numbers = cell_numbers(self.nb.cells)
+        if self.progress is not None and lines and self._running in numbers:
+            step = (SAID, numbers[self._running], len(numbers), lines[:_SAID_CHARACTERS])
+            safely(partial(self.progress, *step))
 
     def cell_ended_badly(self, index: int, status: str, error: BaseException, because: str) -> None:
         """Mark the cell at *index* as failed or unknown, with what an operator should read about it."""

@@ -15,6 +15,7 @@ from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError, SettingsError, StripeRefusedError
 from manual_payout.models import PayoutRecord, State
 from manual_payout.settlement.ladder import FINAL_AFTER, Ladder, RungName, look
+from manual_payout.waiting import pass_time
 
 # One look is some six reads; a round of them stays far below a second's allotment of Stripe's, spread over minutes.
 LOOKS_MAX = 50
@@ -64,7 +65,7 @@ def watch(desk: Desk, record: PayoutRecord, *, seen: Callable[[Ladder], object])
         over = ladder.done(goal) or ladder.failed is not None or ladder.blocked(goal) is not None
         if over or waited_s + pause_s > rules.poll_limit_s:
             return ladder
-        desk.clock.wait(pause_s)
+        pass_time(desk.clock, pause_s, f"Not {goal.value.replace('_', ' ')} yet; Stripe is asked again.")
         waited_s += pause_s
         pause_s = min(2 * pause_s, rules.poll_pause_max_s)
 

@@ -39,6 +39,7 @@ from manual_payout.transfer.movement import (
     subject,
 )
 from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
+from manual_payout.waiting import PATIENCE_S, pass_time, wait_for
 
 T = TypeVar("T")
 
@@ -102,18 +103,47 @@ def take_over(desk: Desk, record: R, operator: Person) -> R:
         The record in our hands if it is still open; otherwise as it is by now, which is the caller's to look at.
 
     Raises:
-        ClaimError: Another run holds it still, or was faster.
+        ClaimError: Another run was faster.
+
+        UnknownOutcomeError: Another run holds it still, after as long as a person waits.
     """
-    # A run that died may have a request on its way for as long as one HTTP attempt lasts; its lease covers that.
-    remaining = (record.lease_until - desk.now()).total_seconds() if record.lease_until else 0.0
-    if remaining > 0:
-        desk.clock.wait(remaining)
-    fresh = present(desk, record)
-    if fresh is None or fresh.state is not record.state:
-        return fresh if fresh is not None else record
+    fresh: R = record
+
+    def over() -> bool:
+        nonlocal fresh
+        fresh = present(desk, record) or record
+        return fresh.state is not record.state or _held_for_s(desk, fresh) <= 0
+
+    # A run that died may have a request on its way for as long as one HTTP attempt lasts; its lease covers that. The
+    # wait is a person's and may end sooner; the lease may not.
+    if not wait_for(desk.clock, over, lambda: _held(desk, fresh), ends_s=_held_for_s(desk, record)):
+        raise UnknownOutcomeError(
+            f"{_held(desk, fresh)} This run has waited for {PATIENCE_S:.0f} s.",
+            f"Run `{reconcile_command(record)}` after {fresh.lease_until:%Y-%m-%d %H:%M:%S} UTC; never send in another way before.",
+        )
+    if fresh.state is not record.state:
+        return fresh
     return desk.store.take_over(
         fresh, owner=owner_name(operator), operator_id=operator.person_id, lease_s=lease_s(desk)
     )
+
+
+def _held_for_s(desk: Desk, record: Record) -> float:
+    """How long the lease of *record* still lasts by the clock that judges."""
+    return (record.lease_until - desk.now()).total_seconds() if record.lease_until else 0.0
+
+
+def _held(desk: Desk, record: Record) -> str:
+    """Say who holds the sending, until when, and where that is longer than anybody is given."""
+    left_s, given_s = _held_for_s(desk, record), lease_s(desk)
+    said = (
+        f"The sending for {subject(record)} is in the hands of {record.owner} until "
+        f"{record.lease_until:%Y-%m-%d %H:%M:%S} UTC by the database's clock, {left_s:.0f} s from now."
+    )
+    # A second for the statements in between.
+    odd = left_s > given_s + 1
+    why = f" This policy gives a run {given_s:.0f} s: that clock was set back since, or that run has another policy."
+    return said + why * odd
 
 
 def look_up(desk: Desk, record: R) -> dict[str, Any] | None:
@@ -262,7 +292,7 @@ def _send_until_known(desk: Desk, sending: Sending[R]) -> R:
         pause_s = sending.pause_s(reply)
         if pause_s is None or (not sending.in_doubt and not _worth_repeating(reply)):
             break
-        desk.clock.wait(pause_s)
+        pass_time(desk.clock, pause_s, f"Stripe's answer was {reply.code}; the same key is sent again.")
         sending.waited_s += pause_s
     if isinstance(answer, Refused) and not sending.in_doubt:
         record_refused(desk, sending.record, answer)
