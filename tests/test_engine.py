@@ -253,6 +253,21 @@ def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch, start):
     assert manual_payout.__file__ == ours
 
 
+@pytest.mark.parametrize("start", ["forked", "ordinary"])
+@pytest.mark.parametrize(
+    "question", ["input('Send?')", "__import__('getpass').getpass()", "__import__('pdb').set_trace()"]
+)
+def test_a_cell_that_asks_a_question_fails_at_once(tmp_path, question, start, kernels):
+    """Nobody is there to answer: it does not wait for an answer, for ever or until the time-out of a cell."""
+    execution, nb = run(
+        tmp_path, question, kernel_env=around(), timeout_s=60, fork_server=kernels if start == "forked" else None
+    )
+
+    assert ("failed", "StdinNotImplementedError") == (execution.status, execution.error_name)
+    assert "this frontend does not support input requests" in execution.error_message
+    assert "Stopped in cell 3 (Step 1): it raised StdinNotImplementedError" in banner(nb)
+
+
 def test_an_existing_output_is_refused_and_untouched(tmp_path):
     """Nothing runs, and the earlier evidence stays as it is, byte for byte."""
     output = tmp_path / "out.ipynb"

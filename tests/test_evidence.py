@@ -8,6 +8,9 @@ import multiprocessing
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -16,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_notebook
 
+from manual_payout import verifier
 from manual_payout.errors import EvidenceError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
@@ -260,6 +264,73 @@ def _write_twice(path, line):
     (path / "manifest.json").write_text(text.replace("{\n", "{\n" + line + "\n", 1))
 
 
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(path))
+
+
+NO_REGULAR_FILE = {
+    "a symbolic link": lambda path: path.symlink_to("/dev/zero"),
+    "a named pipe": os.mkfifo,
+    "a socket": _socket,
+}
+
+
+@pytest.mark.parametrize("kind", NO_REGULAR_FILE)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("manifest.json", "has no readable manifest.json: it is KIND, no regular file."),
+        ("manifest.json.sig", "manifest.json.sig is KIND, no regular file"),
+        ("a.txt", "FAIL  files_as_sealed  Is every file as it was sealed? a.txt (no regular file: KIND)"),
+        ("new", "FAIL  nothing_extra    Is nothing added? new (no regular file: KIND)"),
+        ("2-execute-01.ipynb", "nothing_extra    Is nothing added? 2-execute-01.ipynb (no regular file: KIND)"),
+        ("seals/001.json", "nothing_extra    Is nothing added? seals/001.json (no regular file: KIND)"),
+    ],
+)
+def test_what_is_no_regular_file_fails_at_once_wherever_it_stands(sealed, kind, name, expected):
+    """An auditor's command never waits for a writer, reads what a device makes up, or follows a link out of the folder."""
+    (sealed / name).parent.mkdir(exist_ok=True)
+    (sealed / name).unlink(missing_ok=True)
+    NO_REGULAR_FILE[kind](sealed / name)
+    root = Path(__file__).parents[1]
+    command = [
+        sys.executable,
+        verifier.__file__,
+        sealed,
+        "--templates",
+        root / "runbooks",
+        "--registry",
+        root / "lib/manual_payout/demo/approvers.toml",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    assert 5 == done.returncode
+    assert expected.replace("KIND", kind) in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_manifest_can_vouch_for_what_is_no_regular_file(sealed):
+    """Whoever forges it writes what the verifier would say of the pipe."""
+    (sealed / "a.txt").unlink()
+    os.mkfifo(sealed / "a.txt")
+    _edit(sealed, lambda m: m["subject"][0].update(digest={"sha256": "no regular file: a named pipe"}))
+
+    assert ["files_as_sealed"] == failing(sealed)
+
+
+@pytest.mark.parametrize("name", [".tmpabc.part", "sub/.2-execute-01.ipynb.0f.part", "x.part"])
+def test_what_a_save_left_half_done_is_an_addition_and_is_never_sealed(sealed, name):
+    """Whoever can hide a file by its name hides what they like; the sentence says what takes it away."""
+    (sealed / name).write_text("x")
+    found = next(finding for finding in check_files(read_folder(sealed)) if finding.wrong)
+
+    assert ["nothing_extra"] == failing(sealed)
+    assert (
+        f"{name} (left where a save was cut short: the next run or `manual-payout seal` removes it)",
+    ) == found.wrong
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.data())
 def test_every_changed_byte_is_found(sealed, data):
@@ -275,11 +346,9 @@ def test_every_changed_byte_is_found(sealed, data):
     assert ["files_as_sealed"] == found
 
 
-@pytest.mark.parametrize(
-    "name", [".DS_Store", ".ipynb_checkpoints/a-checkpoint.ipynb", "sub/.DS_Store", ".tmpabc.part"]
-)
+@pytest.mark.parametrize("name", [".DS_Store", ".ipynb_checkpoints/a-checkpoint.ipynb", "sub/.DS_Store"])
 def test_what_looking_at_a_folder_leaves_behind_is_no_tampering(sealed, name):
-    """A Finder, JupyterLab, or a crash while saving: neither sealed nor called an addition."""
+    """A Finder or JupyterLab: neither sealed nor called an addition."""
     (sealed / name).parent.mkdir(exist_ok=True)
     (sealed / name).write_text("x")
 
@@ -394,14 +463,15 @@ def test_a_notebook_whose_name_is_no_utf_8_has_a_page(tmp_path, content):
     assert rb"3-log\udce4-01" in page_of(path).encode()
 
 
-def test_a_link_whose_target_is_no_utf_8_is_named(quiet_shell, tmp_path):
-    """Its target is what is sealed of it."""
+def test_nothing_but_regular_files_is_sealed(quiet_shell, tmp_path):
+    """The verifier would refuse them, and a pipe would wait for its writer: they are named, and nothing is sealed."""
     folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", b"x")
-    (folder.path / "link").symlink_to(os.fsdecode(b"m\xe4rz"))
-    with pytest.raises(
-        EvidenceError, match=r"^link in the evidence folder has, or points at, a name that is not UTF-8"
-    ):
-        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+    for name, make in NO_REGULAR_FILE.items():
+        make(folder.path / "3-log-07.ipynb")
+        with pytest.raises(EvidenceError, match=rf"^3-log-07\.ipynb in the evidence folder is {name}, and evidence is"):
+            seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+        (folder.path / "3-log-07.ipynb").unlink()
+        assert not (folder.path / "manifest.json").exists()
 
 
 def test_a_file_that_cannot_be_read_is_named(quiet_shell, tmp_path, monkeypatch):

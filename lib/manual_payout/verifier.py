@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import hashlib
 import io
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -40,6 +43,7 @@ _NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
 _SCRAP = "application/scrapbook.scrap.json+json"
 _BANNERS = {"manual-payout-banner", "papermill-error-cell-tag"}
 _INJECTED = "injected-parameters"
+_DIGEST = re.compile("[0-9a-f]{64}")
 _EARLIER_SEAL = re.compile(rf"{SEALS}/\d{{3,}}\.json")
 # What is derived from the database again at each seal, or each time a stage runs.
 _MADE_ANEW = {"journal.json", "index.html", "timeline.png", "postmortem.md"}
@@ -62,6 +66,12 @@ _SANDBOX_KEYS = frozenset(
 _DAMAGE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, SyntaxError, OSError, OverflowError,
     MemoryError,
+)  # fmt: skip
+
+# What can stand where a file is expected.
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
 
 # The events at which approvals had to stand: an attempt is begun, and its key is allowed to be sent again.
@@ -147,7 +157,7 @@ def read_executed(path: Path) -> Notebook:
         ValueError, KeyError, TypeError, AttributeError, OSError: It is damaged.
     """
     match = _NUMBERED.fullmatch(path.name)
-    book = json.loads(path.read_bytes())
+    book = json.loads(read_file(path))
     cells = [_cell(cell) for cell in book["cells"]]
     kept = [cell for cell in cells if not (cell["type"] == "markdown" and _BANNERS & set(cell["tags"]))]
     parameters = book["metadata"].get("papermill", {}).get("parameters", {})
@@ -256,7 +266,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sealed = (path / MANIFEST).read_bytes()
+        self.sealed = read_file(path / MANIFEST)
         self.manifest = json.loads(self.sealed)
         self.claimed = hashlib.sha256(self.sealed).hexdigest()
         self.files = {_text(subject["name"]): subject["digest"].get("sha256") for subject in self.manifest["subject"]}
@@ -265,8 +275,8 @@ class Folder:
         own = {path / MANIFEST, path / SIGNATURE}
         self.present = {
             file.relative_to(path).as_posix(): _digest_of_file(file)
-            for file in sorted(path.rglob("*"))
-            if (file.is_file() or file.is_symlink()) and file not in own and not _by_product(file, path)
+            for file in files_below(path)
+            if file not in own and not _by_product(file, path)
         }
 
     def notebooks(self) -> dict[str, Notebook]:
@@ -291,7 +301,7 @@ class Folder:
         return [(name, self._json(name)) for name in self.present if pattern.fullmatch(name)]
 
     def _json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_bytes())
+        return json.loads(read_file(self.path / name))
 
 
 def _text(value: Any) -> str:
@@ -301,17 +311,68 @@ def _text(value: Any) -> str:
 
 
 def _by_product(file: Path, root: Path) -> bool:
-    name = file.name
-    parts = file.relative_to(root).parts
-    return ".ipynb_checkpoints" in parts or name == ".DS_Store" or (name[0] == "." and file.suffix == ".part")
+    return ".ipynb_checkpoints" in file.relative_to(root).parts or file.name == ".DS_Store"
+
+
+def files_below(root: Path) -> list[Path]:
+    """
+    Return everything below *root* that is no folder, sorted; no link is followed.
+
+    Raises:
+        OSError: A folder cannot be looked into.
+    """
+    found = []
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        found += [Path(folder, name) for name in (*links, *names)]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    # Of a folder that is not there, or no longer, nothing is below.
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def kind_of(file: Path) -> str:
+    """
+    Return what *file* is instead of a regular file, such as a named pipe; empty for a regular one.
+
+    Raises:
+        OSError: It is not there.
+    """
+    mode = file.lstat().st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    return next((name for is_one, name in _KINDS if is_one(mode)), "something unknown")
+
+
+def read_file(file: Path) -> bytes:
+    """
+    Read a file of the folder, never anything that would answer for it: a pipe, a device, or what a link points at.
+
+    Raises:
+        OSError: It is not there, cannot be read, or is no regular file.
+    """
+    with open(file, "rb", opener=_open_regular) as data:  # a Path has no opener
+        return data.read()
+
+
+def _open_regular(name: str, flags: int) -> int:
+    # A pipe would wait for its writer, and a link lead out of the folder; by its own word after it was opened.
+    descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", name)
+    return descriptor
 
 
 def _digest_of_file(file: Path) -> str:
-    if file.is_symlink():
-        # What it points at is not in the folder.
-        return hashlib.sha256(f"symbolic link to {file.readlink()}".encode()).hexdigest()
+    """Return the digest of a regular file, and of anything else a sentence, which is no digest that was sealed."""
     try:
-        with file.open("rb") as data:
+        if kind := kind_of(file):
+            return f"no regular file: {kind}"
+        with open(file, "rb", opener=_open_regular) as data:  # a Path has no opener
             return hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
         return f"unreadable: {error.strerror}"
@@ -322,21 +383,44 @@ def read_folder(path: Path) -> Folder | str:
     try:
         return Folder(path)
     except _DAMAGE as error:
-        return "it is missing" if isinstance(error, FileNotFoundError) else f"it is damaged ({type(error).__name__})"
+        if isinstance(error, FileNotFoundError):
+            return "it is missing"
+        return f"it is {_otherwise(path / MANIFEST) or f'damaged ({type(error).__name__})'}"
+
+
+def _otherwise(file: Path) -> str:
+    try:
+        kind = kind_of(file)
+    except OSError:
+        return ""
+    return f"{kind}, no regular file" if kind else ""
 
 
 def check_files(folder: Folder) -> list[Finding]:
     """Compare the files with the manifest: each as sealed, nothing missing, nothing added."""
     files, present = folder.files, folder.present
-    changed = tuple(sorted(name for name in files if name in present and present[name] != files[name]))
+    # What has no digest is never as it was sealed, whatever a forged manifest says of it.
+    whole = {name: digest for name, digest in present.items() if _DIGEST.fullmatch(digest)}
+    changed = tuple(
+        _told(name, present) for name in sorted(files) if name in present and whole.get(name) != files[name]
+    )
     missing = tuple(sorted(set(files) - set(present)))
-    extra = tuple(sorted(set(present) - set(files)))
+    extra = tuple(_told(name, present) for name in sorted(set(present) - set(files)))
     return [
         _asked("manifest", "Is the manifest whole?", lambda: _whole(folder), "It is an in-toto statement."),
         Finding("files_as_sealed", "Is every file as it was sealed?", changed, f"{len(files)} files unchanged."),
         Finding("nothing_missing", "Is nothing missing?", missing, "No file missing."),
         Finding("nothing_extra", "Is nothing added?", extra, "No file added."),
     ]
+
+
+def _told(name: str, present: Mapping[str, str]) -> str:
+    if not _DIGEST.fullmatch(present[name]):
+        return f"{name} ({present[name]})"
+    left = name.endswith(".part")
+    return (
+        f"{name} (left where a save was cut short: the next run or `manual-payout seal` removes it)" if left else name
+    )
 
 
 def check_contents(folder: Folder, reviewed: Mapping[str, str], mode: str, anchor: str) -> list[Finding]:
@@ -502,9 +586,11 @@ def _instant(text: str) -> datetime:
 
 def _seal(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
     signature = folder.path / SIGNATURE
-    if not signature.is_file():
+    if not os.path.lexists(signature):
         return [f"{SIGNATURE} is missing: nobody has signed this seal; have the operator run `manual-payout seal`"]
-    return _sealed_by(folder.sealed, signature.read_text("utf-8"), MANIFEST, registry, judge)
+    if otherwise := _otherwise(signature):
+        return [f"{SIGNATURE} is {otherwise}"]
+    return _sealed_by(folder.sealed, read_file(signature).decode(), MANIFEST, registry, judge)
 
 
 def _sealed_by(sealed: bytes, signature: str, name: str, registry: Registry, judge: Judge) -> list[str]:
@@ -526,10 +612,10 @@ def _seals(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
     for number, name in zip(range(len(names), 0, -1), names, strict=True):
         if name != f"{SEALS}/{number:03}.json" or folder.present[name] != expected:
             return [f"{name} is not the seal that the next one builds on"]
-        sealed = (folder.path / name).read_bytes()
+        sealed = read_file(folder.path / name)
         expected = json.loads(sealed)["predicate"]["previous"]
         if f"{name}.sig" in folder.present:
-            wrong += _sealed_by(sealed, (folder.path / f"{name}.sig").read_text("utf-8"), name, registry, judge)
+            wrong += _sealed_by(sealed, read_file(folder.path / f"{name}.sig").decode(), name, registry, judge)
     return wrong + ([f"the first seal builds on {expected[:16]}, which is not here"] if expected else [])
 
 
@@ -811,7 +897,7 @@ def _anchored(folder: Folder, anchor: str) -> list[str]:
 
 def _since(folder: Folder, name: str) -> list[str]:
     """Compare the folder with an earlier seal: what was in it still is, and its journal was only continued."""
-    earlier = json.loads((folder.path / name).read_bytes())
+    earlier = json.loads(read_file(folder.path / name))
     facts = earlier["predicate"]["facts"]
     then = {subject["name"]: subject["digest"]["sha256"] for subject in earlier["subject"]}
     wrong = [

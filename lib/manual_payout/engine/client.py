@@ -96,8 +96,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
             async with asyncio.timeout(self.startup_timeout):
                 await self.km.listening()
                 self.kc = self.km.client()
-                self.kc.allow_stdin = False
-                self.kc.start_channels(hb=False)
+                # Nobody is there to answer: with a channel for questions, a cell that asks one would wait for ever.
+                self.kc.start_channels(hb=False, stdin=False)
                 info = await self._ready()
         except (RuntimeError, OSError) as error:
             self.nb_man.ended_badly(error, "the kernel did not start")

@@ -19,6 +19,7 @@ from manual_payout.durable import make_folder, sync_folder
 from manual_payout.errors import EvidenceError, where_secret
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
+from manual_payout.verifier import files_below
 
 _NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,})")
 
@@ -122,9 +123,20 @@ class Folder:
         return executed_notebooks(self.path)
 
     def files(self) -> list[Path]:
-        """Return every file, sorted, those left out that are no evidence (see `is_by_product`)."""
-        found = (path for path in self.path.rglob("*") if path.is_file() or path.is_symlink())
-        return sorted(path for path in found if not is_by_product(path.relative_to(self.path)))
+        """
+        Return everything but folders, sorted, what is no evidence left out (see `is_by_product`).
+
+        Raises:
+            EvidenceError: A folder in it cannot be looked into.
+        """
+        try:
+            found = files_below(self.path)
+        except OSError as error:
+            raise EvidenceError(
+                f"The evidence folder {self.path} cannot be looked through: {error.strerror}.",
+                "Correct the permissions of the folders in it, then run `manual-payout seal`.",
+            ) from None
+        return [path for path in found if not is_by_product(path.relative_to(self.path))]
 
 
 def is_by_product(path: Path) -> bool:
@@ -141,7 +153,9 @@ def is_by_product(path: Path) -> bool:
 def executed_notebooks(folder: Path) -> list[tuple[str, int, Path]]:
     """Return stage, number and path of every executed notebook of *folder*, in the order of stage and number."""
     named = [(_NUMBERED.fullmatch(path.stem), path) for path in folder.glob("*.ipynb")]
-    return sorted((match["stem"], int(match["number"]), path) for match, path in named if match)
+    # Nothing else is opened under such a name: a pipe would wait for its writer.
+    regular = ((match, path) for match, path in named if match and path.is_file() and not path.is_symlink())
+    return sorted((match["stem"], int(match["number"]), path) for match, path in regular)
 
 
 def json_text(value: Any) -> str:

@@ -7,7 +7,6 @@ each names the digest of the one before it. `verifier` checks all of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import subprocess
@@ -20,7 +19,15 @@ from typing import Any
 from manual_payout.canonical import digest_bytes
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.verifier import MANIFEST as NAME
-from manual_payout.verifier import PREDICATE_TYPE, SEALS, SIGNATURE, STATEMENT_TYPE, earlier_seals, notebook_facts
+from manual_payout.verifier import (
+    PREDICATE_TYPE,
+    SEALS,
+    SIGNATURE,
+    STATEMENT_TYPE,
+    earlier_seals,
+    notebook_facts,
+    read_file,
+)
 
 _PACKAGES = (
     "manual-payout", "papermill", "stripe", "sqlalchemy", "pandas", "scrapbook", "nbformat", "asyncssh",
@@ -124,11 +131,7 @@ def _keep_previous(folder: Folder) -> str:
 
 
 def _digest(file: Path) -> str:
-    if file.is_symlink():
-        # What it points at is not in the folder.
-        return hashlib.sha256(f"symbolic link to {file.readlink()}".encode()).hexdigest()
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
+    return digest_bytes(read_file(file))
 
 
 def _git_commit(path: Path) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 from manual_payout.errors import EvidenceError, where_secret
 from manual_payout.plain_text import shown
 from manual_payout.redaction import Redactor
+from manual_payout.verifier import kind_of
 
 
 def refuse_unfit(root: Path, files: Iterable[Path], redactor: Redactor) -> None:
     """
-    Refuse *files* if one of them cannot be read, or has a name that no manifest can hold.
+    Refuse *files* if one of them is no regular file, cannot be read, or has a name that no manifest can hold.
 
     Raises:
         EvidenceError: Naming the first such file, without what its name holds of a secret.
@@ -46,7 +47,7 @@ def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> Non
     """
     for path in files:
         name = path.relative_to(root).as_posix()
-        content = name.encode(errors="surrogateescape") + b"\n" + _content(path)
+        content = name.encode(errors="surrogateescape") + b"\n" + path.read_bytes()
         # In UTF-16, as some programs export text, a zero stands beside each byte of a key.
         if kinds := redactor.find(content) or (b"\0" in content and redactor.find(content.replace(b"\0", b""))):
             error = EvidenceError(
@@ -61,17 +62,11 @@ def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> Non
 def _unfit(name: str, path: Path) -> str:
     try:
         name.encode()
-        if path.is_symlink():
-            str(path.readlink()).encode()
-        else:
-            path.open("rb").close()
+        if kind := kind_of(path):
+            return f"is {kind}, and evidence is regular files"
+        path.open("rb").close()
     except UnicodeEncodeError:
-        return "has, or points at, a name that is not UTF-8"
+        return "has a name that is not UTF-8"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return ""
-
-
-def _content(path: Path) -> bytes:
-    # What a link points at is not in the folder, the name that it holds is.
-    return str(path.readlink()).encode(errors="surrogateescape") if path.is_symlink() else path.read_bytes()
