@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from manual_payout.durable import remove_left_parts
 from manual_payout.engine import read_status
 from manual_payout.engine.recording import Run
 from manual_payout.engine.saving import OutputFile
@@ -114,6 +115,56 @@ def test_a_process_shot_while_saving_leaves_a_whole_notebook(tmp_path):
         os.waitpid(child, 0)
         if (folder / "out.ipynb").exists():
             nbformat.read(folder / "out.ipynb", as_version=4)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_a_process_leaves_that_is_shot_while_saving_is_removed_by_the_next(tmp_path):
+    """Only once it is dead: the system holds the file for it, whatever its age."""
+    child = os.fork()
+    if child == 0:
+        output = output_file(tmp_path)
+        real = os.fsync
+        os.fsync = lambda descriptor: (os.utime(descriptor, (0, 0)), time.sleep(60), real(descriptor))
+        output.save(build())
+    while not (left := list(tmp_path.glob(".*.part"))) or left[0].stat().st_mtime:
+        time.sleep(0.01)
+    try:
+        remove_left_parts(tmp_path)
+        assert left == list(tmp_path.iterdir())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    remove_left_parts(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_what_is_young_or_no_file_of_ours_is_left_alone(tmp_path):
+    """It was made this moment, is no file, leads elsewhere, or has another name; nothing is waited for."""
+    (tmp_path / "x.part").touch()
+    (tmp_path / ".x.party").touch()
+    (tmp_path / ".young.part").touch()
+    (tmp_path / ".folder.part").mkdir()
+    (tmp_path / ".link.part").symlink_to(tmp_path / "x.part")
+    os.mkfifo(tmp_path / ".pipe.part")
+    before = sorted(tmp_path.iterdir())
+    for path in before:
+        if path.name != ".young.part":
+            os.utime(path, (0, 0), follow_symlinks=False)
+    remove_left_parts(tmp_path)
+
+    assert before == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("age_s", "kept"), [(60, True), (7200, False)])
+def test_where_a_file_system_knows_no_locks_age_tells(tmp_path, monkeypatch, age_s, kept):
+    """No save takes an hour."""
+    monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(errno.ENOTSUP, "no locks here")))
+    path = tmp_path / ".x.part"
+    path.touch()
+    os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    remove_left_parts(tmp_path)
+
+    assert kept == path.exists()
 
 
 @pytest.mark.parametrize("accepted", [0, 100])

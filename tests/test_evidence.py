@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_notebook
 
 from manual_payout import verifier
+from manual_payout.durable import hold
 from manual_payout.errors import EvidenceError
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
@@ -461,6 +462,24 @@ def test_a_notebook_whose_name_is_no_utf_8_has_a_page(tmp_path, content):
     path.write_bytes(nbformat.writes(new_notebook()).encode() if content is None else content)
 
     assert rb"3-log\udce4-01" in page_of(path).encode()
+
+
+def test_a_seal_removes_what_killed_saves_have_left_and_nothing_else(quiet_shell, tmp_path):
+    """In every folder of the evidence; what somebody writes this moment stays, is not sealed, and is called an addition."""
+    folder = _planted(quiet_shell.desk, tmp_path, "notes.txt", b"x")
+    (folder.path / "seals").mkdir()
+    left = [folder.path / ".3-log-01.ipynb.0f.part", folder.path / "seals/.abc.part", folder.path / ".written.part"]
+    for path in left:
+        path.write_text("x")
+        os.utime(path, (0, 0))
+    with left[-1].open() as written:
+        hold(written.fileno())
+        seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+
+        assert left[-1:] == [path for path in left if path.exists()]
+        assert ["nothing_extra"] == failing(folder.path)
+    seal_folder(quiet_shell.desk, folder, "INC-8", "payout")
+    assert (False, []) == (left[-1].exists(), failing(folder.path))
 
 
 def test_nothing_but_regular_files_is_sealed(quiet_shell, tmp_path):

@@ -582,3 +582,36 @@ def test_an_answer_that_breaks_off_is_none():
     with pytest.raises(NoKernelError, match="did not answer"):
         run_errand(half, "html:escape", "")
     kept[0].close()
+
+
+HOLDING = """\
+import os, sys, time
+from manual_payout.warm.manager import private_folder
+with private_folder() as folder:
+    (folder / "kernel.json").touch()
+    os.utime(folder, (0, 0))
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_no_other(tmp_path, monkeypatch):
+    """While it lives its folder stays, whatever its age; so does what others have called alike."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    reports, linked, strange = (tmp_path / name for name in ("payout-reports", "payout-abcdefgh", "payout-mydata01"))
+    for folder in (reports, strange):
+        folder.mkdir(mode=0o700)
+        (folder / "q3.csv").touch()
+        os.utime(folder, (0, 0))
+    linked.symlink_to(reports)
+    others = sorted(tmp_path.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING], env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        held = Path(process.stdout.readline().strip())
+        with private_folder() as mine:
+            assert sorted([*others, held, mine]) == sorted(tmp_path.iterdir())
+        process.kill()
+    assert held.exists()
+    with private_folder() as mine:
+        assert sorted([*others, mine]) == sorted(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from manual_payout.durable import hold
 from manual_payout.errors import EvidenceError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import head_digest
@@ -94,12 +95,13 @@ def _create(path: Path, data: bytes) -> bool:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
+            hold(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
-            return _same(path, data)
-        part.replace(path)
+            if path.exists():
+                return _same(path, data)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return True

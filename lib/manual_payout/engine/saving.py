@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from manual_payout.durable import sync_folder
+from manual_payout.durable import hold, sync_folder
 from manual_payout.errors import EvidenceError
 from manual_payout.redaction import Redactor, redact_notebook
 
@@ -48,12 +48,15 @@ class OutputFile:
         # Named as what is no evidence (`is_by_product`): another run may seal the folder meanwhile.
         temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.part")
         try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
-                identity = _write_durably(temporary, content)
+                hold(descriptor)
+                identity = _write_durably(descriptor, content)
                 self._put_in_place(temporary)
                 self._mine = identity
             finally:
                 temporary.unlink(missing_ok=True)
+                os.close(descriptor)
             sync_folder(self.path.parent)
         except FileExistsError as error:
             raise self._occupied() from error
@@ -141,13 +144,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _write_durably(path: Path, content: bytes) -> tuple[int, int]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-        os.fsync(descriptor)
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_durably(descriptor: int, content: bytes) -> tuple[int, int]:
+    while content:
+        content = content[os.write(descriptor, content) :]
+    os.fsync(descriptor)
+    found = os.fstat(descriptor)
     return found.st_dev, found.st_ino

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from manual_payout.durable import make_folder, sync_folder
+from manual_payout.durable import hold, make_folder, remove_left_parts, sync_folder
 from manual_payout.errors import EvidenceError, where_secret
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
@@ -122,6 +122,11 @@ class Folder:
         """Return stage, number and path of every executed notebook, in the order of stage and number."""
         return executed_notebooks(self.path)
 
+    def tidy(self) -> None:
+        """Remove what saves of killed runs have left; what somebody still writes stays, on whatever machine."""
+        for folder in sorted({self.path, *(path.parent for path in self._below())}):
+            remove_left_parts(folder)
+
     def files(self) -> list[Path]:
         """
         Return everything but folders, sorted, what is no evidence left out (see `is_by_product`).
@@ -129,14 +134,16 @@ class Folder:
         Raises:
             EvidenceError: A folder in it cannot be looked into.
         """
+        return [path for path in self._below() if not is_by_product(path.relative_to(self.path))]
+
+    def _below(self) -> list[Path]:
         try:
-            found = files_below(self.path)
+            return files_below(self.path)
         except OSError as error:
             raise EvidenceError(
                 f"The evidence folder {self.path} cannot be looked through: {error.strerror}.",
                 "Correct the permissions of the folders in it, then run `manual-payout seal`.",
             ) from None
-        return [path for path in found if not is_by_product(path.relative_to(self.path))]
 
 
 def is_by_product(path: Path) -> bool:
@@ -170,12 +177,13 @@ def _write(path: Path, data: bytes, *, exclusive: bool) -> bool:
         make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         with os.fdopen(handle, "wb") as file:
+            hold(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for the owner alone; evidence is read by reviewers.
-        Path(temporary).chmod(0o644)
-        return _place(Path(temporary), path, exclusive=exclusive)
+            # mkstemp makes files for the owner alone; evidence is read by reviewers.
+            Path(temporary).chmod(0o644)
+            return _place(Path(temporary), path, exclusive=exclusive)
     except OSError as error:
         raise EvidenceError(
             f"{path.name} cannot be saved in the evidence folder: {error.strerror}.",

@@ -67,6 +67,7 @@ def seal_folder(
     Raises:
         EvidenceError: The journal's chain is broken, a file cannot be read or holds a secret, or the folder cannot be written.
     """
+    folder.tidy()
     stream = stream_of(incident_id, ledger_payout_id)
     chain = desk.store.events_of(stream)
     lines = [

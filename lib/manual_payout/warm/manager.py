@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from manual_payout.durable import file_system_time, hold, is_left_behind
 from manual_payout.warm.environment import python_environment
 from manual_payout.warm.kernels import WarmKernel
 from manual_payout.warm.provisioner import WarmProvisioner
@@ -42,20 +45,58 @@ _KERNEL_OPTIONS = ("--HistoryManager.enabled=False",)
 
 _POLL_S = 0.01
 
+_PREFIX = "payout-"
+_OURS = ("work", "ipython", "jupyter")
+# As `tempfile` names it, and what we, the kernel and its five sockets put into it.
+_LEFT_NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
+_LEFT_ENTRY = re.compile(rf"{'|'.join(_OURS)}|kernel\.json|k-\d+")
+
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a folder that only this user can enter, for the kernel's sockets and settings; it starts empty."""
+    """
+    Make a folder that only this user can enter, for the kernel's sockets and settings; it starts empty.
+
+    Those of runs that were killed are removed: with each of them, a key to what a kernel says stays on the disk.
+    """
     # A socket's path has at most about 100 bytes.
-    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp"  # noqa: S108  # mkdtemp makes it 0700
-    folder = Path(tempfile.mkdtemp(prefix="payout-", dir=parent))
+    parent = Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 70 else "/tmp")  # noqa: S108  # mkdtemp makes it 0700
+    remove_left_folders(parent)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in ("work", "ipython", "jupyter"):
+        hold(descriptor)
+        for name in _OURS:
             (folder / name).mkdir()
         yield folder
     finally:
         # What a killed kernel leaves here is of no use to anybody; failing to remove it is no reason to fail.
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def remove_left_folders(parent: Path) -> None:
+    """
+    Remove from *parent* the private folders of this user that no process holds any longer.
+
+    What has another form than those we make is somebody else's, whatever its name, and stays.
+    """
+    with contextlib.suppress(OSError):
+        named = [entry for entry in os.scandir(parent) if _LEFT_NAME.fullmatch(entry.name)]
+        now_s = file_system_time(parent) if named else 0
+        for entry in named:
+            _remove_if_left(Path(entry.path), now_s)
+
+
+def _remove_if_left(folder: Path, now_s: float) -> None:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        found = os.fstat(descriptor)
+        ours = found.st_uid == os.geteuid() and found.st_mode & 0o077 == 0
+        of_our_form = ours and all(_LEFT_ENTRY.fullmatch(path.name) for path in folder.iterdir())
+        if of_our_form and is_left_behind(descriptor, now_s):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def kernel_environment(given: Mapping[str, str], private: Path) -> dict[str, str]:
