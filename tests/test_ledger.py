@@ -243,6 +243,26 @@ def test_whole_numeric_is_an_amount_and_a_fraction_is_not(postgresql_engine, thr
         reader.find_balance(incident.STUDIO_ID, "usd")
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "text", "date"])
+def test_an_instant_without_a_zone_is_refused_where_the_database_has_types_for_it(
+    postgresql_engine, three_studios, kind
+):
+    """On PostgreSQL the zone of such a balance is a guess, whatever the column's type; in a text with a zone it is not."""
+    create_demo_ledger(postgresql_engine, three_studios)
+    run(
+        postgresql_engine,
+        f"ALTER TABLE manual_payout_balance ALTER COLUMN as_of TYPE {kind} USING '2026-03-02 03:00:00'",
+    )
+    reader = Ledger(postgresql_engine)
+    with pytest.raises(DatabaseError, match=r"column as_of .*a time with its zone"):
+        reader.find_balance(incident.STUDIO_ID, "usd")
+    run(
+        postgresql_engine, "ALTER TABLE manual_payout_balance ALTER COLUMN as_of TYPE text USING '2026-03-02T03:00:00Z'"
+    )
+
+    assert NIGHT == reader.find_balance(incident.STUDIO_ID, "usd").as_of
+
+
 # The claim
 
 

@@ -28,18 +28,24 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's name
         """Return UTC, always aware."""
-        return None if value is None else parse_instant(value)
+        return None if value is None else parse_instant(value, utc_text=True)
 
 
-def parse_instant(value: object) -> datetime:
+def parse_instant(value: object, *, utc_text: bool) -> datetime:
     """
-    Read an instant as UTC: an aware datetime, or ISO 8601 text (SQLite), where text without an offset is UTC.
+    Read an instant as UTC: an aware datetime, or ISO 8601 text with its offset.
+
+    Args:
+        utc_text: Whether text without an offset is UTC: on SQLite, which has no type for instants, and whose functions
+            write it so. Anywhere else its zone is a guess.
 
     Raises:
         ValueError: It is neither; a naive datetime from a typed column is refused, since its zone is a guess.
     """
     if isinstance(value, str):
         parsed = datetime.fromisoformat(value)
+        if parsed.tzinfo is None and not utc_text:
+            raise ValueError("not an instant: it has no zone")
         return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)

@@ -76,7 +76,9 @@ class Reading(Base):
         )
         with self._transaction() as connection:
             rows = connection.execute(query).mappings().all()
-        return [past_payout(Row(self.mapping.due_relation, f"studio {key}", dict(row))) for row in rows]
+        utc_text = self._engine.dialect.name == "sqlite"
+        named = (Row(self.mapping.due_relation, f"studio {key}", dict(row), utc_text=utc_text) for row in rows)
+        return [past_payout(row) for row in named]
 
     def export_row(self, ledger_payout_id: str) -> dict[str, str]:
         """

@@ -65,4 +65,5 @@ def one_row(connection: Connection, query: Select[Any], relation: str, name: str
             f"The ledger's {relation} holds more than one row for {name}.",
             f"Have the ledger's owner correct the view, in which a join may repeat rows; {SEE}",
         )
-    return Row(relation, name, dict(rows[0])) if rows else None
+    utc_text = connection.dialect.name == "sqlite"
+    return Row(relation, name, dict(rows[0]), utc_text=utc_text) if rows else None

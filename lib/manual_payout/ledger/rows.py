@@ -20,9 +20,15 @@ _CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
 
 
 class Row:
-    """One row on its way in; every reader says which row and column cannot be true."""
+    """
+    One row on its way in; every reader says which row and column cannot be true.
 
-    def __init__(self, relation: str, name: str, values: dict[str, Any]) -> None:
+    Args:
+        utc_text: Whether a time that is text without a zone is UTC, as SQLite's own functions write it.
+    """
+
+    def __init__(self, relation: str, name: str, values: dict[str, Any], *, utc_text: bool = False) -> None:
+        self.utc_text = utc_text
         self.relation = relation
         self.name = name
         self.values = values
@@ -100,7 +106,7 @@ class Row:
         """Return an instant in UTC, or None."""
         value = self.values[name]
         try:
-            return None if value is None else parse_instant(value)
+            return None if value is None else parse_instant(value, utc_text=self.utc_text)
         except (ValueError, OverflowError):
             raise self.wrong(name, "a time with its zone (timestamptz; on SQLite ISO 8601 text in UTC)") from None
 
