@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desks import STREAM
 from manual_payout import database, transfer
 from manual_payout import settings as settings_module
 from manual_payout.approvals import check_approvals
@@ -29,6 +30,7 @@ from manual_payout.verification import verify
 from test_approvals import AMARA, AT, PRIYA, REGISTRY, REQUEST
 from test_cli import approve
 from test_policy import BALANCE, GOOD, RULES, failing
+from test_transfer import CrashError, crash
 from test_verifier import edit, findings
 
 HOUR = 3600
@@ -216,6 +218,67 @@ def test_the_verifier_judges_approvals_to_the_exact_end(folder):
 
     assert 1 == len(change(age_s))
     assert [] == change(age_s + 1)
+
+
+def test_what_is_taken_over_is_sent_only_with_leave_on_record(scene, monkeypatch):
+    """Whoever continues another's sending is asked again, and the journal has under which approvals and which policy."""
+    monkeypatch.setattr(scene.desk.gateway, "create_transfer", crash)
+    with pytest.raises(CrashError):
+        scene.send()
+    monkeypatch.undo()
+    scene.send()
+    (leave,) = scene.events("resend_allowed")
+    kinds = [event.kind for event in scene.desk.store.events_of(STREAM)]
+
+    assert 2 == len(leave.data["approval_ids"])
+    assert 14400 == leave.data["rules"]["approval_lifetime_s"]
+    assert (
+        kinds.index("sending_taken_over")
+        < kinds.index("resend_allowed")
+        < len(kinds) - 1 - kinds[::-1].index("sending")
+    )
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_verifier_finds_what_was_sent_without_leave(folder, asked):
+    """After a take-over the approvals have to be asked about before the next request leaves, by somebody who may run it."""
+
+    def change(journal):
+        events = journal["events"]
+        at = next(at for at, event in enumerate(events) if event["kind"] == "sending")
+        intent = next(event for event in events if event["kind"] == "intent_recorded")
+        taken = events[at] | {"kind": "sending_taken_over", "data": {}}
+        events[at:at] = [taken, *([intent | {"kind": "resend_allowed"}] if asked else [])]
+
+    edit(folder / "journal.json", change)
+
+    assert asked is not any("nobody was asked about" in one for one in findings(folder).get("approvals", ()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"actor": "0b6c1f0e-7a52-4d0f-9c3e-2e8a51f7d901"}, ""),
+        ({"actor": "approver"}, "is by its operator"),
+        ({"at": "2026-03-02T23:00:00.000000Z"}, "did not stand"),
+    ],
+)
+def test_the_verifier_judges_each_leave_to_send_again(folder, change, said):
+    """As it judges an intent: who sends a key again is none of its approvers, and the approvals stand at that moment."""
+
+    def add(journal):
+        events = journal["events"]
+        intent = next(event for event in events if event["kind"] == "intent_recorded")
+        approver = next(event["actor"] for event in events if event["kind"] == "approved")
+        leave = intent | {"kind": "resend_allowed"} | change
+        events.append(leave | ({"actor": approver} if change.get("actor") == "approver" else {}))
+
+    edit(folder / "journal.json", add)
+    wrong = findings(folder).get("approvals", ())
+
+    assert ([f"the approval of event 12 {said}"] if said else []) == [
+        one for one in wrong if one.startswith("the approval")
+    ]
 
 
 # ------------------------------------------------------------------------------------------ the age of a balance

@@ -768,6 +768,17 @@ def _approvals(folder: Folder) -> list[str]:
         digest = begun[event["data"]["idempotency_key"]]
         named = [given[number] for number in event["data"]["approval_ids"]]
         wrong += _stand(event, filed[digest], digest, named)
+    return wrong + _left_unasked(folder)
+
+
+def _left_unasked(folder: Folder) -> list[str]:
+    """Find what was sent by a run that took it over and did not ask whether the approvals still stood."""
+    wrong, asked = [], False
+    for event in folder.events(*_ALLOWING, "sending_taken_over", "sending"):
+        if event["kind"] == "sending" and not asked:
+            wrong.append(f"event {event['seq']} sends what nobody was asked about since it was taken over")
+        elif event["kind"] != "sending":
+            asked = event["kind"] in _ALLOWING
     return wrong
 
 

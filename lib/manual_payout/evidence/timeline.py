@@ -21,7 +21,7 @@ _SHOWN = {
     "intent_recorded": ("Intent recorded", "money"),
     "sending_taken_over": ("Sending taken over", "person"),
     "sending": ("Sending begun", "money"),
-    "resend_allowed": ("Same key sent again", "money"),
+    "resend_allowed": ("Sending allowed again", "money"),
     "outcome_paid": ("Stripe made the transfer", "good"),
     "outcome_refused": ("Stripe refused", "bad"),
     "outcome_unknown": ("Answer lost: unknown", "bad"),

@@ -8,7 +8,7 @@ from manual_payout.approvals import Approved, check_approvals, given_approvals
 from manual_payout.desk import Desk
 from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
 from manual_payout.intent import confirm_code
-from manual_payout.models import Kind, Mode, Request, stream_of
+from manual_payout.models import Kind, Mode, Record, Request, stream_of
 from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.people import Person
 
@@ -103,6 +103,17 @@ def rules_now(desk: Desk, request: Request) -> dict[str, Any]:
         "approval_lifetime_s": rules.approval_lifetime_s,
         "amount_minor_max": rules.amount_minor_max.get(currency) if request.kind is Kind.TRANSFER else None,
     }
+
+
+def record_leave(desk: Desk, record: Record, request: Request, approved: Approved, operator: Person) -> None:
+    """Record that what was begun may be sent by *operator*, who took it over: under which approvals, and which policy."""
+    data = {
+        "idempotency_key": record.idempotency_key,
+        "approval_ids": list(approved.approval_ids),
+        "rules": rules_now(desk, request),
+    }
+    stream = stream_of(record.incident_id, record.ledger_payout_id)
+    desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
 
 
 def claim(desk: Desk, request: Request) -> None:

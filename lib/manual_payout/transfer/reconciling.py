@@ -15,7 +15,7 @@ from manual_payout.errors import (
 )
 from manual_payout.gateway import Refused
 from manual_payout.intent import difference
-from manual_payout.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State, stream_of
+from manual_payout.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
 from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check_text
 from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal
@@ -29,7 +29,7 @@ from manual_payout.transfer.delivery import (
     take_over,
     window_closed,
 )
-from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
+from manual_payout.transfer.gate import check_standing, claim, record_leave, require_same_account
 from manual_payout.transfer.movement import end_state, listed, noun, reconcile_command, subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
@@ -218,13 +218,7 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
-    data = {
-        "idempotency_key": record.idempotency_key,
-        "approval_ids": list(approved.approval_ids),
-        "rules": rules_now(desk, request),
-    }
-    stream = stream_of(record.incident_id, record.ledger_payout_id)
-    desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
+    record_leave(desk, record, request, approved, operator)
 
 
 def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:

@@ -30,7 +30,7 @@ from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal
 from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
-from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, rules_now
+from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, record_leave, rules_now
 from manual_payout.transfer.movement import reconcile_command, subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
@@ -150,7 +150,9 @@ def _move(
     if _is_done(record):
         return record
     # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
-    record_override(desk, record, _pass_gate(judge, record).override, operator)
+    judged = _pass_gate(judge, record)
+    record_override(desk, record, judged.override, operator)
+    record_leave(desk, record, request, judged.approved, operator)
     return deliver(desk, record)
 
 
