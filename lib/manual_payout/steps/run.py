@@ -243,7 +243,7 @@ def conclude(run: Bound) -> Table:
     # Before the result: an event without one does no harm, a result that no event tells of is taken for a forgery.
     event = run.desk.store.record_event(run.stream, "stage_finished", run.operator.person_id, data)
     result = _glue(run, run.verdict)
-    let_go(run.folder.path)
+    _let_go(run)
     if run.refusal is not None:
         raise run.refusal
     return facts_table(
@@ -276,10 +276,16 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
             }
             run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
             _glue(run, error.title)
-            let_go(run.folder.path)
+            _let_go(run)
             raise
 
     return cast("Callable[Concatenate[B, P], T]", asked)
+
+
+def _let_go(run: Bound) -> None:
+    # A round of the monitor has no folder.
+    if (folder := getattr(run, "folder", None)) is not None:
+        let_go(folder.path)
 
 
 def _glue(run: Bound, verdict: str) -> dict[str, Any]:
