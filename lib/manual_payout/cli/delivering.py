@@ -10,7 +10,7 @@ import typer
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Json, Operator
 from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.errors import NotFinishedError, ParameterError
+from manual_payout.errors import EvidenceError, NotFinishedError, ParameterError
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
@@ -32,7 +32,7 @@ def deliver(
     """Send what waits in the outbox: Slack, the studio's email, PagerDuty. Moves no money.
 
     Every run does it too; this is for what had to wait, by hand or every few minutes by cron. Exit code 6 says that
-    something still waits. Messages are named as `manual-payout status` names them.
+    something still waits, 5 that a row of the outbox is not what the journal says was written; it goes to nobody. Messages are named as `manual-payout status` names them.
 
     \b
     Examples:
@@ -44,13 +44,19 @@ def deliver(
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     if copied:
         _record_copied(desk, copied, person.person_id)
-    counts, unwritten = {"copied": 1}, ""
+    counts, unwritten, disbelieved = {"copied": 1}, "", 0
     if not copied:
-        counts, unwritten = _deliver(desk, person.person_id, now=now, refused=refused)
+        counts, unwritten, disbelieved = _deliver(desk, person.person_id, now=now, refused=refused)
     if as_json:
         show_json(counts)
     else:
         typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
+    if disbelieved:
+        raise EvidenceError(
+            f"{disbelieved} {'message is' if disbelieved == 1 else 'messages are'} not what the journal says was written, and "
+            "went to nobody: somebody changed the database.",
+            "Stop, keep the database as it is and call Security; see message-not-written in docs/monitoring.md.",
+        )
     if left := counts.get("delayed", 0) + counts.get("waiting", 0):
         raise NotFinishedError(
             f"{left} messages still wait.", "Run `manual-payout status` to see why, and the same command again later."
@@ -91,8 +97,8 @@ def _next_try(message: Message) -> str:
     return f" Next try after {message.not_before:%H:%M} UTC."
 
 
-def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[str, int], str]:
-    """Deliver, and say how many messages that came to, and why others have no text yet."""
+def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[str, int], str, int]:
+    """Deliver, and say how many messages that came to, why others have no text yet, and how many nobody wrote."""
     from manual_payout.comms.delivery import Postroom
     from manual_payout.comms.telling import write_all_announced
 
@@ -111,7 +117,7 @@ def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[
         "refused": done.refused,
         "waiting": store.count_waiting(mode) - done.delayed,
     }
-    return counts, "; ".join(one.reason for one in written.missing)
+    return counts, "; ".join(one.reason for one in written.missing), len(store.disbelieved_messages(mode))
 
 
 def _record_copied(desk: Desk, message_id: str, actor: str) -> None:

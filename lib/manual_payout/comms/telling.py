@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from manual_payout.comms.anchors import anchor_messages
@@ -12,8 +12,8 @@ from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, ManualPayoutError
 from manual_payout.inventory import Missing, override_sentence
-from manual_payout.models import Channel, Message, PayoutRecord, stream_of
-from manual_payout.store import ARRIVED, SEALED, SENT
+from manual_payout.models import Channel, Event, Message, PayoutRecord, stream_of
+from manual_payout.store import ARRIVED, SEALED, SENT, channel_of, is_announced
 
 
 def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
@@ -59,12 +59,21 @@ def write_announced(
 
         DatabaseError: The ledger, or our own database, does not answer.
     """
-    announced = [m for m in desk.store.announced_messages(record.mode, record.payout_id) if m.channel in channels]
+    found = [m for m in desk.store.announced_messages(record.mode, record.payout_id) if m.channel in channels]
+    chain = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id)) if found else []
+    announced = [message for message in found if _is_announced(record, message, chain)]
+    for message in found:
+        if message not in announced:
+            desk.store.refuse_announced(message, "Nothing in the journal announces it: somebody changed the database.")
     if not announced:
         return 0
     plain = _occasion(desk, record)
     told = {kind: _with_news(desk, plain, kind) for kind in {message.kind for message in announced}}
     return desk.store.record_messages([write_out(told[message.kind], message) for message in announced], actor)
+
+
+def _is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event]) -> bool:
+    return is_announced(record, message, chain) and message.channel is channel_of(message.kind)
 
 
 def write_all_announced(desk: Desk, *, actor: str, channels: Collection[Channel] = frozenset(Channel)) -> Written:

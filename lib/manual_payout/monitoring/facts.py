@@ -96,6 +96,8 @@ class Facts:
 
         blind: What the following of settlement could not see.
 
+        disbelieved: Messages that are not what the journal says was written: id, and what the row says it is.
+
         unwritten: Why messages that were announced have no text yet; no rule waits for it.
     """
 
@@ -110,5 +112,6 @@ class Facts:
     inventory: Inventory | Missing
     approvers: tuple[str, ...]
     procedure: str
+    disbelieved: tuple[tuple[str, str], ...] = ()
     blind: tuple[Missing, ...] = ()
     unwritten: tuple[Missing, ...] = ()

@@ -10,7 +10,7 @@ from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.intent import transfer_group
 from manual_payout.inventory import Inventory, Missing, find_inventory
-from manual_payout.models import Kind, Mode, Request, State
+from manual_payout.models import Kind, Message, Mode, Request, State
 from manual_payout.money import Money
 from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
@@ -56,6 +56,7 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
         inventory=inventory,
         approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
         procedure=procedure_digest(),
+        disbelieved=tuple((one.message_id, _row_of(one)) for one in store.disbelieved_messages(mode)),
         blind=blind,
     )
 
@@ -153,6 +154,10 @@ def _pending(row: Any) -> Pending:
     amount = Money(row.amount_minor, row.currency).grouped
     state = row.standing.replace("_", " ") or "nothing"
     return Pending(row.row_id, row.incident_id, row.studio_name, amount, state, row.since)
+
+
+def _row_of(message: Message) -> str:
+    return f"{message.kind} to {message.audience or 'nobody'}, {message.state}"
 
 
 def _described(transfer: dict[str, Any]) -> str:

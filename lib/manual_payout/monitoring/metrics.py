@@ -68,6 +68,9 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
     if not isinstance(facts.requests, Missing):
         gauge("manual_payout_open_requests", "Fallback requests that are open.").set(len(facts.requests))
     gauge("manual_payout_unknown_outcomes", "Payouts and reversals whose outcome is not known.").set(len(facts.pending))
+    gauge("manual_payout_disbelieved_messages", "Messages that are not what the journal says was written.").set(
+        len(facts.disbelieved)
+    )
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()
     gauge("manual_payout_key_exposed_days", "Days since the first payout after the last rotation.").set(exposed / _DAY)

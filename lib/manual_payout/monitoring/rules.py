@@ -97,6 +97,17 @@ def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
     ]
 
 
+def _unwritten_by_us(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    return [
+        Finding(
+            message_id[:_SUBJECT_MAX],
+            f"A message in the outbox is not what the journal says was written: {what}.",
+            what,
+        )
+        for message_id, what in facts.disbelieved
+    ]
+
+
 def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.requests, Missing):
         return [facts.requests]
@@ -244,6 +255,9 @@ RULES: tuple[Rule, ...] = (
     Rule("transfer-not-at-stripe", Severity.CRITICAL,
          lambda p: f"any transfer of our table in {p.window_days} days that Stripe does not list",
          "manual_payout_not_at_stripe", _vanished),
+    Rule("message-not-written", Severity.CRITICAL,
+         lambda _: "any message of the outbox that is not what the journal says was written",
+         "manual_payout_disbelieved_messages", _unwritten_by_us),
     Rule("outcome-unknown", Severity.CRITICAL,
          lambda p: f"not known for over {p.unknown_after_s // 60} minutes", "manual_payout_unknown_outcomes", _unknown),
     Rule("credential-expired", Severity.CRITICAL, lambda _: "expired", "manual_payout_credential_days_left", _due(None, 0)),

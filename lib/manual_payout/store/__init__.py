@@ -9,7 +9,7 @@ the clock, so that a process that was frozen judges by the present and not by th
 from __future__ import annotations
 
 from manual_payout.store.alerting import AlertRound, Alerts
-from manual_payout.store.announcing import ARRIVED, SEALED, SENT, channel_of, message_id, message_key
+from manual_payout.store.announcing import ARRIVED, SEALED, SENT, channel_of, is_announced, message_id, message_key
 from manual_payout.store.events import Journal
 from manual_payout.store.outbox import Outbox
 from manual_payout.store.payouts import PayoutRecords
@@ -18,7 +18,17 @@ from manual_payout.store.sending import Sendings
 from manual_payout.store.watched import Watched
 from manual_payout.store.watching import Watching
 
-__all__ = ["ARRIVED", "SEALED", "SENT", "AlertRound", "Store", "channel_of", "message_id", "message_key"]
+__all__ = [
+    "ARRIVED",
+    "SEALED",
+    "SENT",
+    "AlertRound",
+    "Store",
+    "channel_of",
+    "is_announced",
+    "message_id",
+    "message_key",
+]
 
 
 class Store(RequestsAndApprovals, Sendings, PayoutRecords, Watching, Watched, Alerts, Outbox, Journal):

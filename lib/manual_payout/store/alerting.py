@@ -13,12 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from manual_payout import journal
 from manual_payout.alerts import TELLING, Alert, Severity, monitoring_stream
 from manual_payout.models import Message, MessageState, Mode
 from manual_payout.schema import alerts, messages
 from manual_payout.store.base import Base
-from manual_payout.store.outbox import write_out
 from manual_payout.store.rows import row_values
+from manual_payout.store.writing import write_out
 
 _row = alerts.c
 
@@ -54,7 +55,7 @@ class Alerts(Base):
     def firing_alerts(self, mode: Mode) -> list[Alert]:
         """Return what is firing, the gravest first, then the oldest."""
         with self._read() as connection:
-            return _firing(connection, mode)
+            return _firing(connection, mode, _told_of(connection, mode))
 
     def record_alerts(
         self,
@@ -84,35 +85,66 @@ class Alerts(Base):
         with self._write() as connection:
             now = self._hold(connection, stream)
             as_of = as_of or now
-            before = {(alert.rule, alert.subject): alert for alert in _firing(connection, mode)}
+            told = _told_of(connection, mode)
+            _silence(connection, mode, told, now)
+            before = {(alert.rule, alert.subject): alert for alert in _firing(connection, mode, told)}
             present = {(alert.rule, alert.subject): alert for alert in found}
-            settled = {(a.rule, a.subject) for a in _over(connection, mode, as_of)}
-            raised = [_raise(connection, present[key], now) for key in present if key not in before.keys() | settled]
+            settled = {(a.rule, a.subject) for a in _over(connection, mode, as_of, told)}
+            raised = [
+                _raise(connection, present[key], now, told) for key in present if key not in before.keys() | settled
+            ]
             judged = [a for key, a in before.items() if key not in present and a.rule not in undecided]
             over = [a for a in judged if a.raised_at <= as_of]
             resolved = [_resolve(connection, alert, now) for alert in over]
             for key in present.keys() & before.keys():
                 _renew(connection, before[key], present[key])
-            firing = _firing(connection, mode)
             for kind, changed in (("alert_raised", raised), ("alert_resolved", resolved)):
                 for alert in changed:
                     self._append(connection, now, stream, kind, actor, _told(alert))
-            for alert in (*firing, *_over(connection, mode, now - _ANNOUNCED_WITHIN)):
+                    told[_episode(alert)] = kind
+            firing = _firing(connection, mode, told)
+            for alert in (*firing, *_over(connection, mode, now - _ANNOUNCED_WITHIN, told)):
                 for message in write(alert, _heard(connection, alert)):
-                    write_out(connection, message)
+                    write_out(connection, message, at=now, actor=actor)
             return AlertRound(tuple(firing), tuple(raised), tuple(resolved))
 
 
-def _firing(connection: sa.Connection, mode: Mode) -> list[Alert]:
+# Of every episode of an alert that the journal tells of, the kind of the last event. A row alone fires nothing, hides nothing and
+# tells nobody anything: whoever can write into the table could otherwise page people, or see to it that nobody is paged.
+_Told = dict[tuple[str, str, int], str]
+
+
+def _told_of(connection: sa.Connection, mode: Mode) -> _Told:
+    chain = journal.read(connection, monitoring_stream(mode))
+    journal.check_chain(chain)
+    kinds = {"alert_raised", "alert_resolved"}
+    return {(e.data["rule"], e.data["subject"], e.data["episode"]): e.kind for e in chain if e.kind in kinds}
+
+
+def _episode(alert: Alert) -> tuple[str, str, int]:
+    return alert.rule, alert.subject, alert.episode
+
+
+def _silence(connection: sa.Connection, mode: Mode, told: _Told, now: datetime) -> None:
+    """End what fires by its row alone, so that it is raised by the journal where it is true."""
     rows = connection.execute(sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at.is_(None)))
-    found = [_alert_of(row) for row in rows]
+    for alert in [_alert_of(row) for row in rows]:
+        if told.get(_episode(alert)) != "alert_raised":
+            _resolve(connection, alert, now)
+
+
+def _firing(connection: sa.Connection, mode: Mode, told: _Told) -> list[Alert]:
+    rows = connection.execute(sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at.is_(None)))
+    found = [alert for row in rows if told.get(_episode(alert := _alert_of(row))) == "alert_raised"]
     return sorted(found, key=lambda a: (-a.severity.rank, a.raised_at, a.rule, a.subject))
 
 
-def _raise(connection: sa.Connection, alert: Alert, now: datetime) -> Alert:
+def _raise(connection: sa.Connection, alert: Alert, now: datetime, told: _Told) -> Alert:
     key = _key_of(alert)
     last = connection.execute(sa.select(_row.episode).where(*key)).scalar_one_or_none()
-    alert = replace(alert, episode=(last or 0) + 1, raised_at=now, resolved_at=None)
+    # A row that was deleted takes no episode with it: its messages would be those that were told before.
+    earlier = [episode for rule, subject, episode in told if (rule, subject) == (alert.rule, alert.subject)]
+    alert = replace(alert, episode=max(last or 0, *earlier, 0) + 1, raised_at=now, resolved_at=None)
     values = {name: getattr(alert, name) for name in ("episode", "raised_at", "resolved_at", "summary", "value")}
     values |= {"severity": alert.severity.value}
     if last is None:
@@ -139,14 +171,14 @@ def _renew(connection: sa.Connection, before: Alert, now: Alert) -> None:
         connection.execute(alerts.update().where(*_key_of(now)).values(summary=now.summary, value=now.value))
 
 
-def _over(connection: sa.Connection, mode: Mode, since: datetime) -> list[Alert]:
+def _over(connection: sa.Connection, mode: Mode, since: datetime, told: _Told) -> list[Alert]:
     """
     Return what was resolved since an instant, and is not firing again.
 
     Its end is announced once its beginning has arrived: a resolve that overtook its trigger would leave a page open.
     """
     rows = connection.execute(sa.select(alerts).where(_row.mode == mode.value, _row.resolved_at > since))
-    return [_alert_of(row) for row in rows]
+    return [alert for row in rows if told.get(_episode(alert := _alert_of(row))) == "alert_resolved"]
 
 
 def _heard(connection: sa.Connection, alert: Alert) -> set[str]:

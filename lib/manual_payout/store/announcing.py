@@ -8,12 +8,12 @@ An announced message has no text yet: the text needs the ledger, which is anothe
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from manual_payout.models import Channel, MessageState, PayoutRecord
+from manual_payout.models import Channel, Event, Message, MessageState, PayoutRecord
 from manual_payout.schema import messages
 from manual_payout.store.rows import record_stream
 
@@ -54,6 +54,19 @@ def announce(connection: sa.Connection, at: datetime, record: PayoutRecord, kind
             "channel": channel_of(kind).value,
         }
         connection.execute(messages.insert().values(row))
+
+
+def is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event]) -> bool:
+    """Whether the journal of the payout tells of what *message* announces: a row alone announces nothing."""
+    if message.kind in SENT:
+        times = min(sum(event.kind == "outcome_paid" for event in chain), 1)
+    else:
+        news = {"arrived": ARRIVED, "failed": FAILED}
+        heard = [event.data.get("told") for event in chain if event.kind == "settlement_observed"]
+        times = sum(message.kind in news.get(str(told), ()) for told in heard)
+    keys = [message_key(record, message.kind, number + 1) for number in range(times)]
+    is_its_own = (record_stream(record), record.mode) == (message.stream, message.mode)
+    return is_its_own and message.dedup_key in keys and message.message_id == message_id(message.dedup_key)
 
 
 def message_key(record: PayoutRecord, kind: str, number: int = 1) -> str:

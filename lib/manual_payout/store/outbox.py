@@ -1,7 +1,8 @@
 """
 The outbox: messages are written out once, and handed to a provider by one process at a time.
 
-It is the sending of money on a small scale. A lease and a fence say who may deliver; *handed over* is committed before
+A row is not believed: what may go out is what an event in the journal says was written, to whom, by its digest. For the rest it
+is the sending of money on a small scale. A lease and a fence say who may deliver; *handed over* is committed before
 the provider can have the message, and its receipt after. What lies between the two is in doubt, and the row says so.
 """
 
@@ -14,17 +15,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from manual_payout import journal
 from manual_payout.canonical import canonical_json
-from manual_payout.errors import ClaimError
+from manual_payout.errors import ClaimError, DatabaseError, EvidenceError
 from manual_payout.models import Channel, Message, MessageState, Mode
 from manual_payout.schema import UNSENT, messages
 from manual_payout.store.base import Base
-from manual_payout.store.rows import row_values
+from manual_payout.store.writing import PREPARED, content_digest, message_of, write_out
 
 _row = messages.c
-
-# Filled in when an announced message is written out; the rest of its row is as it was announced.
-_WRITTEN = ("audience", "subject", "body_text", "body_html", "body_json", "state")
 
 # What a person may still take over: nobody is about to send it by machine, or the provider said no.
 _BY_HAND = (MessageState.TO_COPY, MessageState.WAITING, MessageState.REFUSED)
@@ -47,16 +46,46 @@ class Outbox(Base):
         with self._write() as connection:
             # Held before the look at what is known, so that two runs that prepare the same message make one.
             at = self._hold(connection, *(message.stream for message in rendered))
-            new = [message for message in rendered if write_out(connection, message)]
-            for message in new:
-                data = {
-                    "message_id": message.message_id,
-                    "kind": message.kind,
-                    "audience": message.audience,
-                    "state": message.state.value,
-                }
-                self._append(connection, at, message.stream, "message_prepared", actor, data)
-        return len(new)
+            return sum(write_out(connection, message, at=at, actor=actor) for message in rendered)
+
+    def prepared_in(self, stream: str) -> set[tuple[str, str]]:
+        """
+        Return what the journal of *stream* says was written: the id of each message, with the digest of what it says to whom.
+
+        Raises:
+            EvidenceError: Its chain is broken.
+        """
+        with self._read() as connection:
+            chain = journal.read(connection, stream)
+        journal.check_chain(chain)
+        told = [event.data for event in chain if event.kind == PREPARED]
+        return {(str(data.get("message_id")), str(data.get("digest"))) for data in told}
+
+    def disbelieved_messages(self, mode: Mode) -> list[Message]:
+        """Return what waits to be sent, was refused or is to be copied, and is not what the journal says was written."""
+        # What is announced has no text yet: whoever writes it out asks the journal whether it was.
+        written = (_row.state != MessageState.ANNOUNCED.value) | _row.payout_id.is_(None)
+        waiting = sa.text(UNSENT) & _of(mode, None) & written
+        prepared: dict[str, set[tuple[str, str]]] = {}
+        return [message for message in self._messages(waiting) if not self.is_as_written(message, prepared)]
+
+    def is_as_written(self, message: Message, prepared: dict[str, set[tuple[str, str]]]) -> bool:
+        """
+        Whether *message* is, in all that anybody is shown of it, what the journal says was written.
+
+        Args:
+            prepared: What is known of each journal so far; looked up, and filled, here.
+        """
+        wanted = (message.message_id, content_digest(message))
+        if wanted not in prepared.get(message.stream, ()):
+            try:
+                prepared[message.stream] = self.prepared_in(message.stream)
+            except DatabaseError:
+                raise
+            except EvidenceError:
+                # A journal that is broken vouches for nothing.
+                prepared[message.stream] = set()
+        return wanted in prepared[message.stream]
 
     def messages_of(self, payout_id: str) -> list[Message]:
         """Return the messages of one payout in the order they were announced or prepared."""
@@ -234,6 +263,16 @@ class Outbox(Base):
                 self._append(connection, now, message.stream, "message_copied", actor, data)
             return changed.rowcount == 1
 
+    def refuse_announced(self, message: Message, reason: str) -> None:
+        """Record that nothing has announced *message*: it gets no text, and a person has to look."""
+        with self._write() as connection:
+            self._hold(connection, message.stream)
+            connection.execute(
+                messages.update()
+                .where(_row.message_id == message.message_id, _row.state == MessageState.ANNOUNCED.value)
+                .values(state=MessageState.REFUSED.value, last_error=reason)
+            )
+
     def retry_refused(self, mode: Mode) -> int:
         """Let what was refused be tried again; return how many messages that are."""
         with self._write() as connection:
@@ -263,7 +302,7 @@ class Outbox(Base):
         order = order or (_row.created_at, _row.dedup_key)
         query = sa.select(messages).where(condition).order_by(*order).limit(limit)
         with self._read() as connection:
-            return [_message_of(row) for row in connection.execute(query)]
+            return [message_of(row) for row in connection.execute(query)]
 
 
 def _of(mode: Mode, payout_id: str | None) -> sa.ColumnElement[bool]:
@@ -288,34 +327,6 @@ def _abandoned(now: datetime) -> sa.ColumnElement[bool]:
     return (_row.state == MessageState.SENDING.value) & (_row.lease_until <= now)
 
 
-def write_out(connection: sa.Connection, message: Message) -> bool:
-    """Fill in an announced message, or put in one that nobody announced; return False where it is written already."""
-    known = connection.execute(sa.select(messages).where(_row.dedup_key == message.dedup_key)).first()
-    if known is None:
-        connection.execute(messages.insert().values(_values(message)))
-        return True
-    if known.state != MessageState.ANNOUNCED.value:
-        return False
-    written = {name: getattr(message, name) for name in _WRITTEN}
-    connection.execute(messages.update().where(_row.message_id == known.message_id).values(written))
-    return True
-
-
-def _values(message: Message) -> dict[str, Any]:
-    flat = {"state": message.state.value, "mode": message.mode.value, "channel": message.channel.value}
-    return {column.name: getattr(message, column.name) for column in messages.c} | flat
-
-
-def _message_of(row: sa.Row[Any]) -> Message:
-    values = row_values(row)
-    return Message(
-        state=MessageState(values.pop("state")),
-        mode=Mode(values.pop("mode")),
-        channel=Channel(values.pop("channel")),
-        **values,
-    )
-
-
 def _present(connection: sa.Connection, message: Message) -> Message:
     query = sa.select(messages).where(_row.message_id == message.message_id)
-    return _message_of(connection.execute(query).one())
+    return message_of(connection.execute(query).one())
