@@ -133,3 +133,10 @@ def running():
         chromium = playwright.chromium.launch(executable_path=shutil.which(EXECUTABLE), args=ARGUMENTS)
         yield Browser(chromium)
         chromium.close()
+
+
+@pytest.fixture(scope="module", name="browser")
+def _browser():
+    require_browser()
+    with running() as browser:
+        yield browser

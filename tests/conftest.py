@@ -20,7 +20,7 @@ from manual_payout.store import Store
 
 # The scenes of the money core; tests import its names too.
 sys.path.insert(0, str(Path(__file__).parent))
-pytest_plugins = ["desks", "openssh"]
+pytest_plugins = ["browser", "desks", "openssh", "sdk", "services"]
 
 NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 _numbers = itertools.count()

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-import trustme
 from pydantic import SecretStr
-from tests.outbox.servers import PagerDuty, Slack, running
 
 from manual_payout.comms.telling import write_announced
 from manual_payout.demo import incident
@@ -21,17 +17,6 @@ from manual_payout.models import MessageState, Mode, Stage
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import LIVE_RUN, run_stages, seal_again
 from manual_payout.verifier import check_contents, read_folder
-
-
-@pytest.fixture(name="services")
-def _services(tmp_path, monkeypatch):
-    """Slack and PagerDuty, the latter behind a certificate of our own authority."""
-    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with running(Slack()) as slack, running(PagerDuty(context)) as pagerduty:
-        yield slack, pagerduty
 
 
 def told_desk(scene, services):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 
 import pytest
-import trustme
 from tests.outbox.servers import CHANNEL_ID, HOOK, Mail, PagerDuty, Slack, running
 
 from manual_payout.comms.courier import Absent, Delayed, Delivered, Refused, Unknowable
@@ -38,24 +36,6 @@ EVENT = {
 }
 PAGE = replace(BASE, channel=Channel.PAGERDUTY, body_json=json.dumps(EVENT))
 IN_DOUBT = replace(BASE, handed_over_at=datetime.fromtimestamp(1_772_420_000, UTC))
-
-
-@pytest.fixture(scope="module", name="authority")
-def _authority(tmp_path_factory):
-    """A certificate authority of our own, and its certificate's file."""
-    authority = trustme.CA()
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return authority, path
-
-
-@pytest.fixture(name="tls")
-def _tls(authority, monkeypatch):
-    """A server's context for 127.0.0.1 that clients of this process trust."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority[0].issue_cert("127.0.0.1").configure_cert(context)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
-    return context
 
 
 @pytest.fixture(name="slack")

@@ -30,6 +30,7 @@ from manual_payout.messengers import NO_MESSENGERS
 from manual_payout.models import Channel, Message, MessageState, Mode
 from manual_payout.settings import load_settings
 from manual_payout.store import Store
+from mishaps import CrashError
 
 NIGHT = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 WAITING, DELIVERED, REFUSED = MessageState.WAITING, MessageState.DELIVERED, MessageState.REFUSED
@@ -316,10 +317,6 @@ def test_late_receipt_is_taken_from_anybody(demo, store):
 
     assert {"id": "1"} == json.loads(now_of(store).receipt)
     assert ["message_delivered", "message_delivered_again"] == kinds(store)[-2:]
-
-
-class CrashError(BaseException):
-    """The process is gone."""
 
 
 class Crashing(Store):

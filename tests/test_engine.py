@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -25,6 +24,7 @@ from manual_payout.errors import EvidenceError, ParameterError, RefusedError
 from manual_payout.redaction import Redactor
 from manual_payout.templates import compare_code, digest_of, is_banner, read_notebook
 from manual_payout.warm.starting import fork_server
+from processes import around, is_running
 
 KEY = "rk_live_51Habcdefgha91f"
 PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "manual_payout", "--no-progress-bar"]
@@ -64,11 +64,6 @@ def _kernels():
         yield server
 
 
-def around():
-    """The environment without the name of the running test, which pytest changes all the time."""
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-
-
 def code_statuses(nb):
     """What the file itself says about its code cells."""
     return [cell.metadata.papermill.status for cell in nb.cells if cell.cell_type == "code"]
@@ -77,14 +72,6 @@ def code_statuses(nb):
 def banner(nb):
     """The first line of the banner."""
     return nb.cells[0].source.splitlines()[0] if is_banner(nb.cells[0]) else ""
-
-
-def is_running(pid):
-    """Whether the process exists; one that waits to be reaped by init has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_completed_run_says_so_and_shows_its_progress(tmp_path):

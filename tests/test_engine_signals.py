@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from manual_payout.engine import read_status
 from manual_payout.templates import is_banner, read_notebook
+from processes import PATIENCE_S, is_running, wait_until
 
 RUNNER = """\
 import sys
@@ -46,28 +45,11 @@ COMMANDS = {
 }
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 CASES = [(door, signum) for door in ("papermill", "runner") for signum in SIGNALS] + [("slow runner", signal.SIGTERM)]
-PATIENCE_S = 120
-
-
-def wait_until(condition):
-    """Wait for something that must happen, however slow the machine is."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def forked(nb):
     """Whether the kernel of this run was forked."""
     return nb.metadata.get("manual_payout", {}).get("kernel_start") == "forked"
-
-
-def is_running(pid):
-    """Whether the process exists; one that waits to be reaped by init has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def start(folder, door, wait_s=3600, reader=subprocess.PIPE):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import ssl
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,10 +14,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import trustme
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
-from tests.outbox.servers import PagerDuty, Slack, running
 
 from manual_payout import database, sandbox
 from manual_payout.alerts import TELLING, Alert, Severity
@@ -43,25 +40,6 @@ ROOT = Path(__file__).parents[1]
 
 # What the demo's inventory holds on the demo's night.
 DUE = "credential-due-14"
-
-
-@pytest.fixture(scope="module", name="authority")
-def _authority(tmp_path_factory):
-    """A certificate authority of our own, and its certificate's file."""
-    authority = trustme.CA()
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return authority, path
-
-
-@pytest.fixture(name="services")
-def _services(authority, monkeypatch):
-    """Slack and PagerDuty."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority[0].issue_cert("127.0.0.1").configure_cert(context)
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
-    with running(Slack()) as slack, running(PagerDuty(context)) as pagerduty:
-        yield slack, pagerduty
 
 
 def told_desk(scene, services, **policy):

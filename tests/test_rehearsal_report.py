@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import browser as browsers
 import rehearsal_scenes as scenes
 from manual_payout.errors import ParameterError
 from manual_payout.rehearsal.folders import new_folder
@@ -115,13 +114,6 @@ def test_folder_that_holds_something_is_refused_and_a_running_notebook_is_nothin
     assert tmp_path / "rehearsals" == new_folder().parent
     with pytest.raises(ParameterError, match="new or empty"):
         new_folder("q3")
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser():
-    browsers.require_browser()
-    with browsers.running() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", name="pages")

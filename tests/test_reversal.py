@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -53,26 +52,13 @@ from manual_payout.settings import Policy, RequestPolicy, StripePolicy
 from manual_payout.signatures import APPROVAL, AllowedSigners
 from manual_payout.signing import sandbox_key
 from manual_payout.store import Store
+from mishaps import CrashError, crash, race, refusal
 
 PAID = 125_075
 THIRD = "416.91"
 THIRD_MINOR = 41_691
 STUDIO_HAS = 200_000
 _numbers = itertools.count()
-
-
-class CrashError(BaseException):
-    """The process is gone: nothing in the library may catch this."""
-
-
-def crash(*_args, **_kwargs):
-    raise CrashError
-
-
-def refusal(call, *args, **kwargs):
-    with pytest.raises(ManualPayoutError) as caught:
-        call(*args, **kwargs)
-    return caught.value
 
 
 class Mistake:
@@ -1196,25 +1182,6 @@ def test_sender_that_was_overtaken_takes_nothing(third, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------- contention
-
-
-def race(*calls):
-    """Run all at once; return each result or error."""
-    results, gate = [None] * len(calls), threading.Barrier(len(calls))
-
-    def run(number, call):
-        gate.wait()
-        try:
-            results[number] = call()
-        except ManualPayoutError as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 def test_two_operators_at_once_take_a_third_once(third):

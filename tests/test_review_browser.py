@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-import browser as browsers
 import desks
 from manual_payout.models import Mode
 from review_scenes import HOSTILE, crowded, page, poisoned, stories
@@ -31,13 +30,6 @@ NAMES = (
 # Their style sheet is the same for all; these are looked at in every view, the others in two.
 CLOSELY = ("arrived", "unknown", "live")
 TOLD = ("poor", "wide", "live", "ran")
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser():
-    browsers.require_browser()
-    with browsers.running() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", name="pages")

@@ -6,9 +6,8 @@ import pytest
 import stripe
 
 from manual_payout.sandbox import FALLBACK_KEY, FULL_KEY, READ_KEY, SandboxAccount, running
+from sdk import ON_BEHALF, STUDIO, client_of, refusal
 
-STUDIO = "acct_123"
-ON_BEHALF = {"stripe_account": STUDIO}
 RECIPIENT = {"recipient": {"capabilities": {"stripe_balance": {"stripe_transfers": {"requested": True}}}}}
 MERCHANT = {"merchant": {"capabilities": {"card_payments": {"requested": True}}}}
 V2 = {
@@ -40,17 +39,6 @@ def _sandbox():
 @pytest.fixture(name="client")
 def _client(sandbox):
     return client_of(sandbox, FULL_KEY)
-
-
-def client_of(sandbox, key):
-    return stripe.StripeClient(key, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
-
-
-def refusal(call):
-    """The error that Stripe answers *call* with."""
-    with pytest.raises(stripe.StripeError) as caught:
-        call()
-    return caught.value
 
 
 def transfers_of(account):

@@ -13,39 +13,17 @@ import pytest
 import stripe
 
 from manual_payout.errors import ParameterError
-from manual_payout.sandbox import FALLBACK_KEY, SandboxAccount, running, serve
+from manual_payout.sandbox import serve
+from sdk import ORDER, STUDIO, client_at, client_of, refusal
 
-STUDIO = "acct_123"
 POLL_S = 0.005
-ORDER = {"amount": 125_075, "currency": "usd", "destination": STUDIO}
 KEY = {"idempotency_key": "line-1"}
-
-
-@pytest.fixture(name="sandbox")
-def _sandbox():
-    with running(accounts=[SandboxAccount(STUDIO)], available={"usd": 500_000}) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(name="client")
-def _client(sandbox):
-    return client_at(sandbox.base_url)
-
-
-def client_at(base_url, **options):
-    return stripe.StripeClient(FALLBACK_KEY, base_addresses={"api": base_url}, **{"max_network_retries": 0, **options})
-
-
-def failure(call):
-    with pytest.raises(stripe.StripeError) as caught:
-        call()
-    return caught.value
 
 
 def test_lost_answer_is_a_connection_error_after_the_money_moved(sandbox, client):
     """The caller knows nothing, the money is gone, and the same key tells."""
     sandbox.fault("drop_after")
-    error = failure(lambda: client.v1.transfers.create(ORDER, KEY))
+    error = refusal(lambda: client.v1.transfers.create(ORDER, KEY))
     moved = len(sandbox.books.transfers)
     replay = client.v1.transfers.create(ORDER, KEY)
 
@@ -57,7 +35,7 @@ def test_lost_answer_is_a_connection_error_after_the_money_moved(sandbox, client
 def test_lost_request_is_a_connection_error_and_nothing_moved(sandbox, client):
     """To the caller it looks the same as a lost answer."""
     sandbox.fault("drop_before")
-    error = failure(lambda: client.v1.transfers.create(ORDER, KEY))
+    error = refusal(lambda: client.v1.transfers.create(ORDER, KEY))
 
     assert (stripe.APIConnectionError, []) == (type(error), sandbox.books.transfers)
     assert "125075" == sandbox.requests[0].params["amount"]
@@ -67,7 +45,7 @@ def test_lost_request_is_a_connection_error_and_nothing_moved(sandbox, client):
 def test_500_is_kept_and_replayed_whether_or_not_money_moved(sandbox, client, effect, moved):
     """The same key gets the same 500 for a day; only a listing shows which it was."""
     sandbox.fault("error_500", effect=effect)
-    errors = [failure(lambda: client.v1.transfers.create(ORDER, KEY)) for _ in range(2)]
+    errors = [refusal(lambda: client.v1.transfers.create(ORDER, KEY)) for _ in range(2)]
 
     assert [(stripe.APIError, 500)] * 2 == [(type(error), error.http_status) for error in errors]
     assert "true" == errors[1].headers["idempotent-replayed"]
@@ -77,7 +55,7 @@ def test_500_is_kept_and_replayed_whether_or_not_money_moved(sandbox, client, ef
 def test_rate_limit_names_its_reason(sandbox, client):
     """A 429 of the limiter carries Stripe-Rate-Limited-Reason."""
     sandbox.fault("rate_limit", reason="endpoint-rate")
-    error = failure(lambda: client.v1.transfers.create(ORDER))
+    error = refusal(lambda: client.v1.transfers.create(ORDER))
 
     assert (stripe.RateLimitError, 429, "rate_limit") == (type(error), error.http_status, error.error.code)
     assert "endpoint-rate" == error.headers["stripe-rate-limited-reason"]
@@ -86,7 +64,7 @@ def test_rate_limit_names_its_reason(sandbox, client):
 def test_lock_timeout_is_a_429_without_a_reason(sandbox, client):
     """An object lock says that it is worth a retry, and why it is not the limiter."""
     sandbox.fault("lock_timeout")
-    error = failure(lambda: client.v1.transfers.create(ORDER))
+    error = refusal(lambda: client.v1.transfers.create(ORDER))
 
     assert (stripe.RateLimitError, "lock_timeout") == (type(error), error.error.code)
     assert (None, "true") == (
@@ -98,7 +76,7 @@ def test_lock_timeout_is_a_429_without_a_reason(sandbox, client):
 def test_conflict_is_a_409(sandbox, client):
     """The SDK raises its general error for it."""
     sandbox.fault("conflict")
-    error = failure(lambda: client.v1.transfers.create(ORDER, KEY))
+    error = refusal(lambda: client.v1.transfers.create(ORDER, KEY))
 
     assert (stripe.APIError, 409, "idempotency_key_in_use") == (type(error), error.http_status, error.error.code)
 
@@ -106,7 +84,7 @@ def test_conflict_is_a_409(sandbox, client):
 def test_status_403_names_the_permission_of_the_call(sandbox, client):
     """A key whose permission was taken away in between."""
     sandbox.fault("status_403")
-    error = failure(lambda: client.v1.transfers.create(ORDER))
+    error = refusal(lambda: client.v1.transfers.create(ORDER))
 
     assert (stripe.PermissionError, True) == (type(error), "rak_transfer_write" in error.user_message)
 
@@ -114,7 +92,7 @@ def test_status_403_names_the_permission_of_the_call(sandbox, client):
 def test_refuse_gives_any_code_and_keeps_it(sandbox, client):
     """A planted refusal is an answer of execution: kept under the key, nothing moved."""
     sandbox.fault("refuse", code="transfers_not_allowed", message="The requested transfer cannot be created.")
-    codes = [failure(lambda: client.v1.transfers.create(ORDER, KEY)).code for _ in range(2)]
+    codes = [refusal(lambda: client.v1.transfers.create(ORDER, KEY)).code for _ in range(2)]
 
     assert (["transfers_not_allowed"] * 2, []) == (codes, sandbox.books.transfers)
 
@@ -122,7 +100,7 @@ def test_refuse_gives_any_code_and_keeps_it(sandbox, client):
 def test_garbage_is_a_200_that_cannot_be_read_after_the_money_moved(sandbox, client):
     """The SDK cannot read it; the transfer exists."""
     sandbox.fault("garbage")
-    error = failure(lambda: client.v1.transfers.create(ORDER, KEY))
+    error = refusal(lambda: client.v1.transfers.create(ORDER, KEY))
 
     assert (stripe.APIError, 1) == (type(error), len(sandbox.books.transfers))
     assert sandbox.books.transfers[0].id == client.v1.transfers.create(ORDER, KEY).id
@@ -131,8 +109,8 @@ def test_garbage_is_a_200_that_cannot_be_read_after_the_money_moved(sandbox, cli
 def test_lost_answer_can_leave_the_question_after_it_unanswered_too(sandbox, client):
     """Whoever lists at once meets a closed connection as often as told; then the transfer is found."""
     sandbox.fault("drop_after", then_silent=2)
-    failure(lambda: client.v1.transfers.create(ORDER, KEY))
-    asked = [type(failure(client.v1.transfers.list)) for _ in range(2)]
+    refusal(lambda: client.v1.transfers.create(ORDER, KEY))
+    asked = [type(refusal(client.v1.transfers.list)) for _ in range(2)]
 
     assert [stripe.APIConnectionError] * 2 == asked
     assert 1 == len(client.v1.transfers.list().data)
@@ -142,8 +120,8 @@ def test_lost_answer_can_leave_the_question_after_it_unanswered_too(sandbox, cli
 def test_slow_answer_times_out_before_or_after_the_effect(sandbox, sleep_first, moved):
     """When the caller gives up, the money may have moved already or may move yet; in the end it has moved."""
     sandbox.fault("slow", seconds=1.2, sleep_first=sleep_first)
-    hasty = client_at(sandbox.base_url, http_client=stripe.RequestsClient(timeout=0.2))
-    error = failure(lambda: hasty.v1.transfers.create(ORDER, KEY))
+    hasty = client_of(sandbox, http_client=stripe.RequestsClient(timeout=0.2))
+    error = refusal(lambda: hasty.v1.transfers.create(ORDER, KEY))
     at_timeout = len(sandbox.books.transfers)
     while sandbox.requests[0].status is None:
         time.sleep(POLL_S)
@@ -173,7 +151,7 @@ def test_faults_also_spoil_reading(sandbox, client):
     """A listing that is lost during reconciliation."""
     sandbox.fault("drop_after", method="GET", path="/v1/transfers")
 
-    assert isinstance(failure(client.v1.transfers.list), stripe.APIConnectionError)
+    assert isinstance(refusal(client.v1.transfers.list), stripe.APIConnectionError)
     assert [] == client.v1.transfers.list().data
 
 
@@ -181,7 +159,7 @@ def test_sdk_retries_hide_the_attempt_that_paid(sandbox):
     """With retries on, a lost answer and then a 429 surface as the 429 alone, although money moved."""
     sandbox.fault("drop_after")
     sandbox.fault("rate_limit")
-    error = failure(lambda: client_at(sandbox.base_url, max_network_retries=1).v1.transfers.create(ORDER, KEY))
+    error = refusal(lambda: client_of(sandbox, max_network_retries=1).v1.transfers.create(ORDER, KEY))
 
     assert (stripe.RateLimitError, 1) == (type(error), len(sandbox.books.transfers))
 
@@ -189,7 +167,7 @@ def test_sdk_retries_hide_the_attempt_that_paid(sandbox):
 def test_request_during_a_slow_one_is_answered(sandbox, client):
     """One request that hangs does not hold up the others."""
     sandbox.fault("slow", seconds=1)
-    other = threading.Thread(target=client_at(sandbox.base_url).v1.transfers.create, args=(ORDER,))
+    other = threading.Thread(target=client_of(sandbox).v1.transfers.create, args=(ORDER,))
     other.start()
     while not sandbox.books.transfers:
         time.sleep(POLL_S)

@@ -8,30 +8,12 @@ import time
 import pytest
 import stripe
 
-from manual_payout.sandbox import FALLBACK_KEY, FULL_KEY, SandboxAccount, running
+from manual_payout.sandbox import FALLBACK_KEY, FULL_KEY, SandboxAccount
+from sdk import ORDER, STUDIO, refusal
 
 DAY_S = 86_400
 POLL_S = 0.005
-STUDIO = "acct_123"
-ORDER = {"amount": 125_075, "currency": "usd", "destination": STUDIO}
 KEY = {"idempotency_key": "line-1"}
-
-
-@pytest.fixture(name="sandbox")
-def _sandbox():
-    with running(accounts=[SandboxAccount(STUDIO)], available={"usd": 500_000}) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(name="client")
-def _client(sandbox):
-    return stripe.StripeClient(FALLBACK_KEY, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
-
-
-def refusal(call):
-    with pytest.raises(stripe.StripeError) as caught:
-        call()
-    return caught.value
 
 
 def test_replay_carries_the_header_and_moves_nothing_again(sandbox, client):

@@ -10,10 +10,9 @@ import pytest
 import stripe
 
 from manual_payout.sandbox import FALLBACK_KEY, FULL_KEY, PLATFORM_ACCOUNT, READ_KEY, SandboxAccount, running
+from sdk import ON_BEHALF, STUDIO, client_of, refusal
 
-STUDIO = "acct_123"
 ORDER = {"amount": 100, "currency": "usd", "destination": STUDIO}
-ON_BEHALF = {"stripe_account": STUDIO}
 
 
 @pytest.fixture(scope="module", name="sandbox")
@@ -21,16 +20,6 @@ def _sandbox():
     with running(accounts=[SandboxAccount(STUDIO)], available={"usd": 500_000}) as sandbox:
         client_of(sandbox, FULL_KEY).v1.transfers.create(ORDER)
         yield sandbox
-
-
-def client_of(sandbox, key):
-    return stripe.StripeClient(key, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
-
-
-def refusal(call):
-    with pytest.raises(stripe.StripeError) as caught:
-        call()
-    return caught.value
 
 
 # Each call with the permission that it needs and whether the fallback key, and the reading key, may make it.

@@ -6,12 +6,10 @@ import pytest
 import stripe
 
 from manual_payout.sandbox import FULL_KEY, READ_KEY, SandboxAccount, running
+from sdk import ON_BEHALF, ORDER, STUDIO, client_of
 
 HOUR_S, DAY_S = 3_600, 86_400
-STUDIO = "acct_123"
 START_S = 1_772_420_400
-ORDER = {"amount": 125_075, "currency": "usd", "destination": STUDIO}
-ON_BEHALF = {"stripe_account": STUDIO}
 
 
 @pytest.fixture(name="bank")
@@ -33,12 +31,12 @@ def _sandbox(bank, schedule):
 
 @pytest.fixture(name="full")
 def _full(sandbox):
-    return stripe.StripeClient(FULL_KEY, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
+    return client_of(sandbox, FULL_KEY)
 
 
 @pytest.fixture(name="reader")
 def _reader(sandbox):
-    return stripe.StripeClient(READ_KEY, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
+    return client_of(sandbox, READ_KEY)
 
 
 def connected(client):

@@ -13,33 +13,10 @@ import stripe
 
 from manual_payout.errors import ParameterError
 from manual_payout.sandbox import FALLBACK_KEY, FULL_KEY, PLATFORM_ACCOUNT, SandboxAccount, running
+from sdk import ORDER, STUDIO, client_of, refusal
 
 DAY_S = 86_400
-STUDIO = "acct_123"
 START_S = 1_772_420_400  # 2026-03-02T03:00:00Z
-ORDER = {"amount": 125_075, "currency": "usd", "destination": STUDIO}
-
-
-def client_of(sandbox, key=FALLBACK_KEY):
-    return stripe.StripeClient(key, base_addresses={"api": sandbox.base_url}, max_network_retries=0)
-
-
-@pytest.fixture(name="sandbox")
-def _sandbox():
-    with running(accounts=[SandboxAccount(STUDIO)], available={"usd": 500_000}) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(name="client")
-def _client(sandbox):
-    return client_of(sandbox)
-
-
-def refusal(call):
-    """The error that Stripe answers *call* with."""
-    with pytest.raises(stripe.StripeError) as caught:
-        call()
-    return caught.value
 
 
 def test_transfer_moves_available_balance_at_once(sandbox, client):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -35,22 +34,9 @@ from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigne
 from manual_payout.signing import sandbox_key
 from manual_payout.store.rows import approval_values
 from manual_payout.verification import verify
+from mishaps import CrashError, crash, race, refusal
 
 TRANSFER = "/v1/transfers"
-
-
-class CrashError(BaseException):
-    """The process is gone: nothing in the library may catch this."""
-
-
-def crash(*_args, **_kwargs):
-    raise CrashError
-
-
-def refusal(call, *args, **kwargs):
-    with pytest.raises(ManualPayoutError) as caught:
-        call(*args, **kwargs)
-    return caught.value
 
 
 def standing(scene):
@@ -1388,25 +1374,6 @@ def test_reconcile_without_stripe_stays_unknown(scene):
 
 
 # ---------------------------------------------------------------------------------------------- contention
-
-
-def race(*calls):
-    """Run all at once; return each result or error."""
-    results, gate = [None] * len(calls), threading.Barrier(len(calls))
-
-    def run(number, call):
-        gate.wait()
-        try:
-            results[number] = call()
-        except ManualPayoutError as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 def test_two_machines_with_the_same_request_make_one_transfer(any_scene):

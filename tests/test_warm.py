@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,9 +35,9 @@ from manual_payout.warm.kernels import UNTOLD, NoKernelError, WarmKernel, fork_k
 from manual_payout.warm.manager import kernel_environment, private_folder
 from manual_payout.warm.provisioner import WarmProvisioner
 from manual_payout.warm.starting import begin, fork_server, needed_by
+from processes import around, is_running, wait_until
 
 KEY = "rk_live_51Habcdefgha91f"
-PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module", name="server")
@@ -46,11 +45,6 @@ def _server():
     """One fork server, as a run has one; it was started while a key stood in the environment."""
     with fork_server({**around(), "STRIPE_FALLBACK_SECRET_KEY": KEY}, later=needed_by(["settle", "close"])) as server:
         yield server
-
-
-def around():
-    """The environment without the name of the running test, which pytest changes all the time."""
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
 def run(folder, source, server=None, name="out", **options):
@@ -72,22 +66,6 @@ def run(folder, source, server=None, name="out", **options):
         return execution, saved.metadata.manual_payout.kernel_start, json.loads(printed)
     except ValueError:
         return execution, saved.metadata.manual_payout.kernel_start, printed
-
-
-def is_running(pid):
-    """Whether the process exists; one that waits to be reaped has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition):
-    """Wait for something that must happen, however slow the machine is."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 WHO = "import json, os; print(json.dumps([os.getpid(), os.getppid(), os.getsid(0), os.getpgid(0)]))"
