@@ -7,7 +7,6 @@ import itertools
 import os
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -20,9 +19,10 @@ from manual_payout.store import Store
 
 # The scenes of the money core; tests import its names too.
 sys.path.insert(0, str(Path(__file__).parent))
+from instants import NOW
+
 pytest_plugins = ["browser", "desks", "openssh", "sdk", "services"]
 
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 _numbers = itertools.count()
 
 

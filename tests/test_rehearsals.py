@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from instants import NOW
 from manual_payout import demo
 from manual_payout.inventory import Inventory, Missing, Rehearsed, find_inventory, last_green, standing_of
 from manual_payout.reviewed import procedure_digest
 from manual_payout.settings import MonitoringPolicy
 
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 THESE, OTHERS = "a" * 64, "b" * 64
 POLICY = MonitoringPolicy()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from instants import NOW
 from manual_payout.alerts import Severity
 from manual_payout.errors import SettingsError
 from manual_payout.inventory import Credential, Inventory, Missing, Rehearsed, read_inventory
@@ -27,7 +28,6 @@ from manual_payout.monitoring.metrics import metrics_text
 from manual_payout.monitoring.table import rules_table
 from manual_payout.settings import MonitoringPolicy
 
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 POLICY = MonitoringPolicy()
 DOCS = Path(__file__).parents[1] / "docs" / "monitoring.md"
 

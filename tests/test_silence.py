@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from blackhole import network
-from conftest import NOW
 from desks import Scene
+from instants import NOW
 from manual_payout import database, postgresql
 from manual_payout.clock import DatabaseClock, FixedClock
 from manual_payout.demo import incident

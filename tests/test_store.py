@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from instants import NOW
 from manual_payout import database, journal
 from manual_payout.clock import DatabaseClock
 from manual_payout.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
@@ -20,8 +21,6 @@ from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
 from manual_payout.transfer import KEY_WINDOW as WINDOW
-
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 
 
 def test_migrations_and_tables_agree(engine):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from crash.simulation.memory_ledger import MemoryLedger
 from crash.simulation.memory_store import Hooks, MemoryStore
 from crash.simulation.scenario import _fixtures
 from crash.simulation.world import World
+from instants import NOW
 from manual_payout import database
 from manual_payout.clock import FixedClock
 from manual_payout.demo import automation
@@ -26,7 +27,6 @@ from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
 
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 LEDGER = "b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541"
 
 # Filed under two incidents for one ledger payout, and once more for another.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from crash.simulation.memory_store import Hooks, MemoryStore
+from instants import NOW
 from manual_payout import database
 from manual_payout.clock import FixedClock
 from manual_payout.errors import DatabaseError, ManualPayoutError
@@ -30,7 +31,6 @@ from manual_payout.money import Money
 from manual_payout.schema import metadata
 from manual_payout.store import Store
 
-NOW = datetime(2026, 3, 2, 3, 0, tzinfo=UTC)
 LEDGER = "b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541"
 STREAMS = (f"INC-1/{LEDGER}", f"INC-2/{LEDGER}")
 TRANSFER = '{"id": "tr_1", "amount": 100}'
