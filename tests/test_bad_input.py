@@ -317,5 +317,5 @@ def test_an_error_for_programs_is_json(quiet_shell):
     told = json.loads(answer.err)
 
     assert (2, "") == (answer.code, answer.out)
-    assert {"error", "message", "remedy", "exit_code"} == set(told)
+    assert {"error", "message", "remedy", "exit_code", "state", "safe_to_repeat"} == set(told)
     assert "amount: found '-5', expected a positive amount" in told["message"]

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "lib" / "manual_payout"
 
 # A room may import from the rooms before it, and from itself.
 ROOMS = [
-    "verifier", "errors", "money", "canonical", "lean", "signatures", "models", "alerts", "plain_text", "rendering", "parameters", "terminal", "display", "durable",
+    "verifier", "errors", "money", "canonical", "lean", "signatures", "models", "account", "alerts", "plain_text", "rendering", "parameters", "terminal", "display", "durable",
     "pauses", "messengers", "settings", "inventory", "reviewed", "warm", "secret_settings", "redaction", "templates", "people", "signing", "machine", "schema", "migrations", "postgresql", "database",
     "clock", "waiting", "journal", "spool", "store", "approvals", "ledger", "policy", "intent", "gateway",
-    "privileges", "desk", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
-    "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "runner", "sandbox",
+    "privileges", "desk", "books", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
+    "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "endings", "runner", "sandbox",
     "demo", "relay", "testmode", "rehearsal", "cli", "console",
 ]  # fmt: skip
 

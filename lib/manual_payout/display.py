@@ -165,17 +165,21 @@ def facts_table(caption: str, facts: dict[str, str]) -> Table:
     return Table(caption, ("what", "value"), tuple(facts.items()))
 
 
-def check_table(checks: Sequence[Check], *, of: str = "payout") -> Table:
+def check_table(checks: Sequence[Check], *, of: str = "payout", done: str = "") -> Table:
     """
     Show a verification, with the verdict in the caption.
 
     Args:
         of: What the checks allow, in a word.
+
+        done: What was done before, so that nothing is left to be allowed; empty where nothing was.
     """
     stopping = [check for check in checks if check.stops]
     warning = sum(check.status is CheckStatus.WARN for check in checks)
     caption = (
-        f"NO-GO: {len(stopping)} of {len(checks)} checks say no. Nothing may be sent."
+        f"{done}. Nothing more will be sent; the checks below are as of now."
+        if done
+        else f"NO-GO: {len(stopping)} of {len(checks)} checks say no. Nothing may be sent."
         if stopping
         else f"GO: all {len(checks)} checks allow this {of}{f', {warning} with a warning' if warning else ''}."
     )

@@ -25,6 +25,9 @@ SKEW_MAX = timedelta(minutes=5)
 
 IN_FORCE = "neither expired nor withdrawn"
 
+# The check of what was typed against what was filed: who fails it typed something else, and was refused nothing.
+AS_FILED = "same_as_requested"
+
 
 @dataclass(frozen=True, slots=True)
 class StripeFacts:
@@ -181,7 +184,7 @@ def same_as_requested(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: confirm incident ID, studio identifiers, amount and destination."""
     difference = _difference(facts)
     return verdict(
-        "same_as_requested", "Are these parameters the ones that were requested?", difference == "",
+        AS_FILED, "Are these parameters the ones that were requested?", difference == "",
         "every field as filed", difference or "every field as filed",
         "Run with the values of the request, or file a new request with these.",
     )  # fmt: skip
@@ -389,14 +392,17 @@ def account_is_right(facts: StripeSeen, policy: Policy) -> Check:
     """Design rule 1: the account that approvals bind to is the account that pays."""
     name, question = "account_is_right", "Does the key belong to the platform account that was approved?"
     expected = facts.request.platform_account if facts.request else policy.stripe.platform_account
-    found = facts.stripe.account_id
-    if found is None and facts.stripe.error is None and policy.stripe.account_check == "if_visible":
+    found, error = facts.stripe.account_id, facts.stripe.error
+    if error is not None:
+        # Stripe was not asked to the end: what it would have shown is not known, and its own remedy is the one.
+        return Check(name, question, CheckStatus.UNKNOWN, expected, error.message, error.remedy)
+    if found is None and policy.stripe.account_check == "if_visible":
         return Check(
             name, question, CheckStatus.WARN, expected, "not visible to this key", "Look it up in the Dashboard."
         )
     return verdict(
         name, question, found == expected and facts.stripe.livemode == (facts.mode is Mode.LIVE), expected,
-        found or _why(facts.stripe, "not visible to this key"),
+        found or "not visible to this key",
         "Use the key of the approved account; grant it Accounts: Read, or set stripe.account_check in the policy file.",
     )  # fmt: skip
 

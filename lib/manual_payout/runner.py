@@ -4,28 +4,31 @@ Run the stage notebooks one after another, each a new numbered file, and stop at
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from manual_payout import errors
+from manual_payout.account import Standing
+from manual_payout.books import account_at
 from manual_payout.comms.telling import tell_seal
 from manual_payout.desk import Desk, kernel_environment
 from manual_payout.durable import make_folder
+from manual_payout.endings import StageResult, as_it_is, judge, unkept, unsaved
 from manual_payout.engine import Execution, NameTakenError, execute, orderly_signals
-from manual_payout.errors import DatabaseError, EvidenceError, ManualPayoutError, UnknownOutcomeError
+from manual_payout.errors import (
+    DatabaseError,
+    EvidenceError,
+    UnknownOutcomeError,
+)
 from manual_payout.evidence import review
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
-from manual_payout.evidence.results import the_result
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
-from manual_payout.models import OPEN_STATES, Request, Stage
+from manual_payout.models import Request, Stage
 from manual_payout.parameters import Parameters, ReversalParameters
 from manual_payout.reviewed import reviewed_digest
 from manual_payout.warm.errands import run_errand
@@ -40,34 +43,6 @@ LIVE_RUN = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
 _NAMES_TRIED = 20
 
 Progress = Callable[[Stage, str, int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    """
-    How one stage ended.
-
-    Attributes:
-        exit_code: As the command line documents them.
-
-        verdict: The stage's own word.
-
-        message: Why it stopped; empty when it did not.
-
-        remedy: What to do next; empty when it did not stop.
-
-        notebook: The executed notebook.
-
-        result: What the notebook glued; empty when it came to nothing.
-    """
-
-    stage: Stage
-    exit_code: int
-    verdict: str
-    message: str
-    remedy: str
-    notebook: Path
-    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_stages(
@@ -110,23 +85,44 @@ def run_stages(
     folder = Folder(path, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
-    # Signals inside the sealing, so that a run that is stopped by one is sealed too.
-    with (
-        _alone(folder, parameters, "a dry run" if parameters.dry_run else "a live run", partial(_may_have_moved, desk)),
-        _kernels(kernels, stages) as warm,
-        _sealed(
-            desk, folder, parameters.incident_id, parameters.ledger_payout_id, sealer, warm, tell=not parameters.dry_run
-        ) as pages,
-        orderly_signals(),
-    ):
-        for stage in stages:
-            # The next kernels start while this notebook runs.
-            left = len(stages) - stages.index(stage) - 1
-            prepare = partial(warm.prepare, kernel_environment(desk.settings), min(left, KERNELS_AHEAD))
-            results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm, prepare))
-            pages.render(results[-1].notebook)
-            if results[-1].exit_code:
-                break
+    try:
+        # Signals inside the sealing, so that a run that is stopped by one is sealed too.
+        with (
+            _alone(desk, folder, parameters.operator, "a dry run" if parameters.dry_run else "a live run"),
+            _kernels(kernels, stages) as warm,
+            _sealed(
+                desk,
+                folder,
+                parameters.incident_id,
+                parameters.ledger_payout_id,
+                sealer,
+                warm,
+                tell=not parameters.dry_run,
+            ) as pages,
+            orderly_signals(),
+        ):
+            for stage in stages:
+                # The next kernels start while this notebook runs.
+                left = len(stages) - stages.index(stage) - 1
+                prepare = partial(warm.prepare, kernel_environment(desk.settings), min(left, KERNELS_AHEAD))
+                try:
+                    results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm, prepare))
+                except EvidenceError as error:
+                    if not results:
+                        raise
+                    results.append(unsaved(stage, folder, error))
+                    break
+                pages.render(results[-1].notebook)
+                if results[-1].exit_code:
+                    break
+    except EvidenceError as error:
+        if not results:
+            raise
+        # What was done before is told first: a full disk must not hide what was sent.
+        results[-1] = unkept(results[-1], error)
+    results[-1] = as_it_is(
+        desk, results[-1], parameters.incident_id, parameters.ledger_payout_id, live=not parameters.dry_run
+    )
     return results
 
 
@@ -151,13 +147,27 @@ def run_reversal(
     ledger_payout_id = request.line.ledger_payout_id
     folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
-    with (
-        _alone(folder, parameters, "a reversal", partial(_may_have_moved, desk)),
-        _kernels(kernels, (Stage.REVERSAL,)) as warm,
-        _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm, tell=not parameters.dry_run),
-        orderly_signals(),
-    ):
-        return _run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm)
+    results: list[StageResult] = []
+    try:
+        with (
+            _alone(desk, folder, parameters.operator, "a reversal"),
+            _kernels(kernels, (Stage.REVERSAL,)) as warm,
+            _sealed(desk, folder, request.incident_id, ledger_payout_id, sealer, warm, tell=not parameters.dry_run),
+            orderly_signals(),
+        ):
+            results.append(_run_stage(desk, Stage.REVERSAL, parameters, folder, {}, progress, warm))
+    except EvidenceError as error:
+        if not results:
+            raise
+        results[-1] = unkept(results[-1], error)
+    return as_it_is(
+        desk,
+        results[-1],
+        request.incident_id,
+        ledger_payout_id,
+        live=not parameters.dry_run,
+        reversal=request.line.line_id,
+    )
 
 
 def seal_again(
@@ -220,7 +230,7 @@ def _run_stage(
         started=started,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
-    return _judge(desk, stage, _under_the_next_name(folder, stage, run), parameters)
+    return judge(stage, _under_the_next_name(folder, stage, run))
 
 
 def _under_the_next_name(folder: Folder, stage: Stage, run: Callable[[Path], Execution]) -> Execution:
@@ -233,61 +243,18 @@ def _under_the_next_name(folder: Folder, stage: Stage, run: Callable[[Path], Exe
 
 
 @contextmanager
-def _alone(
-    folder: Folder,
-    parameters: Parameters | ReversalParameters,
-    what: str,
-    is_open: Callable[[Parameters | ReversalParameters], bool],
-) -> Iterator[None]:
+def _alone(desk: Desk, folder: Folder, who: str, what: str) -> Iterator[None]:
     """Work in the folder alone; whoever is too late is told who is there, and whether money may be on its way."""
     try:
-        with holding(folder.path, who=parameters.operator, what=what):
+        with holding(folder.path, who=who, what=what):
             yield
     except HeldError as error:
-        if not is_open(parameters):
+        if account_at(desk, folder.path.name).standing is not Standing.OPEN:
             raise
         raise UnknownOutcomeError(
             f"An attempt is open, and its outcome not known yet. {error.message}",
-            f"{error.remedy} Where it has ended, run `manual-payout status {parameters.incident_id}` first.",
+            f"{error.remedy} Where it has ended, run `manual-payout status {folder.path.parent.name}` first.",
         ) from None
-
-
-def _judge(desk: Desk, stage: Stage, execution: Execution, parameters: Parameters | ReversalParameters) -> StageResult:
-    result = _result_of(execution.path)
-    refusal = result.get("findings", {}).get("refusal", {})
-    verdict = str(result.get("verdict", execution.status))
-    if execution.status == "completed":
-        return StageResult(stage, 0, verdict, "", "", execution.path, result)
-    message = str(refusal.get("message") or execution.error_message or f"{stage} ended as {execution.status}.")
-    remedy = str(
-        refusal.get("remedy") or f"Open {execution.path.name} to see where it stopped, then run the same stage again."
-    )
-    code = _exit_code(str(refusal.get("error") or execution.error_name))
-    if stage in (Stage.EXECUTE, Stage.REVERSAL) and code in (2, 5) and _may_have_moved(desk, parameters):
-        command = "reversal reconcile" if stage is Stage.REVERSAL else "reconcile"
-        code, remedy = 4, f"Run `manual-payout {command} {parameters.incident_id}`; never send again before."
-    return StageResult(stage, code, verdict, message, remedy, execution.path, result)
-
-
-def _exit_code(error_name: str) -> int:
-    kind = getattr(errors, error_name, None)
-    if isinstance(kind, type) and issubclass(kind, ManualPayoutError):
-        return kind.exit_code
-    # A notebook that ends in anything else is evidence that does not say what happened.
-    return EvidenceError.exit_code
-
-
-def _may_have_moved(desk: Desk, parameters: Parameters | ReversalParameters) -> bool:
-    if isinstance(parameters, ReversalParameters):
-        reversal = desk.store.find_reversal(desk.store.get_request(parameters.request_id).line.line_id)
-        return reversal is not None and reversal.state in OPEN_STATES
-    request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
-    record = desk.store.find_payout(request.line.line_id) if request else None
-    return record is not None and record.state in OPEN_STATES
-
-
-def _result_of(notebook: Path) -> dict[str, Any]:
-    return the_result(json.loads(notebook.read_text("utf-8"))["cells"])
 
 
 def _kernels(given: ForkServer | None, stages: Sequence[Stage]) -> AbstractContextManager[ForkServer]:

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 from manual_payout import policy
 from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, PolicyRefusedError, SettingsError, StripeRefusedError
+from manual_payout.errors import ApprovalError, OtherValuesError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import is_own, transfer_group
 from manual_payout.inventory import Standing, find_inventory, standing_of
 from manual_payout.models import Check, Mode, PayoutRecord, Record, Request, State
 from manual_payout.parameters import Parameters
-from manual_payout.policy import Facts, StripeFacts
+from manual_payout.policy import AS_FILED, Facts, StripeFacts
 from manual_payout.reviewed import procedure_digest
 from manual_payout.settings import AS_WRITTEN
 
@@ -42,14 +42,18 @@ class Verification(Generic[F]):
             but: Names of checks that this caller exists to answer.
 
         Raises:
+            OtherValuesError: What was typed is not what was filed.
+
             PolicyRefusedError: Naming the first check that does not, and how many there are.
         """
         failed = [check for check in self.checks if check.stops and check.name not in but]
         if failed:
-            first, more = failed[0], f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
-            raise PolicyRefusedError(
-                f"NO-GO{more}. {first.question} Expected {first.expected}; found {first.found}.", first.remedy
-            )
+            # Where nothing was filed, nothing can be another value than that.
+            filed = all(check.name != "incident" for check in failed)
+            other = [check for check in failed if check.name == AS_FILED and filed]
+            first, more = (other or failed)[0], f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
+            kind = OtherValuesError if other else PolicyRefusedError
+            raise kind(f"NO-GO{more}. {first.question} Expected {first.expected}; found {first.found}.", first.remedy)
 
 
 def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification[Facts]:

@@ -60,6 +60,15 @@ def test_a_planted_defect_is_found(sqlite_world):
     assert "paid 2 times by hand" in " ".join(tally.violated[0].violations)
 
 
+def test_a_refusal_that_denies_the_money_is_found(sqlite_world):
+    """What a run said last is held against the books: one that says that nothing moved, after it has, is caught."""
+    defect = "refused_after_the_money"
+    tally = campaign(sqlite_world, range(FOUND_WITHIN), seed="words", defect=defect, stop_at_violation=True)
+
+    assert 1 == len(tally.violated)
+    assert "said that nothing of this payout moved" in " ".join(tally.violated[0].violations)
+
+
 def test_a_killed_papermill_run_ends_well_when_run_again(tmp_path):
     """The command line shot while notebooks run: the same command again pays once, and every notebook tells the truth."""
     night = play(tmp_path, "suite", kills=1)

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import show_error, show_failure, waits_shown, without_secrets
 from manual_payout.cli.commands import ANSWERING, Commands
 from manual_payout.cli.options import EXIT_CODES
@@ -53,7 +54,7 @@ def main() -> None:
     except SystemExit as end:
         # 128 + n: stopped by Ctrl-C or SIGTERM, wherever that was.
         if isinstance(end.code, int) and end.code > 128:
-            typer.echo("Stopped. Run `manual-payout status` to see where things stand.", err=True)
+            _show_stopped(end.code)
         raise
     finally:
         # The exit code says what was done, not who could read of it.
@@ -63,6 +64,7 @@ def main() -> None:
 
 def _run() -> None:
     as_json = "--json" in sys.argv
+    money.about(None)
     try:
         # Typer turns Ctrl-C into a returned exit code.
         with waits_shown(as_json=as_json):
@@ -71,13 +73,24 @@ def _run() -> None:
         if code:
             sys.exit(code)
     except ManualPayoutError as error:
-        show_error(error, as_json=as_json)
-        sys.exit(error.exit_code)
+        told = money.as_it_is(error)
+        show_error(told, as_json=as_json)
+        sys.exit(told.exit_code)
     except _ClickError as error:
         _show_usage(error, as_json=as_json)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def _show_stopped(code: int) -> None:
+    """Say what whoever stopped a command must know: whether an attempt is open by now, and the command."""
+    said = money.stopped()
+    if "--json" in sys.argv:
+        message, _, remedy = said.partition("\nWhat to do: ")
+        show_failure("Stopped", message, remedy, code)
+    else:
+        typer.echo(said, err=True)
 
 
 def _require_answered() -> None:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
 from manual_payout.terminal import Lines, safely, telling, unread
 
 if TYPE_CHECKING:
+    from manual_payout.endings import StageResult
     from manual_payout.models import Stage
-    from manual_payout.runner import Progress, StageResult
+    from manual_payout.runner import Progress
 
 
 def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
-    """Show one error on standard error: what, and what to do."""
+    """Show one error on standard error: what, what to do, and last where the money is."""
     # A secret that is a word of ours would be missed in the sentence about it, and be told by that.
     clean = str if isinstance(error, SecretError) else without_secrets
     message, remedy = f"{clean(error.message)} {error.aside}".rstrip(), clean(error.remedy)
@@ -36,11 +38,14 @@ def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
         f"{error.title}: " if plain else typer.style(f"{error.title}: ", fg=colour, bold=True), nl=False, err=True
     )
     typer.echo(f"{message}\nWhat to do: {remedy}", err=True)
+    if where := money.last_line():
+        typer.echo(where, err=True)
 
 
 def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
     """Show why a command failed as JSON on standard error; *message* and *remedy* are without secrets."""
-    show_json({"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}, err=True)
+    told = {"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}
+    show_json(told | money.told(exit_code), err=True)
 
 
 def without_secrets(text: str) -> str:
@@ -181,7 +186,7 @@ def live_line(*, as_json: bool) -> Iterator[LiveLine]:
 
 def show_results(results: list[StageResult], *, folder: str, next_command: str, as_json: bool) -> None:
     """
-    Show how each stage ended, where the evidence is, and after a dry run the command that goes live.
+    Show how each stage ended, where the evidence and where the money is, and after a dry run the command that goes live.
 
     Args:
         next_command: The same run without a confirm code.
@@ -205,7 +210,8 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
         ]
         show_json(
             {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": code, "warnings": warnings}
-            | {"message": last.message, "remedy": last.remedy}
+            | {"message": last.message, "remedy": last.remedy, "exit_code": last.exit_code}
+            | money.told(last.exit_code)
         )
     else:
         for result in results:
@@ -217,9 +223,12 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
             typer.echo(f"Warning: {sentence}")
     if last.exit_code:
         error = ManualPayoutError(last.message, last.remedy)
-        error.exit_code = last.exit_code
+        error.exit_code, error.heading = last.exit_code, last.title
         raise error
-    if code and not as_json:
+    if as_json:
+        return
+    typer.echo(money.last_line())
+    if code:
         page = last.notebook.with_suffix(".html").name
         typer.echo(f"\nDry run: nothing has moved. Read the payload in {page}; if it is right:\n")
         typer.echo(f"  {next_command} --confirm {code}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import folder_of, open_operators_desk, required
@@ -44,6 +45,7 @@ def attach(
 
     incident = check("incident_id", incident)
     desk = open_operators_desk()
+    money.about(desk, incident, ledger_payout_id)
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     if issue and to != _JIRA:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, require_shown, show_json
 from manual_payout.cli.options import (
     Amount,
@@ -79,6 +80,7 @@ def request(
     from manual_payout.requesting import file_request, ticket_text
 
     desk = open_operators_desk()
+    money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
     who = required("as", requester or desk.settings.operator)
     person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
     filed, new = file_request(desk, parameters, person, replace=replace)
@@ -95,6 +97,7 @@ def request(
                 "ticket": ticket,
                 "told": told,
             }
+            | money.told(0)
         )
         return
     typer.echo(f"Request {filed.request_id} {'filed' if new else 'was on record already, unchanged'}.")
@@ -144,6 +147,7 @@ def approve(
     from manual_payout.approving import facts_for_approver, note_warning
 
     desk = open_operators_desk()
+    money.about(desk, incident, ledger_payout_id)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = _open_request(desk, incident, ledger_payout_id)
 
@@ -192,7 +196,11 @@ def ask_for_approval(
     )  # fmt: skip
     if as_json:
         told = {"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value}
-        show_json(told | {"key": key.fingerprint, "signed_text": given.signed_text, "signature": given.signature})
+        show_json(
+            told
+            | {"key": key.fingerprint, "signed_text": given.signed_text, "signature": given.signature}
+            | money.told(0)
+        )
         return
     ends = desk.settings.policy.request.approval_ends(given, found)
     typer.echo(f"Approved by {person.name} for {given.team.value} until {ends:%Y-%m-%d %H:%M} UTC.")

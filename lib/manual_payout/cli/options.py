@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a fault of this software; 2 usage; 3 refused, nothing moved; 4 unknown outcome, reconcile; "
-    "5 evidence or database failure; 6 not finished yet; 130 stopped by Ctrl-C."
+    "Exit codes: 0 done, or was paid before; 1 a fault of this software; 2 usage, or other values than were filed; "
+    "3 refused, nothing of this payout has moved; 4 unknown outcome, reconcile; 5 evidence or database failure, money "
+    "untouched or on record; 6 not finished yet; 7 moved, and did not arrive or came back: a person must act, never send "
+    "again; 130 stopped by Ctrl-C."
 )
 
 # Texts are short enough that every option is one line of --help on a terminal of 100 columns.

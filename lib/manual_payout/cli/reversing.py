@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, progress, show_json, show_results
 from manual_payout.cli.filing import ask_for_approval
 from manual_payout.cli.options import EXIT_CODES, Incident, Json, Key, LedgerPayoutId, Notes, Operator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from manual_payout.desk import Desk
     from manual_payout.models import Request, ReversalReason
     from manual_payout.warm.starting import ForkServer
+
+# A refusal of what has no line yet says of itself alone that nothing was taken back.
+_NOT_FILED = "not filed yet"
 
 RequestId = Annotated[str | None, typer.Option("--request", metavar="UUID", help="Where the incident has several.")]
 
@@ -71,6 +75,7 @@ def request(
     from manual_payout.reversal import ReversalAsked, file_reversal, reversal_ticket
 
     desk = open_operators_desk()
+    money.about(desk, incident, wanted, reversal=_NOT_FILED)
     who = required("as", requester or desk.settings.operator)
     person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
     asked = ReversalAsked(
@@ -80,7 +85,9 @@ def request(
     filed, new = file_reversal(desk, asked, person, replace=replace)
     ticket = reversal_ticket(desk, filed)
     if as_json:
-        show_json({"request_id": filed.request_id, "digest": filed.digest, "new": new, "ticket": ticket})
+        show_json(
+            {"request_id": filed.request_id, "digest": filed.digest, "new": new, "ticket": ticket} | money.told(0)
+        )
         return
     typer.echo(f"Request {filed.request_id} {'filed' if new else 'was on record already, unchanged'}.")
     typer.echo(f"Digest  {filed.digest}\n\nFor the ticket:\n\n{ticket}\n\n{_next(filed)}")
@@ -109,8 +116,10 @@ def approve(
     from manual_payout.reversal import reversal_facts_for_approver
 
     desk = open_operators_desk()
+    money.about(desk, incident, reversal=_NOT_FILED)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = _one_request(desk, incident, request_id)
+    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
     ask_for_approval(
         desk, found, person, lambda: reversal_facts_for_approver(desk, found), amount=amount,
         destination_last4=destination_last4, key_file=key, as_json=as_json,
@@ -156,9 +165,11 @@ def reconcile(
     Example: manual-payout reversal reconcile INC-123 --operator tomas
     """
     desk = open_operators_desk()
+    money.about(desk, incident, reversal=_NOT_FILED)
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     found = _one_request(desk, incident, request_id)
+    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
     record = desk.store.find_reversal(found.line.line_id)
     if record is None:
         raise UsageError(
@@ -185,9 +196,11 @@ def _run(
     from manual_payout.runner import run_reversal
 
     desk = open_operators_desk()
+    money.about(desk, incident, reversal=_NOT_FILED)
     who = check("operator", required("operator", operator or desk.settings.operator))
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     found = _one_request(desk, incident, request_id)
+    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
     desk.require_record_keepable(found.incident_id, found.line.ledger_payout_id)
     values = {
         "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, progress, show_results
 from manual_payout.cli.options import (
     Amount,
@@ -142,6 +143,7 @@ def _run(
     parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
     closing = validate_closing(values)
     desk = open_desk(settings)
+    money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     key = desk.gateway.identity

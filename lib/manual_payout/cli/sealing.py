@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, show_json
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import folder_of, open_operators_desk, required
@@ -26,6 +27,7 @@ def seal(
 
     incident = check("incident_id", incident)
     desk = open_operators_desk()
+    money.about(desk, incident, ledger_payout_id)
     who = check("operator", required("operator", operator or desk.settings.operator))
     desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     payout = folder_of(desk, incident, ledger_payout_id).path.name

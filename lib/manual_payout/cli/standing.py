@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manual_payout.cli import money
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.delivering import waiting_table
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
@@ -16,6 +17,7 @@ from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
+    from manual_payout.account import Account
     from manual_payout.desk import Desk
     from manual_payout.display import Table
     from manual_payout.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # What is shown when no incident is named; what is unfinished is shown however old it is.
 RECENT = timedelta(days=30)
+
+# The states of which a person must do something before any command is given again.
+_NOT_AGAIN = frozenset({"submitting", "unknown", "needs_human", "returned"})
 
 _COLUMNS = ("incident", "studio", "amount", "state", "settlement", "messages", "transfer", "since", "by")
 
@@ -56,15 +61,18 @@ def reconcile(
     incident = check("incident_id", incident)
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
     desk = open_operators_desk()
+    money.about(desk, incident, wanted)
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     record = _one_record(desk, incident, wanted)
+    money.about(desk, incident, record.ledger_payout_id, mode=record.mode)
     show_reconciliation(desk, record, person, decide=decide, because=because, as_json=as_json)
 
 
 def show_reconciliation(desk: Desk, record: R, person: Person, *, decide: str, because: str, as_json: bool) -> None:
     """Ask Stripe, or record a decision, and show what came of it."""
     _check_decision(decide, because)
+    from manual_payout.account import reversal_line
     from manual_payout.display import facts_table
     from manual_payout.transfer import decide_not_moved
     from manual_payout.transfer import reconcile as ask_stripe
@@ -78,10 +86,31 @@ def show_reconciliation(desk: Desk, record: R, person: Person, *, decide: str, b
         "done": found.action,
         "now": found.record.state.value,
     }
-    if as_json:
-        show_json(facts | {f"stripe_{noun(record)}_id": found.record.stripe_id})
+    shown = facts | {f"stripe_{noun(record)}_id": found.record.stripe_id}
+    money.about(desk, record.incident_id, record.ledger_payout_id, reversal=reversal_line(record), mode=record.mode)
+    finish(shown if as_json else repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", facts)))
+
+
+def finish(shown: dict[str, Any] | str) -> None:
+    """
+    Show what came of asking Stripe, and last where the money is.
+
+    Raises:
+        AstrayError: The books say that the money went astray.
+    """
+    from manual_payout.books import exit_code
+    from manual_payout.errors import AstrayError
+
+    found = money.account()
+    code = exit_code(0, found, reversal=money.is_reversal()) if found is not None else 0
+    if isinstance(shown, dict):
+        show_json(shown | {"exit_code": code} | money.told(code))
     else:
-        typer.echo(repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", facts)))
+        typer.echo(shown)
+    if found is not None and code:
+        raise AstrayError(found.sentence, found.remedy)
+    if found is not None and isinstance(shown, str):
+        typer.echo(money.last_line())
 
 
 def _check_decision(decide: str, because: str) -> None:
@@ -112,11 +141,13 @@ def status(
     from manual_payout.parameters import check
 
     desk = open_operators_desk()
-    table, waiting = _standing(desk, check("incident_id", incident) if incident else "")
+    table, waiting, astray = _standing(desk, check("incident_id", incident) if incident else "")
     if as_json:
-        show_json(table.as_dicts())
+        show_json([row | {"safe_to_repeat": not _NOT_AGAIN & set(row["state"].split())} for row in table.as_dicts()])
         return
     typer.echo(repr(table) if table.rows else table.caption)
+    for sentence in astray:
+        typer.echo(f"\n{sentence}")
     if waiting:
         typer.echo(f"\n{waiting_table(waiting)!r}")
 
@@ -223,7 +254,8 @@ def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> Payo
     return records[0]
 
 
-def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
+def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message], list[str]]:
+    from manual_payout.account import Standing
     from manual_payout.display import Table
     from manual_payout.models import MessageState
 
@@ -233,15 +265,31 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message]]:
     begun = {record.request_id for record in records} | {reversal.request_id for reversal in reversals}
     waiting = [found for found in desk.open_requests(incident or None) if found.request_id not in begun]
     counts = store.count_messages([record.payout_id for record in records])
+    accounts = {record.payout_id: _account(desk, record) for record in records}
     rows = (
-        *(_begun(desk, record, counts[record.payout_id]) for record in records),
+        *(_begun(desk, record, counts[record.payout_id], accounts[record.payout_id]) for record in records),
         *(_reversing(desk, record) for record in reversals),
         *(_waiting(desk, found) for found in waiting),
     )
     # What is to be copied has a text and a person; what waits without either is shown by itself.
     unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
     caption = _caption(incident, len(records), len(reversals), len(waiting))
-    return Table(caption, _COLUMNS, rows, frozenset({"amount"})), unsent
+    astray = [
+        f"{record.incident_id}: {found.sentence} {found.remedy}"
+        for record in records
+        if (found := accounts[record.payout_id]).standing is Standing.ASTRAY
+    ]
+    return Table(caption, _COLUMNS, rows, frozenset({"amount"})), unsent, astray
+
+
+def _account(desk: Desk, record: PayoutRecord) -> Account:
+    """Add up this row alone; another row of its ledger payout is a line of its own."""
+    from manual_payout.account import account_of
+    from manual_payout.models import stream_of
+
+    reversals = desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
+    events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
+    return account_of([record], reversals, events)
 
 
 def _caption(incident: str, begun: int, reversals: int, waiting: int) -> str:
@@ -252,12 +300,12 @@ def _caption(incident: str, begun: int, reversals: int, waiting: int) -> str:
     return f"{begun} manual {'payout' if begun == 1 else 'payouts'} begun, {back}{waiting} requested{where}."
 
 
-def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState]) -> tuple[str, ...]:
+def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState], found: Account) -> tuple[str, ...]:
     return (
         record.incident_id,
         record.studio_name,
         record.amount.grouped,
-        record.state.value,
+        found.state,
         (record.settlement_rung or "").replace("_", " "),
         ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(messages.items())),
         record.stripe_transfer_id or "",

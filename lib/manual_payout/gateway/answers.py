@@ -113,6 +113,13 @@ def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError 
         return SettingsError(
             f"Stripe does not accept the key: {message}.", "Check out the current restricted key and export it again."
         )
+    if isinstance(error, stripe.RateLimitError):
+        return StripeRefusedError(
+            f"Stripe answers too many requests at the moment: {message}.",
+            "Wait a minute, then run the same command again.",
+            code=code or "rate_limit",
+            request_id=plain(error.request_id or ""),
+        )
     if isinstance(error, stripe.APIConnectionError):
         return StripeRefusedError(
             "Stripe cannot be reached, so nothing can be verified.",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from manual_payout import transfer
+from manual_payout.endings import StageResult
 from manual_payout.errors import ManualPayoutError
 from manual_payout.models import PayoutRecord, Request, Stage, State
 from manual_payout.parameters import Parameters
@@ -17,7 +18,7 @@ from manual_payout.people import Person
 from manual_payout.rehearsal.ground import Ground, SceneName
 from manual_payout.rehearsal.incident import file_and_approve, live_parameters
 from manual_payout.rehearsal.killing import killed_when
-from manual_payout.runner import DRY_RUN, StageResult, run_stages
+from manual_payout.runner import DRY_RUN, run_stages
 from manual_payout.warm.starting import ForkServer
 
 _SEND = (Stage.VERIFY, Stage.EXECUTE)

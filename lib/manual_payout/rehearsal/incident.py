@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manual_payout.approvals import approve
 from manual_payout.desk import Desk
+from manual_payout.endings import StageResult
 from manual_payout.errors import ManualPayoutError, NotFinishedError
 from manual_payout.intent import confirm_code
 from manual_payout.models import Request, Stage
@@ -17,7 +18,7 @@ from manual_payout.rehearsal.record import Record
 from manual_payout.rehearsal.sandbox_ground import DEMO_CAST, sandbox_ground
 from manual_payout.rehearsal.stage import demo_parameters
 from manual_payout.requesting import file_request
-from manual_payout.runner import DRY_RUN, LIVE_RUN, Progress, StageResult, run_stages
+from manual_payout.runner import DRY_RUN, LIVE_RUN, Progress, run_stages
 from manual_payout.warm.starting import ForkServer, fork_server, needed_by
 
 ASKED = "request and approvals"

@@ -12,6 +12,7 @@ from typing import Any
 import scrapbook
 
 from manual_payout.display import Banner, Picture, Table, Text, facts_table
+from manual_payout.endings import StageResult
 from manual_payout.errors import NotFinishedError, ParameterError
 from manual_payout.evidence.folder import Folder
 from manual_payout.rehearsal.checks import check_rehearsal
@@ -25,7 +26,6 @@ from manual_payout.rehearsal.report import page_of
 from manual_payout.rehearsal.result import inventory_block
 from manual_payout.rehearsal.run import RehearsalRun, Shown, begin, step
 from manual_payout.rehearsal.trend import Trend, past_rehearsals, with_this
-from manual_payout.runner import StageResult
 
 __all__ = [
     "RehearsalRun", "ask", "begin", "check", "close", "conclude", "dry_run", "fault", "live_run", "report", "times", "trend",

@@ -11,7 +11,7 @@ from typing import Any
 
 from manual_payout.canonical import digest_of, instant_text
 from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, ParameterError, PolicyRefusedError, SettingsError
+from manual_payout.errors import ClaimError, ParameterError, PolicyRefusedError, SettingsError, StripeRefusedError
 from manual_payout.intent import transfer_group
 from manual_payout.ledger import PayoutDue
 from manual_payout.models import Kind, Line, Mode, Request, ReversalReason, State
@@ -61,7 +61,7 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
         raise PolicyRefusedError(
             f"The ledger has no payout {asked.ledger_payout_id}.", "Check the ledger payout id against the ledger."
         )
-    shown = desk.watcher.get_transfer(asked.stripe_transfer_id or _own_transfer(desk, asked))
+    shown = _transfer(desk, asked)
     _require_related(desk, shown, due)
     if shown["amount_reversed"] == shown["amount"]:
         # It may have come back by the very reversal whose answer was lost; that is then what has to be settled.
@@ -109,6 +109,17 @@ def reversal_ticket(desk: Desk, request: Request) -> str:
             "expires_at": f"{desk.settings.policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
         },
     )
+
+
+def _transfer(desk: Desk, asked: ReversalAsked) -> dict[str, Any]:
+    try:
+        return desk.watcher.get_transfer(asked.stripe_transfer_id or _own_transfer(desk, asked))
+    except StripeRefusedError as error:
+        if error.code != "resource_missing":
+            raise
+        raise PolicyRefusedError(
+            error.message, "Compare the transfer's id with the Dashboard, in this mode."
+        ) from error
 
 
 def _own_transfer(desk: Desk, asked: ReversalAsked) -> str:

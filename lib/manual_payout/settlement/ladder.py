@@ -101,8 +101,8 @@ class Ladder:
 
     @property
     def failed(self) -> Rung | None:
-        """The rung that failed, if any: the money went back a rung, and nothing is ever sent again for it."""
-        return next((rung for rung in self.rungs if rung.reached is Reached.FAILED), None)
+        """The highest rung that failed, if any: the money went back a rung, and nothing is ever sent again for it."""
+        return next((rung for rung in reversed(self.rungs) if rung.reached is Reached.FAILED), None)
 
     def done(self, rung: RungName) -> bool:
         """Whether *rung* is reached and nothing failed."""

@@ -6,11 +6,11 @@ import json
 
 from manual_payout import transfer
 from manual_payout.display import Banner, Table, Text, warnings_of
-from manual_payout.errors import ManualPayoutError
+from manual_payout.errors import AttemptRefusedError
 from manual_payout.evidence.folder import json_text
 from manual_payout.intent import build_payload, confirm_code, idempotency_key
 from manual_payout.inventory import override_sentence
-from manual_payout.models import PayoutRecord, State
+from manual_payout.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
 
@@ -73,10 +73,10 @@ def transfer_as_stripe_shows_it(run: Run) -> Table:
 
 def _dry(run: Run) -> Banner:
     record = run.find_record()
-    if record is not None and record.state is State.PAID:
+    if record is not None and record.state in MOVED_STATES:
         return Banner(
             "Already sent",
-            f"{record.stripe_transfer_id} was made at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC. Nothing more will be sent.",
+            f"{record.stripe_transfer_id} was made at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC. Nothing more will be sent.{_since(record)}",
             good=True,
         )
     request = transfer.find_request(run.desk, run.parameters)
@@ -98,20 +98,26 @@ def _live(run: Run) -> Banner:
     before = run.find_record()
     try:
         record = transfer.send(run.desk, run.parameters, run.operator)
-    except ManualPayoutError as error:
+    except AttemptRefusedError as error:
         run.folder.keep_redacted(
             "stripe-refusal.json", json_text({"error": type(error).__name__, "message": error.message})
         )
         raise
     run.folder.keep("stripe-response.json", (record.transfer or "") + "\n")
-    if before is not None and before.state is State.PAID:
-        return Banner("Already sent", f"{record.stripe_transfer_id} was made before; nothing was sent now.", good=True)
+    if before is not None and before.state in MOVED_STATES:
+        told = f"{record.stripe_transfer_id} was made before; nothing was sent now.{_since(record)}"
+        return Banner("Already sent", told, good=True)
     return Banner(
         f"Sent: {record.stripe_transfer_id}",
         f"{record.amount.grouped} moved to {record.destination_account} at {record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, "
         f"attempt {record.attempt_no}. {record.outcome_reason}; its response is saved as stripe-response.json.{_overridden(run)}",
         good=True,
     )
+
+
+def _since(record: PayoutRecord) -> str:
+    words = {State.REVERSED: "all of it has", State.PARTLY_REVERSED: "part of it has"}
+    return f" {words[record.state].capitalize()} come back since." if record.state in words else ""
 
 
 def _overridden(run: Run) -> str:

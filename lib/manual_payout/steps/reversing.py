@@ -10,7 +10,7 @@ from typing import Any
 from manual_payout import transfer
 from manual_payout.desk import Desk, open_desk
 from manual_payout.display import Banner, Table, Text, check_table, facts_table, verdict
-from manual_payout.errors import ManualPayoutError
+from manual_payout.errors import AttemptRefusedError, ManualPayoutError
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.intent import build_payload, confirm_code, idempotency_key
 from manual_payout.models import Record, Request, ReversalRecord, Stage, State
@@ -21,7 +21,7 @@ from manual_payout.redaction import refuse_typed_secret
 from manual_payout.reversal import verify_reversal as verify_afresh
 from manual_payout.settings import load_settings
 from manual_payout.steps.papers import approvals_table, keep_approvals
-from manual_payout.steps.run import Bound, parameters_in, place, question, work_alone
+from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 
@@ -59,6 +59,11 @@ class ReversalRun(Bound):
     def dry_run(self) -> bool:
         """Whether nothing may move and nothing but the journal may be written."""
         return self.parameters.dry_run
+
+    @property
+    def reversal(self) -> str:
+        """The line of this reversal."""
+        return self.request.line.line_id
 
     def find_reversal(self) -> ReversalRecord | None:
         """Return the reversal record of the request, or None while nothing was begun."""
@@ -112,7 +117,8 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     request = transfer.get_reversal_request(desk, parameters)
     desk.require_record_keepable(request.incident_id, request.line.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / request.incident_id / request.line.ledger_payout_id, desk.redactor)
-    operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
+    line = request.line
+    operator = find_operator(desk, parameters.operator, line.ledger_payout_id, reversal=line.line_id)
     work_alone(folder, operator, Stage.REVERSAL)
     return ReversalRun(parameters, desk, operator, folder, request)
 
@@ -155,8 +161,10 @@ def verify_reversal(run: ReversalRun) -> Table:
     """Fetch every fact afresh and judge it."""
     found = verify_afresh(run.desk, run.request, run.operator.person_id)
     run.findings["checks"] = {check.name: check.status.value for check in found.checks}
-    run.findings["verdict"] = verdict(found.checks)
-    return check_table(found.checks, of="reversal")
+    record = run.find_reversal()
+    done = f"Reversed: {record.stripe_reversal_id}" if record is not None and record.state is State.REVERSED else ""
+    run.findings["verdict"] = done or verdict(found.checks)
+    return check_table(found.checks, of="reversal", done=done)
 
 
 @question
@@ -231,7 +239,7 @@ def _live(run: ReversalRun) -> Banner:
     before = run.find_reversal()
     try:
         record = transfer.reverse(run.desk, run.parameters, run.operator)
-    except ManualPayoutError as error:
+    except AttemptRefusedError as error:
         run.folder.keep_redacted(
             "reversal-refusal.json", json_text({"error": type(error).__name__, "message": error.message})
         )

@@ -7,15 +7,17 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import scrapbook
 
+from manual_payout.books import by_the_books
 from manual_payout.canonical import instant_text
 from manual_payout.desk import Desk, open_desk, runner_process
 from manual_payout.display import Table, facts_table
-from manual_payout.errors import ManualPayoutError, PolicyRefusedError
+from manual_payout.errors import DatabaseError, ManualPayoutError, PolicyRefusedError
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
 from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
@@ -68,6 +70,11 @@ class Bound(ABC):
     def stream(self) -> str:
         """The journal that this run writes to."""
         return stream_of(self.incident_id, self.ledger_payout_id)
+
+    @property
+    def reversal(self) -> str:
+        """The line of the reversal that this run is about; empty where money is to be sent."""
+        return ""
 
     @abstractmethod
     def standing(self) -> Record | None:
@@ -194,7 +201,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     desk = open_desk(load_settings())
     desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
-    operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
+    operator = find_operator(desk, parameters.operator, parameters.ledger_payout_id)
     extra = validate_closing(given)
     work_alone(folder, operator, stage)
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
@@ -218,6 +225,19 @@ def work_alone(folder: Folder, operator: Person, stage: str) -> None:
             raise
 
 
+def find_operator(desk: Desk, who: str, ledger_payout_id: str, *, reversal: str = "") -> Person:
+    """
+    Return the person who runs this.
+
+    Raises:
+        ManualPayoutError: They may not; in words that hold whatever has moved before.
+    """
+    try:
+        return desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    except ManualPayoutError as error:
+        raise by_the_books(desk, error, ledger_payout_id, reversal=reversal) from error
+
+
 def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a notebook's ``globals()`` are parameters."""
     return {name: value for name, value in namespace.items() if _is_parameter(name, value)}
@@ -238,6 +258,7 @@ def conclude(run: Bound) -> Table:
     if not run.verdict:
         raise PolicyRefusedError(f"{run.stage} has not answered its question yet.", "Run its cells in order.")
     if run.refusal is not None:
+        run.refusal = _as_it_is(run, run.refusal)
         run.findings["refusal"] = _told(run, run.refusal)
     data = {"stage": run.stage.value, "verdict": run.verdict, "dry_run": run.dry_run}
     # Before the result: an event without one does no harm, a result that no event tells of is taken for a forgery.
@@ -266,18 +287,15 @@ def question(answer: Callable[Concatenate[B, P], T]) -> Callable[Concatenate[B, 
     def asked(run: B, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return answer(run, *args, **kwargs)
-        except ManualPayoutError as error:
-            told = run.findings["refusal"] = _told(run, error)
-            data = {
-                "stage": run.stage.value,
-                "error": told["error"],
-                "message": told["message"],
-                "dry_run": run.dry_run,
-            }
-            run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
-            _glue(run, error.title)
+        except ManualPayoutError as found:
+            error = _as_it_is(run, found)
+            # What could not be recorded is no reason to hide what happened: it is said without a result that could be read.
+            with suppress(DatabaseError):
+                _record(run, error)
             _let_go(run)
-            raise
+            if error is found:
+                raise
+            raise error from found
 
     return cast("Callable[Concatenate[B, P], T]", asked)
 
@@ -286,6 +304,20 @@ def _let_go(run: Bound) -> None:
     # A round of the monitor has no folder.
     if (folder := getattr(run, "folder", None)) is not None:
         let_go(folder.path)
+
+
+def _as_it_is(run: Bound, error: ManualPayoutError) -> ManualPayoutError:
+    # A round of the monitor is about no payout.
+    if not run.ledger_payout_id:
+        return error
+    return by_the_books(run.desk, error, run.ledger_payout_id, reversal=run.reversal)
+
+
+def _record(run: Bound, error: ManualPayoutError) -> None:
+    told = run.findings["refusal"] = _told(run, error)
+    data = {"stage": run.stage.value, "error": told["error"], "message": told["message"], "dry_run": run.dry_run}
+    run.desk.store.record_event(run.stream, "stage_refused", run.operator.person_id, data)
+    _glue(run, error.title)
 
 
 def _glue(run: Bound, verdict: str) -> dict[str, Any]:
@@ -310,7 +342,7 @@ def _glue(run: Bound, verdict: str) -> dict[str, Any]:
 def _told(run: Bound, error: ManualPayoutError) -> dict[str, str]:
     # An error can quote what a provider or a database said.
     said = {"message": run.redactor.redact(error.message), "remedy": run.redactor.redact(error.remedy)}
-    return {"error": type(error).__name__} | said
+    return {"error": type(error).__name__, "title": error.title} | said
 
 
 def _is_parameter(name: str, value: Any) -> bool:

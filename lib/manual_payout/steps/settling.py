@@ -6,10 +6,11 @@ import io
 from datetime import datetime
 
 from manual_payout import settlement
+from manual_payout.account import taken_back_minor
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.telling import is_about_settlement, write_announced
 from manual_payout.display import Banner, Picture, Table
-from manual_payout.errors import NotFinishedError, StripeRefusedError, UnknownOutcomeError
+from manual_payout.errors import AstrayError, NotFinishedError, UnknownOutcomeError
 from manual_payout.models import PayoutRecord, State
 from manual_payout.settlement import Ladder, Reached, RungName
 from manual_payout.steps.notification import delivery_table
@@ -169,6 +170,13 @@ def _next_time(seen: Ladder) -> str:
     return f"Stripe expects the next rung at {_when(waiting.at)}."
 
 
+def _went_astray(seen: Ladder, approved_minor: int) -> bool:
+    """Whether money did not arrive, or came back by no reversal of ours; of what we took back ourselves the rest goes on."""
+    if seen.failed is None:
+        return False
+    return seen.failed.name is not RungName.ACCEPTED or seen.reversed_minor > approved_minor
+
+
 def _watch(run: Run) -> Banner:
     record = _sent(run)
     if record is None:
@@ -177,13 +185,19 @@ def _watch(run: Run) -> Banner:
     goal = RungName(run.desk.settings.policy.settlement.done_rung)
     top = _TITLES[last.top] if last.top else "not even accepted"
     run.findings |= {"rung": last.top.value if last.top else None, "goal": goal.value}
-    if last.failed is not None:
-        run.refusal = StripeRefusedError(
-            f"Settlement failed at {_TITLES[last.failed.name]}: {last.failed.note}",
-            "Tell the incident, see that the studio is told; the money was transferred, never send it again.",
+    approved = taken_back_minor(
+        record.stripe_transfer_id, run.desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
+    )
+    if _went_astray(last, approved):
+        assert last.failed is not None, "Bug: what went astray failed somewhere"
+        run.refusal = AstrayError(
+            f"{record.stripe_transfer_id} was made, and failed at {_TITLES[last.failed.name]}: {last.failed.note}",
+            "A person must act: tell the incident, see that the studio is told; the money was transferred, never send it again.",
         )
         return Banner("Failed on the way", last.failed.note, good=False)
-    if last.done(goal):
+    if last.reversed_minor >= record.amount.amount_minor:
+        return Banner("Taken back", f"{last.rungs[0].note} It was taken back here, as approved.", good=True)
+    if last.rest_done(goal):
         return Banner("Arrived", f"{top}. {last.rungs[-1].note}", good=True)
     if blocked := last.blocked(goal):
         run.refusal = NotFinishedError(f"{_TITLES[blocked.name]} cannot be seen with this key.", blocked.note)

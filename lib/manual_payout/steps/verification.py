@@ -7,13 +7,15 @@ import io
 from dataclasses import asdict
 from typing import Any
 
+from manual_payout.account import Standing
 from manual_payout.approvals import teams_approved
+from manual_payout.books import account_at
 from manual_payout.canonical import instant_text
 from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
-from manual_payout.errors import PolicyRefusedError
+from manual_payout.errors import OtherValuesError, PolicyRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Check, Stage
-from manual_payout.policy import Facts, balance_at
+from manual_payout.models import Check, PayoutRecord, Stage, State
+from manual_payout.policy import AS_FILED, Facts, balance_at
 from manual_payout.privileges import least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
@@ -86,30 +88,41 @@ def ledger_payout(run: Run) -> Table:
 def verify(run: Run) -> Table:
     """Fetch every fact afresh and judge it; the verdict is in the caption."""
     found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
-    answers = found.checks
+    answers, done = found.checks, _done(run, found.facts.record)
+    said = done or verdict(answers)
     if run.stage is Stage.VERIFY:
         # Here only: what the key may do besides neither allows nor forbids a payout, and asking takes a while.
         answers = (*answers, least_privilege(try_key(run.desk.gateway, run.parameters.destination_account)))
-        run.verdict = verdict(answers)
-        run.folder.keep("verification.json", json_text(_record(run, found.facts, answers)))
+        said = run.verdict = done or verdict(answers)
+        run.folder.keep("verification.json", json_text(_record(run, found.facts, answers, said)))
     checks = {check.name: check.status.value for check in answers}
-    run.findings |= {"checks": checks, "verdict": verdict(answers)}
+    run.findings |= {"checks": checks, "verdict": said}
     if warnings := warnings_of(answers):
         # For whoever reads the terminal and not the notebook.
         run.findings["warnings"] = warnings
     # Whose keys counted then: `sha256sum` of the reviewed files tells whether they are the same still.
-    data = {"verdict": verdict(answers), "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
+    data = {"verdict": said, "checks": checks, "keys": dict(run.desk.registry.signers.digests)}
     # By which the close tells the new key from this one.
     data["stripe_key"] = run.desk.gateway.identity.digest_prefix
     run.desk.store.record_event(run.stream, "verified", run.operator.person_id, data)
     try:
-        found.require_go()
-    except PolicyRefusedError as error:
+        # What has moved is not judged again; but whoever types something else is told so (design, rule 5).
+        found.require_go(but=frozenset(checks) - {AS_FILED} if done else frozenset())
+    except (PolicyRefusedError, OtherValuesError) as error:
         run.refusal = error
-    return check_table(answers)
+    return check_table(answers, done=done)
 
 
-def _record(run: Run, facts: Facts, answers: tuple[Check, ...]) -> dict[str, Any]:
+def _done(run: Run, record: PayoutRecord | None) -> str:
+    """Say what became of a payout that was made; a send would not be admitted, so GO and NO-GO are no answers."""
+    words = {State.PAID: "Paid", State.PARTLY_REVERSED: "Paid, and partly come back", State.REVERSED: "Come back whole"}
+    if record is None or record.state not in words:
+        return ""
+    astray = account_at(run.desk, record.ledger_payout_id, record.mode).standing is Standing.ASTRAY
+    return f"{'Moved, and did not arrive' if astray else words[record.state]}: {record.stripe_transfer_id}"
+
+
+def _record(run: Run, facts: Facts, answers: tuple[Check, ...], said: str) -> dict[str, Any]:
     """Build what a reviewer and a program read of one verification: every check, and the studio's balance at that time."""
     due, balance = facts.due, facts.balance
     ledger = {}
@@ -126,7 +139,7 @@ def _record(run: Run, facts: Facts, answers: tuple[Check, ...]) -> dict[str, Any
         "dry_run": run.dry_run,
         "mode": facts.mode.value,
         "key": facts.stripe.key,
-        "verdict": verdict(answers),
+        "verdict": said,
         "ledger": ledger,
         "checks": [asdict(check) for check in answers],
     }

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from manual_payout.account import reconcile_command
 from manual_payout.desk import Desk
 from manual_payout.errors import (
+    AttemptRefusedError,
     ClaimError,
     DatabaseError,
     EvidenceError,
@@ -35,7 +37,6 @@ from manual_payout.transfer.movement import (
     noun,
     post,
     present,
-    reconcile_command,
     subject,
 )
 from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
@@ -75,7 +76,7 @@ def deliver(desk: Desk, record: R) -> R:
         The record, paid or reversed.
 
     Raises:
-        StripeRefusedError: Stripe said no, and no request of this attempt is in doubt.
+        AttemptRefusedError: Stripe said no, and no request of this attempt is in doubt.
 
         ClaimError, PolicyRefusedError, DatabaseError, SettingsError: It ended before anything could have moved.
 
@@ -342,7 +343,10 @@ def _ask_or_end(desk: Desk, sending: Sending[R], ask: Callable[[], T]) -> T:
     except (StripeRefusedError, SettingsError, EvidenceError) as error:
         if not sending.in_doubt:
             record_refused(desk, sending.record, Refused("unreachable", error.message, "", same_key=True))
-            raise
+            if isinstance(error, SettingsError):
+                raise
+            # Not Stripe's refusal: the look before the sending is a gate, and it did not open.
+            raise PolicyRefusedError(error.message, error.remedy) from error
         reason = f"the answer was lost and Stripe cannot be asked ({error.message.rstrip('.')})"
         record = desk.store.record_outcome(
             sending.record, State.UNKNOWN, reason, actor=sending.record.operator_id, code="unreachable"
@@ -375,13 +379,13 @@ def _note_late_answer(desk: Desk, record: Record, made: dict[str, Any]) -> None:
     )
 
 
-def _refused(record: Record, answer: Refused, took: str) -> StripeRefusedError:
+def _refused(record: Record, answer: Refused, took: str) -> AttemptRefusedError:
     asked = asked_for(answer)
     remedies = _REVERSAL_REMEDIES if isinstance(record, ReversalRecord) else _REMEDIES
     remedy = remedies.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key.")
     if asked:
         remedy = f"{asked}Then run the same command again." if _worth_repeating(answer) else f"{asked}{remedy}"
-    return StripeRefusedError(
+    return AttemptRefusedError(
         f"Stripe refused attempt {record.attempt_no}: {answer.message.rstrip('.')} ({answer.code}){took}.",
         remedy,
         code=answer.code,

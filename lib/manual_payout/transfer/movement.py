@@ -78,12 +78,6 @@ def subject(record: PayoutRecord | ReversalRecord) -> str:
     return record.stripe_transfer_id if isinstance(record, ReversalRecord) else record.ledger_payout_id
 
 
-def reconcile_command(record: PayoutRecord | ReversalRecord) -> str:
-    """Name the only command that leads out of an unknown outcome."""
-    where = "reversal reconcile" if isinstance(record, ReversalRecord) else "reconcile"
-    return f"manual-payout {where} {record.incident_id}"
-
-
 def end_state(record: PayoutRecord | ReversalRecord, made: dict[str, Any]) -> State:
     """Say how the row ends where Stripe made what was meant; a transfer may have come back meanwhile."""
     if isinstance(record, ReversalRecord) or made["reversed"]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from manual_payout.account import reconcile_command, reversal_line
+from manual_payout.books import by_the_books
 from manual_payout.desk import Desk
 from manual_payout.errors import (
     ClaimError,
+    DatabaseError,
+    ManualPayoutError,
     PolicyRefusedError,
     RefusedError,
     StripeRefusedError,
     UnknownOutcomeError,
+    UsageError,
 )
 from manual_payout.gateway import Refused
 from manual_payout.intent import difference
@@ -30,9 +36,12 @@ from manual_payout.transfer.delivery import (
     window_closed,
 )
 from manual_payout.transfer.gate import check_standing, claim, record_leave, require_same_account
-from manual_payout.transfer.movement import end_state, listed, noun, reconcile_command, subject
+from manual_payout.transfer.movement import end_state, listed, noun, present, subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
+
+# The words of the command line.
+_DECIDE = "--decide not-moved"
 
 # The question that reconcile exists to answer does not forbid reconcile.
 _ANSWERED_HERE = frozenset({"outcome_known"})
@@ -70,20 +79,12 @@ def reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     every fact still allows it, the same key is sent again: Stripe then repeats its answer, or makes what was approved.
 
     Raises:
-        UnknownOutcomeError: It stays unknown; a person has to decide, or Stripe cannot be asked.
-
-        ClaimError: A run is still sending.
+        UnknownOutcomeError: It stays unknown: a person has to decide, Stripe cannot be asked, or a run is still sending.
     """
     try:
         return _reconcile(desk, record, operator)
-    except ClaimError:
-        raise
-    except RefusedError as error:
-        if record.state not in OPEN_STATES or not record.sent:
-            raise
-        raise UnknownOutcomeError(
-            f"The outcome for {subject(record)} stays unknown: {error.message}", error.remedy
-        ) from error
+    except ManualPayoutError as error:
+        raise _as_it_stays(desk, record, error) from error
 
 
 def decide_not_moved(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
@@ -96,19 +97,42 @@ def decide_not_moved(desk: Desk, record: R, operator: Person, because: str) -> R
     Raises:
         ParameterError: No reason is given.
 
-        PolicyRefusedError: There is nothing to decide, Stripe made a transfer, or the key may still be in flight or
-            replayed.
+        RefusedError, MovedBeforeError: There is nothing to decide.
 
-        UnknownOutcomeError: Stripe shows a transfer that is not what was meant, or cannot be asked.
+        UnknownOutcomeError: The key may still be in flight or replayed; Stripe shows a transfer that is not what was meant,
+            or cannot be asked.
     """
     because = check_text("because", because, NOTES_LENGTH_MAX)
     try:
         return _decide(desk, record, operator, because)
-    except StripeRefusedError as error:
-        raise UnknownOutcomeError(
-            f"Nothing was decided, the outcome for {subject(record)} stays unknown: {error.message}",
-            error.remedy,
-        ) from error
+    except ManualPayoutError as error:
+        raise _as_it_stays(desk, record, error, "Nothing was decided. ") from error
+
+
+def _as_it_stays(desk: Desk, record: R, error: ManualPayoutError, first: str = "") -> ManualPayoutError:
+    """Say that an outcome stays unknown, why, and from which hour on a person may decide; or what the books say instead."""
+    told = by_the_books(desk, error, record.ledger_payout_id, mode=record.mode, reversal=reversal_line(record))
+    if not isinstance(told, UnknownOutcomeError):
+        return told
+    message = (
+        told.message if told is error else f"{first}The outcome for {subject(record)} stays unknown: {error.message}"
+    )
+    return UnknownOutcomeError(message, f"{error.remedy} {_who_decides(desk, record, error.remedy)}".strip())
+
+
+def _who_decides(desk: Desk, record: R, said: str) -> str:
+    with contextlib.suppress(DatabaseError):
+        record = present(desk, record) or record
+        decidable = record.state in OPEN_STATES and record.stripe_id is None and record.first_sent_at is not None
+        if decidable and _DECIDE not in said:
+            return f"While it stays so, a person who has looked in the Dashboard may decide {_decision(record)}."
+    return ""
+
+
+def _decision(record: Record) -> str:
+    """Name the hour from which a person may decide, and the command."""
+    assert record.first_sent_at is not None, "Bug: what was never sent is not decided"
+    return f"from {record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC on: `{reconcile_command(record)} {_DECIDE} --because '…'`"
 
 
 def _decide(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
@@ -211,7 +235,7 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
             verify_reversal(desk, request, operator.person_id).require_go(but=_ANSWERED_HERE)
         # The questions above can have taken a while, and an approval can have ended meanwhile.
         check_standing(desk, request, operator)
-    except RefusedError as error:
+    except (RefusedError, StripeRefusedError, UsageError) as error:
         reason = error.message.rstrip(".")
         desk.store.record_outcome(record, State.NEEDS_HUMAN, reason, actor=operator.person_id)
         raise UnknownOutcomeError(
@@ -221,8 +245,8 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
     record_leave(desk, record, request, approved, operator)
 
 
-def _what_next(desk: Desk, record: Record, error: RefusedError) -> str:
-    decide = f"{reconcile_command(record)} --decide not-moved --because '…'"  # the words of the command line
+def _what_next(desk: Desk, record: Record, error: ManualPayoutError) -> str:
+    decide = f"{reconcile_command(record)} {_DECIDE} --because '…'"
     if window_closed(desk, record) or record.first_sent_at is None:
         return f"Look it up in the Dashboard, then record the decision: {decide}."
     until = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC"

@@ -11,9 +11,14 @@ from typing import Any
 
 from manual_payout import policy
 from manual_payout.approvals import Approved
+from manual_payout.books import by_the_books
 from manual_payout.canonical import canonical_json
 from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, IntentConflictError, RefusedError, UnknownOutcomeError
+from manual_payout.errors import (
+    ClaimError,
+    IntentConflictError,
+    ManualPayoutError,
+)
 from manual_payout.intent import build_payload, idempotency_key, transfer_group
 from manual_payout.models import (
     MOVED_STATES,
@@ -31,7 +36,7 @@ from manual_payout.reversal import verify_reversal
 from manual_payout.store.shapes import R
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, record_leave, rules_now
-from manual_payout.transfer.movement import reconcile_command, subject
+from manual_payout.transfer.movement import subject
 from manual_payout.transfer.overriding import override_of, record_override
 from manual_payout.verification import verify
 
@@ -59,12 +64,23 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
         The payout record, paid. If it was paid before, nothing is sent.
 
     Raises:
-        RefusedError: A gate or Stripe said no, or what was paid before is not what was typed; nothing moved now.
+        RefusedError: A gate or Stripe said no; nothing of this ledger payout has moved.
+
+        MovedBeforeError, AstrayError: A gate said no, and money of this ledger payout had moved before.
+
+        IntentConflictError: What was paid before is not what was typed; nothing moved now.
 
         ParameterError: The confirm code is wrong; nothing moved.
 
         UnknownOutcomeError: A transfer may exist; only `reconcile` leads on.
     """
+    try:
+        return _send(desk, parameters, operator)
+    except ManualPayoutError as error:
+        raise by_the_books(desk, error, parameters.ledger_payout_id) from error
+
+
+def _send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     request = find_request(desk, parameters)
 
     def judge() -> _Judgement:
@@ -91,13 +107,23 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
         The reversal record, reversed. If it was reversed before, nothing is sent.
 
     Raises:
-        RefusedError: A gate or Stripe said no, such as where the studio's balance has been paid out; nothing moved.
+        RefusedError: A gate or Stripe said no, such as where the studio's balance has been paid out; nothing came back.
+
+        MovedBeforeError: A gate said no, and this reversal had been made before.
 
         ParameterError: The confirm code is wrong; nothing moved.
 
         UnknownOutcomeError: A reversal may exist; only `reconcile` leads on.
     """
     request = get_reversal_request(desk, parameters)
+    try:
+        return _reverse(desk, parameters, request, operator)
+    except ManualPayoutError as error:
+        line = request.line
+        raise by_the_books(desk, error, line.ledger_payout_id, reversal=line.line_id) from error
+
+
+def _reverse(desk: Desk, parameters: ReversalParameters, request: Request, operator: Person) -> ReversalRecord:
 
     def judge() -> _Judgement:
         approved = admit(desk, parameters, request, operator)
@@ -127,7 +153,7 @@ def _move(
     if record is not None and _is_done(record):
         return record
     not_after = desk.now() + JUDGEMENT_AGE_MAX
-    judged = _pass_gate(judge, record)
+    judged = judge()
     if record is None or record.state is State.REFUSED:
         approved = judged.approved
         not_after = min(not_after, desk.settings.policy.request.request_ends(request), approved.stand_until)
@@ -150,24 +176,10 @@ def _move(
     if _is_done(record):
         return record
     # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
-    judged = _pass_gate(judge, record)
+    judged = judge()
     record_override(desk, record, judged.override, operator)
     record_leave(desk, record, request, judged.approved, operator)
     return deliver(desk, record)
-
-
-def _pass_gate(judge: Callable[[], _Judgement], record: Record | None) -> _Judgement:
-    try:
-        return judge()
-    except RefusedError as error:
-        if record is not None and record.state is State.SUBMITTING and record.sent:
-            # This run sends nothing, but another one may have: "nothing moved" would be a guess.
-            raise UnknownOutcomeError(
-                f"Another run is sending {subject(record)}, or was interrupted at it, and this one may not continue it: "
-                f"{error.message}",
-                f"Run `{reconcile_command(record)}` to learn what happened.",
-            ) from error
-        raise
 
 
 def _is_done(record: Record) -> bool:

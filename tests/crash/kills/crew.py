@@ -21,10 +21,10 @@ from typing import Any
 import sqlalchemy as sa
 import urllib3.connection
 
-from manual_payout import database, transfer
+from manual_payout import books, database, transfer
 from manual_payout.demo import automation
 from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, ManualPayoutError, UsageError
+from manual_payout.errors import ClaimError, ManualPayoutError, MovedBeforeError, UsageError
 from manual_payout.gateway import Accepted, Gateway, Refused
 from manual_payout.intent import confirm_code
 from manual_payout.ledger import Ledger
@@ -50,7 +50,7 @@ INSIDE = ("bytes", "commit")
 DEADLINE_S = 120.0
 
 # What the exit code says of the money.
-ENDS = {2: "refused", 3: "refused", 4: "unknown", 5: "database", 6: "unfinished"}
+ENDS = {2: "refused", 3: "refused", 4: "unknown", 5: "database", 6: "unfinished", 7: "astray"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class Run:
         end: Its own last report; None where it was killed before.
 
         answers: What Stripe's answers to its own attempts to pay were taken for, in order.
+
+        made_before: The transfers that were in Stripe's books when it began.
     """
 
     order: Order
@@ -119,6 +121,7 @@ class Run:
     ended: bool = False
     late: bool = False
     rest: bytes = b""
+    made_before: frozenset[str] = frozenset()
 
     @property
     def how(self) -> str:
@@ -227,7 +230,7 @@ def _work(order: Order, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any
         return _operate(order)
     except ManualPayoutError as error:
         return {
-            "end": ENDS[error.exit_code], "code": error.exit_code, "error": type(error).__name__,
+            "end": "refused" if isinstance(error, MovedBeforeError) else ENDS[error.exit_code], "code": error.exit_code, "error": type(error).__name__,
             "message": error.message, "remedy": error.remedy, "usage": isinstance(error, UsageError),
         }  # fmt: skip
     except BaseException:  # noqa: BLE001  # whatever it is, it is reported: the library promises documented ends only
@@ -369,6 +372,10 @@ def _no_claim() -> None:
     Ledger.claim = lambda *_args, **_options: None
 
 
+def _refused_after_the_money() -> None:
+    books.as_it_is = lambda error, _account, **_: error
+
+
 # What the harness must find: the designs that lost money or paid twice when they were measured.
 DEFECTS: dict[str, tuple[Callable[[], None], ...]] = {
     "random_key": (_random_key, _no_lookup),
@@ -376,4 +383,5 @@ DEFECTS: dict[str, tuple[Callable[[], None], ...]] = {
     "every_error_is_terminal": (_every_error_is_terminal,),
     "no_fence": (_no_fence,),
     "no_claim": (_no_claim,),
+    "refused_after_the_money": (_refused_after_the_money,),
 }

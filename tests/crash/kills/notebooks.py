@@ -33,7 +33,7 @@ from manual_payout.desk import Desk, kernel_environment, open_desk
 from manual_payout.engine import read_status
 from manual_payout.errors import ManualPayoutError
 from manual_payout.intent import confirm_code
-from manual_payout.models import Stage, State, stream_of
+from manual_payout.models import OPEN_STATES, Stage, State, stream_of
 from manual_payout.reviewed import reviewed_digests
 from manual_payout.runner import LIVE_RUN
 from manual_payout.verifier import check_contents, check_files, read_folder
@@ -68,7 +68,7 @@ KILLS_MAX = 3
 PATIENCE_S = 240.0
 
 # Exit codes that the command line documents.
-DOCUMENTED = {0, 2, 3, 4, 5, 6}
+DOCUMENTED = {0, 2, 3, 4, 5, 6, 7}
 
 
 @dataclass
@@ -167,6 +167,7 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
         for _ in range(COMMANDS_MAX):
             crowded = bool(scene.running())
             before = set(scene.folder.glob("*.ipynb"))
+            made_before = {one["id"] for one in scene.sandbox.transfers(incident.LEDGER_PAYOUT_ID)}
             process = scene.run()
             kill = _kill(process, scene, rng, sure=kills is not None) if left else ""
             if kill:
@@ -179,6 +180,7 @@ def play(root: Path, seed: str, *, kills: int | None = None) -> Night:
                 _wait(scene, night)
             # Else the next command begins while what the last one has left behind may still be paying.
             _judge_code(night, code, kill)
+            _judge_words(night, scene, code, made_before, crowded=crowded)
             if not code:
                 _judge_done(night, set(scene.folder.glob("*.ipynb")) - before, kill)
             _compare_files(night, scene.folder, seen)
@@ -256,6 +258,20 @@ def _judge_code(night: Night, code: int, kill: str) -> None:
     by_signal = {128 + signal.Signals[name], -signal.Signals[name], 130} if name else set()
     if code not in DOCUMENTED | by_signal:
         night.violations.append(f"exit code {code} after {kill or 'no disturbance'}")
+
+
+def _judge_words(night: Night, scene: Scene, code: int, made_before: set[str], *, crowded: bool) -> None:
+    """The exit code, and what was said last, against Stripe's books and our row: 3 and "nothing moved" only if nothing left."""
+    with scene.desk() as desk:
+        record = desk.store.find_payout(scene.line_id)
+    said = scene.said()
+    if made_before and (code == 3 or "nothing moved" in said):
+        night.violations.append(f"exit code {code}, the books had {made_before}; it said: {said}")
+    if code == 7:
+        night.violations.append(f"exit code 7, and nothing came back; it said: {said}")
+    # What an earlier command left running may settle it between that word and this look.
+    if code == 4 and not crowded and (record is None or record.state not in OPEN_STATES):
+        night.violations.append(f"exit code 4, and the row is {record and record.state}; it said: {said}")
 
 
 def _judge_done(night: Night, made: set[Path], kill: str) -> None:

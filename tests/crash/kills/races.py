@@ -113,10 +113,13 @@ class Race:
         if run.how == "refused":
             if any(not answer.startswith("Refused") for answer in run.answers):
                 self.problems.append(f"said refused after {run.answers}: {run}")
-            if run.end["code"] != 3 or not run.end["message"] or not run.end["remedy"]:
+            if run.end["code"] not in {2, 3, 5} or not run.end["message"] or not run.end["remedy"]:
                 self.problems.append(f"was refused without a word: {run.end}")
         elif run.how == "paid" and run.order.action == "send" and run.end["transfer"] not in known:
             self.problems.append(f"said paid with a transfer that no row has: {run}")
+        elif run.how == "unknown" and not run.answers and " is open " in run.end["message"]:
+            # It sent nothing, and came while the other's attempt was under way.
+            pass
         elif run.how not in {"paid", "skipped"}:
             self.problems.append(f"ended as {run}")
 
@@ -144,7 +147,7 @@ def another_amount(race: Race) -> list[Run]:
     # Who comes while the other's request is under way cannot say that nothing moved.
     race.compare(runs, unsure=runs[1])
     told = runs[1].end or {}
-    if (runs[1].how, told.get("code")) not in {("refused", 3), ("unknown", 4)} or "amount" not in told["message"]:
+    if (runs[1].how, told.get("code")) not in {("refused", 2), ("unknown", 4)} or "amount" not in told["message"]:
         race.problems.append(f"another amount was not refused by name: {runs[1]}")
     return runs
 
@@ -208,7 +211,7 @@ def races(world: World, kind: str, count: int, *, seed: str = "0", defect: str =
 
 def _expect_a_loser(race: Race, runs: list[Run]) -> None:
     ways = sorted(run.how for run in runs)
-    if ways not in (["paid", "refused"], ["paid", "skipped"]):
+    if ways not in (["paid", "refused"], ["paid", "skipped"], ["paid", "unknown"]):
         race.problems.append(f"not one winner and one who was told: {[str(run) for run in runs]}")
 
 

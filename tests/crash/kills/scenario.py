@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout.desk import Desk
-from manual_payout.errors import DatabaseError, ManualPayoutError
+from manual_payout.errors import AstrayError, DatabaseError, ManualPayoutError, RefusedError
 from manual_payout.models import PayoutRecord, State, stream_of
 from manual_payout.store.announcing import SENT
 from manual_payout.store.sending import OPEN_STATES
@@ -270,7 +270,10 @@ class Scenario:
         return down
 
     def _run(self, orders: list[Order]) -> None:
+        before = self._made()
         self.last_runs = runs = start(orders)
+        for run in runs:
+            run.made_before = before
         watch(runs)
         self.world.clock.sync()
         self.in_flight |= any(run.killed or run.frozen for run in runs)
@@ -300,9 +303,21 @@ class Scenario:
         if run.how in {"refused", "database"} and any(not answer.startswith("Refused") for answer in run.answers):
             self._violated(f"a run said {run.how}, though an answer of its own was {run.answers}: {run}")
         if run.how == "paid":
-            made = {one["id"] for one in self.world.sandbox.transfers(self.studio.ledger_payout_id)}
+            made = self._made()
             if run.end["transfer"] not in made:
                 self._violated(f"a run said paid with {run.end['transfer']}, the books have {made or 'none'}")
+        self._judge_words(run)
+
+    def _judge_words(self, run: Run) -> None:
+        """Hold what a run said last against the books: what it found there, what it sent, and what is open."""
+        code = run.end.get("code", 0) if run.end is not None else None
+        if code == RefusedError.exit_code and run.made_before:
+            self._violated(f"a run said that nothing of this payout moved, the books had {set(run.made_before)}: {run}")
+        if code == AstrayError.exit_code:
+            self._violated(f"a run said that the money went astray, and it did not: {run}")
+
+    def _made(self) -> frozenset[str]:
+        return frozenset(one["id"] for one in self.world.sandbox.transfers(self.studio.ledger_payout_id))
 
     def _thaw_all(self) -> None:
         for run in self.frozen:

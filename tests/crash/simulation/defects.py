@@ -18,9 +18,9 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout import models
+from manual_payout import books, models
 from manual_payout.approvals import standing
-from manual_payout.errors import ClaimError
+from manual_payout.errors import ClaimError, RefusedError, UnknownOutcomeError
 from manual_payout.gateway import Answer, Refused, Unknown, client
 from manual_payout.reversal import checks
 from manual_payout.transfer import delivery, movement, reconciling, sending
@@ -330,13 +330,61 @@ def reversals_doubt_not_inherited(stack: ExitStack) -> Options:
     return Options()
 
 
+# ---------------------------------------------------------------------------------------------- the last word
+
+
+def refused_after_the_money(stack: ExitStack) -> Options:
+    """A refusal says that nothing moved, whatever the books hold."""
+    _replaced(stack, "as_it_is", lambda error, _account, **_: error, books)
+    return Options()
+
+
+def refused_while_it_is_open(stack: ExitStack) -> Options:
+    """Only what is on record as paid keeps a refusal from saying that nothing moved."""
+    real = books.as_it_is
+
+    def as_it_is(error: Any, account: Any, **options: Any) -> Any:
+        return error if account.standing is books.Standing.OPEN else real(error, account, **options)
+
+    _replaced(stack, "as_it_is", as_it_is, books)
+    return Options()
+
+
+def unknown_although_it_is_known(stack: ExitStack) -> Options:
+    """Every refusal is told as an unknown outcome, to be sure."""
+
+    def as_it_is(error: Any, _account: Any, **_: Any) -> Any:
+        return UnknownOutcomeError(error.message, error.remedy) if isinstance(error, RefusedError) else error
+
+    _replaced(stack, "as_it_is", as_it_is, books)
+    return Options()
+
+
+def done_although_it_was_refused(stack: ExitStack) -> Options:
+    """A refusal by Stripe ends the run as if it were through."""
+    refused = "        raise _refused(sending.record, answer, sending.told)"
+    _rewritten(stack, delivery, "_send_until_known", (refused, "        return sending.record"))
+    return Options()
+
+
+def reversal_forgets_itself(stack: ExitStack) -> Options:
+    """A reversal that was made is refused as if nothing had been taken back."""
+    real = books.as_it_is
+
+    def as_it_is(error: Any, account: Any, *, reversal: str = "") -> Any:
+        return error if reversal and isinstance(error, RefusedError) else real(error, account, reversal=reversal)
+
+    _replaced(stack, "as_it_is", as_it_is, books)
+    return Options()
+
+
 # They show in the second act only.
 OF_REVERSALS: dict[str, Defect] = {
     defect.__name__: defect
     for defect in (
         new_key_after_an_unknown_reversal, no_fence_before_a_reversal, reversals_not_looked_up,
         digest_misses_the_amount_to_reverse, earlier_reversal_overlooked, two_reversals_at_once,
-        payout_still_says_paid, reversals_doubt_not_inherited,
+        payout_still_says_paid, reversals_doubt_not_inherited, reversal_forgets_itself,
     )
 }  # fmt: skip
 
@@ -347,6 +395,7 @@ DEFECTS: dict[str, Defect] = OF_REVERSALS | {
         unknown_is_refused, doubt_forgotten, doubt_not_inherited, outcome_before_the_call, mark_after_the_call,
         released_before_recorded, claim_skipped, claim_by_select_then_update, no_unique_row, no_fence, lease_ignored,
         lookup_skipped, approvals_not_rechecked, signatures_not_checked, digest_misses_a_field, decided_inside_the_window,
+        refused_after_the_money, refused_while_it_is_open, unknown_although_it_is_known, done_although_it_was_refused,
     )
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from manual_payout.models import (
 )
 from manual_payout.transfer.tries import TRIES_MAX
 
+from .last_words import Before, contradiction, look
 from .memory_ledger import MemoryLedger
 from .memory_store import MemoryStore
 from .stripe_books import Books, Post, Reversal, Transfer
@@ -157,10 +158,16 @@ class Watch:
 
     # ---------------------------------------------------------------------------------- after every run and at the end
 
-    def run_ended(self, run: Any, error: BaseException | None) -> None:
-        """See how one command ended."""
+    def run_begins(self) -> Before:
+        """See one command begin."""
+        return look(self.store, self.books)
+
+    def run_ended(self, run: Any, error: BaseException | None, before: Before) -> None:
+        """See how one command ended, and hold what it said against the books."""
         run.error = error
         self.runs.append(run)
+        wrong = contradiction(run, error, before, self.store, self.books)
+        self._claim(not wrong, f"run {run}: {wrong}; it said: {error}")
 
     def check_books(self) -> None:
         """Compare everything with the provider's books."""

@@ -231,6 +231,15 @@ class MemoryStore:
         self.hooks.step("find_open_reversal")
         return next((row for row in self._reversals_of(stripe_transfer_id) if row.state in OPEN_STATES), None)
 
+    def reversals_of(self, **wanted: str) -> list[ReversalRecord]:
+        self.hooks.step("reversals_of")
+        found = [
+            row for row in self.reversals.values() if all(getattr(row, name) == value for name, value in wanted.items())
+        ]
+        found.sort(key=lambda row: row.reversal_id)
+        found.sort(key=lambda row: row.created_at, reverse=True)
+        return found
+
     def record_reversed(self, record: PayoutRecord, reversed_minor: int, *, actor: str) -> PayoutRecord:
         self.hooks.step("record_reversed:before")
         present = self._present(record)

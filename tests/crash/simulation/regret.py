@@ -212,7 +212,10 @@ class Regret:
 
     def _command(self, operator: Operator, action: str, name: str) -> None:
         does = getattr(self, f"_{action}")
-        self.night.command(operator, f"{action} (reversal)", name, partial(does, operator, name))
+        line = "" if action == "reconcile_payout" else self.requests[name].line.line_id
+        self.night.command(
+            operator, f"{action} (reversal)", name, partial(does, operator, name), line=line, sends=action == "reverse"
+        )
 
     def _reverse(self, operator: Operator, name: str) -> None:
         request = self.store.requests[self.requests[name].request_id][0]

@@ -77,11 +77,23 @@ class Options:
 
 @dataclass
 class Run:
-    """One command of one operator."""
+    """
+    One command of one operator.
+
+    Attributes:
+        line: The line that it is about.
+
+        sends: Whether it is to move money, and not only to find out.
+
+        back: Whether it takes money back.
+    """
 
     number: int
     operator: str
     action: str
+    line: str = ""
+    sends: bool = False
+    back: bool = False
     error: BaseException | None = None
     crashed: bool = False
 
@@ -305,13 +317,25 @@ class Night:
     # ---------------------------------------------------------------------------------- commands
 
     def _command(self, operator: Operator, action: str, name: str) -> None:
-        self.command(operator, action, name, lambda: getattr(self, f"_{action}")(operator, name))
+        self.command(
+            operator, action, name, lambda: getattr(self, f"_{action}")(operator, name), sends=action == "send"
+        )
 
-    def command(self, operator: Operator, action: str, name: str, does: Callable[[], object]) -> None:
-        """Run one command as the command line would, whatever becomes of it."""
+    def command(
+        self,
+        operator: Operator,
+        action: str,
+        name: str,
+        does: Callable[[], object],
+        *,
+        line: str = "",
+        sends: bool = False,
+    ) -> None:
+        """Run one command as the command line would, whatever becomes of it; *line* is that of a reversal."""
         self.commands += 1
-        run = Run(self.commands, operator.name, action)
+        run = Run(self.commands, operator.name, action, line, sends, back=bool(line))
         self.world.current.run = run
+        before = self.watch.run_begins()
         self.world.say(f"=== {action} {name}")
         error: BaseException | None = None
         try:
@@ -325,7 +349,7 @@ class Night:
         self.world.say(f"=== {type(error).__name__ if error else 'done'} {getattr(error, 'message', '')}")
         self.result.hits[f"{self.world.act}answer: {type(error).__name__ if error else 'done'}"] += 1
         self.world.current.run = None
-        self.watch.run_ended(run, error)
+        self.watch.run_ended(run, error, before)
 
     def _send(self, operator: Operator, name: str) -> None:
         request = self._request(name)
