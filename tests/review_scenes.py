@@ -73,7 +73,7 @@ def stories(scene):
     made["refused by us"] = replace(made["dry-run"], events=(*made["dry-run"].events, seen))
     made["nothing"] = replace(made["dry-run"], events=made["dry-run"].events[:3])
     scene.stripe.fault("drop_after")
-    scene.stripe.fault("drop_before", method="GET", skip=2, times=9)
+    scene.stripe.fault("drop_before", method="GET", skip=4, times=9)
     with contextlib.suppress(ManualPayoutError):
         scene.send()
     made["unknown"] = told(scene)

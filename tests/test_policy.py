@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from manual_payout import policy
 from manual_payout.demo import incident
 from manual_payout.errors import ApprovalError, PolicyRefusedError, StripeRefusedError
+from manual_payout.intent import OtherTransfer
 from manual_payout.inventory import Standing
 from manual_payout.ledger import PayoutDue, StudioBalance
 from manual_payout.models import CheckStatus, Kind, Line, Mode, PayoutRecord, Reason, Request, State
@@ -44,6 +45,7 @@ STRIPE = StripeFacts(
     available=Money(10**6, "usd"), drawable=Money(10**6, "usd"),
 )  # fmt: skip
 GOOD = Facts(TYPED, Mode.SANDBOX, AT, REQUEST, False, None, "two people", DUE, BALANCE, None, (), STRIPE)
+STRANGER = OtherTransfer("tr_9", Money(125_075, "usd"), AT)
 DOWN = StripeRefusedError("Stripe cannot be reached.", "Check the network.", code="unreachable")
 
 
@@ -131,6 +133,9 @@ NO_GO = [
     ("account_is_right", {"stripe": StripeFacts(error=DOWN)}, ""),
     ("no_transfer_in_group", with_stripe(foreign_transfers=("tr_9",)), "moved already"),
     ("no_transfer_in_group", {"stripe": StripeFacts(error=DOWN)}, "network"),
+    ("no_unexplained_transfer", with_stripe(unexplained=(STRANGER,)), "--acknowledge tr_9 --replace"),
+    ("no_unexplained_transfer", {"stripe": StripeFacts(error=DOWN)}, "network"),
+    ("no_unexplained_transfer", {"due": None}, "ledger payout id"),
     ("stripe_balance", with_stripe(drawable=Money(125_074, "usd")), "Top up"),
     ("stripe_balance", with_stripe(available=Money(125_074, "usd"), drawable=None), "Top up"),
     ("balance_age", {"balance": None}, "balance"),
@@ -198,7 +203,7 @@ def test_missing_facts_never_fail_to_be_judged_and_never_make_a_go(changes):
 def test_no_fact_of_stripe_can_be_left_out(name, error):
     """The defaults of what Stripe shows are those that say no, wherever a yes depends on them; one of them warns."""
     default = {one.name: one.default for one in fields(StripeFacts)}[name]
-    harmless = {"key_livemode", "livemode", "foreign_transfers", "own_transfer", "drawable"}
+    harmless = {"key_livemode", "livemode", "foreign_transfers", "own_transfer", "drawable", "unexplained"}
     stops = failing(**with_stripe(**{name: default, "error": error}))
 
     assert bool(stops) is (error is not None or name not in harmless)
@@ -355,3 +360,42 @@ def test_nothing_filed_is_a_no_go_and_no_error(scene):
     stops = {check.name for check in found.checks if check.stops}
 
     assert {"incident", "request_in_force", "same_as_requested", "approved_by_both_teams"} <= stops
+
+
+# ---------------------------------------------------------------------------------------------- other transfers
+
+
+def others_check(*others, acknowledged=(), **changes):
+    """The answer about other transfers to the account, under a request that acknowledges some."""
+    line = replace(LINE, acknowledged=acknowledged)
+    given = {"request": replace(REQUEST, lines=(line,)), **with_stripe(unexplained=others)} | changes
+    return {check.name: check for check in judged(**given)}["no_unexplained_transfer"]
+
+
+@pytest.mark.parametrize("amount", [Money(125_074, "usd"), Money(125_075, "eur")])
+def test_another_amount_or_currency_only_warns(amount):
+    """It may be this payout with a mistake in it: the warning names id, amount and time, and asks who made it."""
+    check = others_check(replace(STRANGER, amount=amount))
+
+    assert CheckStatus.WARN is check.status
+    assert f"tr_9 ({amount.grouped} on {AT:%Y-%m-%d %H:%M:%S} UTC)" in check.found
+    assert "who made it" in check.remedy
+
+
+def test_acknowledging_is_by_id_and_shown():
+    """A request answers for the transfers that it names and for no other, whatever their amounts; those named are told."""
+    later = replace(STRANGER, transfer_id="tr_10")
+    check = others_check(STRANGER, acknowledged=("tr_9",))
+
+    assert CheckStatus.OK is check.status
+    assert check.found.startswith("none; acknowledged: tr_9 (")
+    assert CheckStatus.FAIL is others_check(later, STRANGER, acknowledged=("tr_9",)).status
+    assert CheckStatus.FAIL is others_check(later, acknowledged=("tr_1",)).status
+
+
+def test_remedy_of_an_open_sending_can_be_followed():
+    """Nobody can file another request while a sending is open; what is named then is what reconcile takes."""
+    check = others_check(STRANGER, record=record(State.UNKNOWN))
+
+    assert "--replace" not in check.remedy
+    assert "--acknowledge tr_9" in check.remedy

@@ -653,7 +653,7 @@ def test_fault_of_the_call_ends_in_its_state(scene, name):
 def test_lost_answer_becomes_unknown_not_failed(scene):
     """Where the answer is lost and Stripe cannot be asked, the outcome is unknown, and sending again is refused."""
     scene.stripe.fault("drop_after")
-    scene.stripe.fault("drop_before", method="GET", skip=2, times=9)
+    scene.stripe.fault("drop_before", method="GET", skip=4, times=9)
     error = refusal(scene.send)
 
     assert (UnknownOutcomeError, State.UNKNOWN, 1) == (type(error), scene.record.state, len(scene.transfers))
@@ -747,7 +747,7 @@ def test_transfer_filed_elsewhere_is_still_known_by_its_id(scene, monkeypatch):
 
 def test_unreachable_stripe_before_anything_was_sent_moves_nothing(scene):
     """If Stripe cannot even be asked first, the attempt ends refused and the ledger payout is free again."""
-    scene.stripe.fault("drop_before", method="GET", path=TRANSFER, skip=1)
+    scene.stripe.fault("drop_before", method="GET", path=TRANSFER, skip=2)
     error = refusal(scene.send)
 
     assert (PolicyRefusedError, []) == (type(error), scene.posts)
@@ -1101,7 +1101,7 @@ def lose_the_answer(scene, *, moved):
     """Leave an unknown outcome behind, with or without a transfer in Stripe's books."""
     if moved:
         scene.stripe.fault("drop_after")
-        scene.stripe.fault("drop_before", method="GET", skip=2)
+        scene.stripe.fault("drop_before", method="GET", skip=4)
     else:
         scene.stripe.fault("drop_before", times=3)
     refusal(scene.send)

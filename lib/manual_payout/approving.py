@@ -4,16 +4,24 @@ What an approver is shown before typing a yes: facts fetched afresh, effects rat
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import median
 
 from manual_payout.desk import Desk
 from manual_payout.display import Table, facts_table
-from manual_payout.errors import PolicyRefusedError
+from manual_payout.errors import (
+    DatabaseError,
+    EvidenceError,
+    PolicyRefusedError,
+    SettingsError,
+    StripeRefusedError,
+)
+from manual_payout.intent import in_the_way, other_transfer, transfer_group, unacknowledged
 from manual_payout.inventory import SHOWN
 from manual_payout.ledger import PayoutDue, StudioBalance
 from manual_payout.models import PayoutRecord, Request, stream_of
 from manual_payout.money import Money
+from manual_payout.others import since, unexplained
 from manual_payout.people import Person
 from manual_payout.policy import SKEW_MAX, balance_at
 from manual_payout.verification import rehearsal_at
@@ -24,7 +32,9 @@ _SHOWN = 3
 
 def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> Table:
     """
-    Show what this payout would do: before and after, the destination, and how unusual it is. Reads only, and not Stripe.
+    Show what this payout would do: before and after, the destination, how unusual it is, and what else was sent there.
+
+    Reads only. Without a key for Stripe on this machine that last row says so; the send looks again in any case.
 
     Raises:
         PolicyRefusedError: There is no such request, or the ledger does not know the payout.
@@ -49,6 +59,7 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "destination on file": due.destination_account,
         "destination last changed": _since(due.destination_changed_at, desk.now()),
         "ledger status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
+        "other transfers to this account": _others(desk, request, due),
         "how unusual": _unusual(desk, due, line.amount),
         "earlier manual payouts to this studio": _listed(earlier),
         "reason and notes": f"{request.reason.value}: {request.notes}",
@@ -58,6 +69,31 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         "request digest": request.digest,
     }
     return facts_table(f"{incident_id}: you are asked to approve {line.amount.grouped} for {due.studio_name}.", facts)
+
+
+def _others(desk: Desk, request: Request, due: PayoutDue) -> str:
+    """Say what else went to this account since the payout was due: it may be this payout, made by a colleague."""
+    line = request.line
+    begin = since(due, request.filed_at)
+    try:
+        account, listed = desk.read(lambda key: (key.account_id(), key.transfers_to(due.destination_account, begin)))
+    except DatabaseError:
+        raise
+    except (StripeRefusedError, SettingsError, EvidenceError) as error:
+        return f"NOT LOOKED AT from here; the send looks. {error.message}"
+    if account not in (None, request.platform_account):
+        return f"NOT LOOKED AT from here; the send looks. The key is of {account}, not of {request.platform_account}."
+    found = unexplained(desk, listed, line.ledger_payout_id, line.line_id)
+    left = unacknowledged(found, line)
+    equal = in_the_way(left, line, line.amount, due.amount)
+    said = [f"WARNING: {one}, nobody explains it: it may be this payout" for one in equal]
+    said += [f"unexplained: {one}" for one in left if one not in equal]
+    group = transfer_group(line.ledger_payout_id)
+    same = [other_transfer(one) for one in listed if one.get("transfer_group") == group and not one["reversed"]]
+    said += [f"WARNING: {one} was made for this very payout" for one in same]
+    seen = {one.transfer_id: str(one) for one in found}
+    said += [f"acknowledged as not this payout: {seen.get(name, f'{name}, not seen')}" for name in line.acknowledged]
+    return "; ".join(said) or f"none unexplained since {datetime.fromtimestamp(begin, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def note_warning(desk: Desk, request: Request, person: Person) -> None:

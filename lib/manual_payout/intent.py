@@ -11,12 +11,55 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from manual_payout.canonical import canonical_json
 from manual_payout.models import Kind, Line, Mode, PayoutRecord, Record, Request
+from manual_payout.money import Money
 
 _PREFIX = "manual-payout"
+
+# By what a transfer's group is known as the runbook's.
+GROUP_PREFIX = f"{_PREFIX}-"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTransfer:
+    """
+    A transfer to the same account that is not known to be another payout's.
+
+    Attributes:
+        amount: What has stayed there: reversals are taken off.
+
+        created: When Stripe made it, in UTC.
+    """
+
+    transfer_id: str
+    amount: Money
+    created: datetime
+
+    def __str__(self) -> str:
+        return f"{self.transfer_id} ({self.amount.grouped} on {self.created:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def other_transfer(shown: dict[str, Any]) -> OtherTransfer:
+    """Read a transfer as Stripe lists it."""
+    left = Money(shown["amount"] - shown["amount_reversed"], shown["currency"])
+    return OtherTransfer(shown["id"], left, datetime.fromtimestamp(shown["created"], UTC))
+
+
+def in_the_way(others: Iterable[OtherTransfer], line: Line | None, *amounts: Money) -> list[OtherTransfer]:
+    """Return those of one of *amounts* that the request does not acknowledge: each may be this payout, made already."""
+    return [one for one in unacknowledged(others, line) if one.amount in amounts]
+
+
+def unacknowledged(others: Iterable[OtherTransfer], line: Line | None) -> list[OtherTransfer]:
+    """Return those that the request does not name, by id, as not being this payout."""
+    named = line.acknowledged if line is not None else ()
+    return [one for one in others if one.transfer_id not in named]
 
 
 def transfer_group(ledger_payout_id: str) -> str:

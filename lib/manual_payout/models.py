@@ -176,6 +176,9 @@ class Line:
         stripe_transfer_id: The transfer that is to be reversed; empty where money is to be sent.
 
         reversed_before_minor: How much of that transfer was reversed when the request was filed, in minor units.
+
+        acknowledged: Other transfers to the same account of which the requester says that they are not this payout,
+            sorted; whoever approves the request says so too.
     """
 
     line_id: str
@@ -188,6 +191,7 @@ class Line:
     destination_account: str
     stripe_transfer_id: str = ""
     reversed_before_minor: int = 0
+    acknowledged: tuple[str, ...] = ()
 
     def statement(self) -> dict[str, Any]:
         """The part of the request's statement that this line is."""
@@ -205,6 +209,8 @@ class Line:
         if self.stripe_transfer_id:
             told["stripe_transfer_id"] = self.stripe_transfer_id
             told["reversed_before_minor"] = self.reversed_before_minor
+        if self.acknowledged:
+            told["acknowledged_transfers"] = list(self.acknowledged)
         return told
 
 

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from manual_payout.errors import ManualPayoutError
+from manual_payout.intent import OtherTransfer, in_the_way, unacknowledged
 from manual_payout.inventory import Standing
 from manual_payout.ledger import PayoutDue, StudioBalance
-from manual_payout.models import Check, CheckStatus, Line, Mode, PayoutRecord, Request, State
+from manual_payout.models import OPEN_STATES, Check, CheckStatus, Line, Mode, PayoutRecord, Request, State
 from manual_payout.money import Money
 from manual_payout.parameters import Parameters
 from manual_payout.settings import Policy
@@ -44,6 +45,8 @@ class StripeFacts:
         foreign_transfers: Unreversed transfers of this transfer group that are not this line's own.
 
         own_transfer: The id of this line's own transfer, if it exists.
+
+        unexplained: Other transfers to this account since the payout was due, of which nobody knows what they paid.
     """
 
     error: ManualPayoutError | None = None
@@ -56,6 +59,7 @@ class StripeFacts:
     drawable: Money | None = None
     foreign_transfers: tuple[str, ...] = ()
     own_transfer: str | None = None
+    unexplained: tuple[OtherTransfer, ...] = ()
 
 
 class ApprovalFacts(Protocol):
@@ -410,7 +414,7 @@ def account_is_right(facts: StripeSeen, policy: Policy) -> Check:
 def no_transfer_in_group(facts: Facts, _policy: Policy) -> Check:
     """Design rule 3: Stripe itself shows no transfer for this ledger payout."""
     seen = facts.stripe
-    name, question = "no_transfer_in_group", "Does Stripe show no other transfer for this ledger payout?"
+    name, question = "no_transfer_in_group", "Does Stripe show no other transfer in this payout's group?"
     if seen.error is not None:
         return Check(name, question, CheckStatus.UNKNOWN, "none", _why(seen), seen.error.remedy)
     found = ", ".join(seen.foreign_transfers) or (f"only our own {seen.own_transfer}" if seen.own_transfer else "none")
@@ -418,6 +422,46 @@ def no_transfer_in_group(facts: Facts, _policy: Policy) -> Check:
         name, question, not seen.foreign_transfers, "none", found,
         "Do not pay: the money may have moved already; compare that transfer with the ledger.",
     )  # fmt: skip
+
+
+def no_unexplained_transfer(facts: Facts, _policy: Policy) -> Check:
+    """Design rule 1: no recent equal transfer that nobody explains; a colleague may have paid in the Dashboard."""
+    seen, due = facts.stripe, facts.due
+    name = "no_unexplained_transfer"
+    question = "Is every other transfer to this account since the payout was due explained?"
+    if seen.error is not None or due is None:
+        remedy = seen.error.remedy if seen.error else "Check the ledger payout id."
+        return Check(name, question, CheckStatus.UNKNOWN, "none unexplained", _why(seen, "no ledger payout"), remedy)
+    line = facts.request.line if facts.request else None
+    left = unacknowledged(seen.unexplained, line)
+    equal = in_the_way(left, line, due.amount, *([line.amount] if line else []))
+    known = [one for one in seen.unexplained if one not in left]
+    found = f"unexplained: {', '.join(map(str, left))}" if left else "none"
+    found += f"; acknowledged: {', '.join(map(str, known))}" if known else ""
+    if left and not equal:
+        remedy = "Ask who made it: if it is this payout with another amount, do not pay."
+        return Check(name, question, CheckStatus.WARN, "none unexplained", found, remedy)
+    begun = facts.record is not None and facts.record.state in OPEN_STATES
+    return verdict(name, question, not equal, "none unexplained", found, acknowledge_remedy(equal, begun=begun))
+
+
+def acknowledge_remedy(equal: list[OtherTransfer], *, begun: bool = False) -> str:
+    """
+    Say what a person does about transfers that may be this payout.
+
+    Args:
+        begun: A sending is open, so that no other request can be filed before it has an outcome.
+    """
+    named = " ".join(f"--acknowledge {one.transfer_id}" for one in equal)
+    if begun:
+        return (
+            "Ask who made it: one that has come back whole, or that the ledger names as another payout's, is no obstacle "
+            f"any more. A decision that nothing was sent names it with {named}."
+        )
+    return (
+        "Do not pay: it may be this payout, made by hand. Ask who made it; if it is not this payout, file the request "
+        f"again with {named} --replace, and have both teams approve it."
+    )
 
 
 def stripe_balance(facts: Facts, _policy: Policy) -> Check:
@@ -483,6 +527,7 @@ RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     key_is_right,
     account_is_right,
     no_transfer_in_group,
+    no_unexplained_transfer,
     stripe_balance,
     rehearsed,
 )

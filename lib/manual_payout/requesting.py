@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 
 from manual_payout.canonical import digest_of, instant_text
 from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, IntentConflictError, PolicyRefusedError, SettingsError
+from manual_payout.errors import ClaimError, IntentConflictError, ParameterError, PolicyRefusedError, SettingsError
 from manual_payout.ledger import PayoutDue
 from manual_payout.models import Kind, Line, Mode, Request, State
-from manual_payout.parameters import Parameters
+from manual_payout.parameters import Parameters, check
 from manual_payout.people import Person
 from manual_payout.policy import differs
 from manual_payout.rendering import environment
@@ -24,12 +25,16 @@ _TICKETS = environment("comms/templates")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~"})
 
 
-def file_request(desk: Desk, parameters: Parameters, requester: Person, *, replace: bool) -> tuple[Request, bool]:
+def file_request(
+    desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = ()
+) -> tuple[Request, bool]:
     """
     File a request, or return the one on record with the same content.
 
     Args:
         replace: Withdraw an open request for the same ledger payout that says something else.
+
+        acknowledge: Ids of other transfers to the same account that are not this payout, as the requester knows.
 
     Returns:
         The request, and whether it is new.
@@ -37,12 +42,15 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
     Raises:
         PolicyRefusedError: The ledger does not know this payout.
 
+        ParameterError: What is acknowledged is no transfer, or is one of ours.
+
         IntentConflictError: The same ledger payout has an open request with other content, and *replace* is not set.
 
         ClaimError: Money for this ledger payout is under way or was moved, under this incident or another.
 
         SecretError: A secret of this machine is one of the request's own values.
     """
+    acknowledged = _acknowledged(desk, acknowledge)
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
     if due is None:
         raise PolicyRefusedError(
@@ -54,7 +62,7 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
         and desk.now() < desk.settings.policy.request.request_ends(earlier)
         and not _has_come_back(desk, earlier)
     ):
-        difference = _difference(desk, parameters, earlier)
+        difference = _difference(desk, parameters, earlier, acknowledged)
         if difference is None:
             return earlier, False
         if not replace:
@@ -62,7 +70,7 @@ def file_request(desk: Desk, parameters: Parameters, requester: Person, *, repla
                 *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
-    request = _build(desk, parameters, due, requester, earlier)
+    request = _build(desk, parameters, due, requester, earlier, acknowledged)
     desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
@@ -90,6 +98,7 @@ def ticket_text(desk: Desk, request: Request) -> str:
         "requested_by": desk.registry.name_of(request.requested_by),
         "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
         "expires_at": f"{policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
+        "acknowledged": ", ".join(line.acknowledged),
     }
     free = {name: markdown_safe(values[name]) for name in ("studio_name", "notes", "requested_by")}
     return ticket("ticket.md.j2", values | free)
@@ -105,13 +114,28 @@ def markdown_safe(text: str) -> str:
     return text.translate(_MARKDOWN)
 
 
-def _difference(desk: Desk, parameters: Parameters, earlier: Request) -> tuple[str, str, str] | None:
+def _acknowledged(desk: Desk, named: Collection[str]) -> tuple[str, ...]:
+    found = tuple(sorted({check("acknowledge", one) for one in named}))
+    for ours in sorted(desk.store.known_transfers(found)):
+        raise ParameterError(
+            "acknowledge", ours, "a transfer that is not one of our own",
+            "Leave it out: what a row of ours names is explained.",
+        )  # fmt: skip
+    return found
+
+
+def _difference(
+    desk: Desk, parameters: Parameters, earlier: Request, acknowledged: tuple[str, ...]
+) -> tuple[str, str, str] | None:
     world = {
         "mode": (earlier.mode.value, desk.settings.mode.value),
         "platform_account": (earlier.platform_account, desk.settings.policy.stripe.platform_account),
     }
     other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
-    return other or differs(parameters, earlier)
+    if other := other or differs(parameters, earlier):
+        return other
+    was, now = (" ".join(one) or "nothing" for one in (earlier.line.acknowledged, acknowledged))
+    return ("acknowledge", was, now) if was != now else None
 
 
 def _has_come_back(desk: Desk, request: Request) -> bool:
@@ -129,13 +153,22 @@ def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:
         )
 
 
-def _build(desk: Desk, parameters: Parameters, due: PayoutDue, requester: Person, earlier: Request | None) -> Request:
+def _build(
+    desk: Desk,
+    parameters: Parameters,
+    due: PayoutDue,
+    requester: Person,
+    earlier: Request | None,
+    acknowledged: tuple[str, ...],
+) -> Request:
     policy, now = desk.settings.policy, desk.now()
     if not policy.stripe.platform_account:
         raise SettingsError(
             "stripe.platform_account is not set.", "Name the platform's own account in the policy file."
         )
     values = parameters.as_dict() | {"at": instant_text(now), "earlier": earlier.digest if earlier else ""}
+    if acknowledged:
+        values["acknowledged"] = list(acknowledged)
     # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
     nonce = digest_of(values)[:32] if desk.settings.mode is Mode.SANDBOX else secrets.token_hex(16)
     request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"request {nonce}"))
@@ -148,6 +181,7 @@ def _build(desk: Desk, parameters: Parameters, due: PayoutDue, requester: Person
         amount=parameters.amount_in(due.currency),
         reserve_after=parameters.reserve_after_in(due.currency),
         destination_account=parameters.destination_account,
+        acknowledged=acknowledged,
     )
     return Request(
         request_id=request_id,

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.models import LIVE_STATES, OPEN_STATES, MessageState, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0006"
+HEAD = "0007"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -96,6 +96,8 @@ request_lines = sa.Table(
     _text("destination_account"),
     _text("stripe_transfer_id", server_default=""),
     sa.Column("reversed_before_minor", sa.BigInteger, nullable=False, server_default="0"),
+    # Ids with a space between them: none holds one.
+    _text("acknowledged_transfers", server_default=""),
     sa.UniqueConstraint("request_id", "line_no"),
     sa.CheckConstraint("amount_minor > 0", name="amount_is_positive"),
     sa.CheckConstraint("reserve_after_minor >= 0", name="reserve_is_not_negative"),

@@ -10,10 +10,20 @@ from typing import Generic, TypeVar
 from manual_payout import policy
 from manual_payout.approvals import check_approvals, given_approvals
 from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, OtherValuesError, PolicyRefusedError, SettingsError, StripeRefusedError
+from manual_payout.errors import (
+    ApprovalError,
+    DatabaseError,
+    EvidenceError,
+    OtherValuesError,
+    PolicyRefusedError,
+    SettingsError,
+    StripeRefusedError,
+)
 from manual_payout.intent import is_own, transfer_group
 from manual_payout.inventory import Standing, find_inventory, standing_of
+from manual_payout.ledger import PayoutDue
 from manual_payout.models import Check, Mode, PayoutRecord, Record, Request, State
+from manual_payout.others import since, unexplained
 from manual_payout.parameters import Parameters
 from manual_payout.policy import AS_FILED, Facts, StripeFacts
 from manual_payout.reviewed import procedure_digest
@@ -90,7 +100,7 @@ def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         earlier=_earlier(desk, parameters, request),
         requester_may=requester_may(desk, request),
         dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
-        stripe=_stripe(desk, parameters, request, due.currency if due else None),
+        stripe=_stripe(desk, parameters, request, due),
         rehearsal=rehearsal_at(desk),
     )
 
@@ -134,15 +144,17 @@ def _earlier(desk: Desk, parameters: Parameters, request: Request | None) -> tup
     return tuple(other for other in same if request is None or other.payout_id != request.line.line_id)
 
 
-def _stripe(desk: Desk, parameters: Parameters, request: Request | None, currency: str | None) -> StripeFacts:
+def _stripe(desk: Desk, parameters: Parameters, request: Request | None, due: PayoutDue | None) -> StripeFacts:
     identity = desk.gateway.identity
     seen = StripeFacts(key=str(identity), key_restricted=identity.restricted, key_livemode=identity.livemode)
     try:
         listed = desk.gateway.transfers_in_group(transfer_group(parameters.ledger_payout_id))
+        asked_at = request.filed_at if request else desk.now()
+        others = desk.gateway.transfers_to(due.destination_account, since(due, asked_at)) if due else []
         present = [transfer for transfer in listed if not transfer["reversed"]]
         own = next((t["id"] for t in present if request and is_own(t, request.line.line_id)), None)
-        available, drawable = desk.gateway.funds(currency) if currency else (None, None)
-        return replace(
+        available, drawable = desk.gateway.funds(due.currency) if due else (None, None)
+        seen = replace(
             seen,
             livemode=desk.gateway.livemode(),
             account_id=desk.gateway.account_id(),
@@ -151,5 +163,9 @@ def _stripe(desk: Desk, parameters: Parameters, request: Request | None, currenc
             foreign_transfers=tuple(transfer["id"] for transfer in present if transfer["id"] != own),
             own_transfer=own,
         )
-    except (StripeRefusedError, SettingsError) as error:
+    except DatabaseError:
+        raise
+    except (StripeRefusedError, SettingsError, EvidenceError) as error:
         return replace(seen, error=error)
+    line_id = request.line.line_id if request else ""
+    return replace(seen, unexplained=unexplained(desk, others, parameters.ledger_payout_id, line_id))

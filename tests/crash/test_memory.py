@@ -158,6 +158,9 @@ class Both:
             self.call("dead_claims", ledger)
             self.call("payouts_of", ledger_payout_id=ledger, mode=Mode.SANDBOX)
         self.call("open_requests")
+        self.call("known_transfers", {"tr_1", "tr_2", "tr_3"})
+        self.call("open_lines", {"line-0", "line-1", "line-9"})
+        self.call("paid_by_hand", Mode.SANDBOX, {LEDGER, FILED[3][1]})
         self.call("payouts_of", incident_id="INC-1")
         self.call("began_at", self.record(0))
         for stream in STREAMS:
@@ -351,6 +354,8 @@ def test_ledger_in_memory_answers_as_the_real_one(memory_engine, sequence):
     assert real.find_balance(*studio) == memory.find_balance(*studio)
     assert real.find_balance(due.studio_id, "eur") == memory.find_balance(due.studio_id, "eur")
     assert real.find_payout_due(due.studio_id) == memory.find_payout_due(due.studio_id)
+    assert real.get_payout_due(LEDGER) == memory.get_payout_due(LEDGER)
+    assert real.payouts_by_transfer(["tr_1"]) == memory.payouts_by_transfer(["tr_1"])
 
 
 def ledger_answer(ledger, engine, clock, name, claimant="", releasable=()):

@@ -55,6 +55,10 @@ def request(
     requester: Annotated[
         str, typer.Option("--as", metavar="WHO", help="Who files it; else MANUAL_PAYOUT_OPERATOR.")
     ] = "",
+    acknowledge: Annotated[
+        list[str] | None,
+        typer.Option("--acknowledge", metavar="TR", help="Another transfer, not this payout; may be repeated."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Withdraw an open request that differs.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +87,7 @@ def request(
     money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
     who = required("as", requester or desk.settings.operator)
     person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
-    filed, new = file_request(desk, parameters, person, replace=replace)
+    filed, new = file_request(desk, parameters, person, replace=replace, acknowledge=acknowledge or ())
     path = _keep_parameters(desk, filed, parameters)
     ticket = ticket_text(desk, filed)
     told = _tell(desk, filed, person)

@@ -43,6 +43,10 @@ def reconcile(
         str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")
     ] = "",
     because: Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")] = "",
+    acknowledge: Annotated[
+        list[str] | None,
+        typer.Option("--acknowledge", metavar="TR", help="Decide knowing of this transfer; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Settle an unknown outcome by asking Stripe.
@@ -57,7 +61,8 @@ def reconcile(
     """
     from manual_payout.parameters import check
 
-    _check_decision(decide, because)
+    named = tuple(acknowledge or ())
+    _check_decision(decide, because, named)
     incident = check("incident_id", incident)
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
     desk = open_operators_desk()
@@ -66,19 +71,31 @@ def reconcile(
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     record = _one_record(desk, incident, wanted)
     money.about(desk, incident, record.ledger_payout_id, mode=record.mode)
-    show_reconciliation(desk, record, person, decide=decide, because=because, as_json=as_json)
+    show_reconciliation(desk, record, person, decide=decide, because=because, acknowledge=named, as_json=as_json)
 
 
-def show_reconciliation(desk: Desk, record: R, person: Person, *, decide: str, because: str, as_json: bool) -> None:
+def show_reconciliation(
+    desk: Desk,
+    record: R,
+    person: Person,
+    *,
+    decide: str,
+    because: str,
+    as_json: bool,
+    acknowledge: tuple[str, ...] = (),
+) -> None:
     """Ask Stripe, or record a decision, and show what came of it."""
-    _check_decision(decide, because)
+    _check_decision(decide, because, acknowledge)
     from manual_payout.account import reversal_line
     from manual_payout.display import facts_table
     from manual_payout.transfer import decide_not_moved
     from manual_payout.transfer import reconcile as ask_stripe
     from manual_payout.transfer.movement import noun
 
-    found = decide_not_moved(desk, record, person, because) if decide else ask_stripe(desk, record, person)
+    if decide:
+        found = decide_not_moved(desk, record, person, because, acknowledged=acknowledge)
+    else:
+        found = ask_stripe(desk, record, person)
     facts = {
         "believed": found.believed,
         "Stripe says": found.stripe_says,
@@ -113,8 +130,8 @@ def finish(shown: dict[str, Any] | str) -> None:
         typer.echo(money.last_line())
 
 
-def _check_decision(decide: str, because: str) -> None:
-    from manual_payout.parameters import NOTES_LENGTH_MAX, check_text
+def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...]) -> None:
+    from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
     from manual_payout.redaction import refuse_typed_secret
 
     if decide not in {"", "not-moved"}:
@@ -123,6 +140,10 @@ def _check_decision(decide: str, because: str) -> None:
         raise ParameterError("because", "nothing", "the reason for the decision")
     if because and not decide:
         raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
+    if acknowledge and not decide:
+        raise UsageError("--acknowledge belongs to a decision, but there is none.", "Give --decide not-moved too.")
+    for transfer_id in acknowledge:
+        check("acknowledge", transfer_id)
     check_text("because", because, NOTES_LENGTH_MAX, empty=True)
     refuse_typed_secret({"because": because})
 

@@ -101,6 +101,11 @@ class Gateway:
         params = {"created": {"gte": created_s}}
         return list(self._pages(lambda page: self._client.v1.transfers.list(cast("Any", {**params, **page}))))
 
+    def transfers_to(self, destination: str, created_s: int) -> list[dict[str, Any]]:
+        """Return the transfers to one account created since *created_s* (Unix time), newest first; reads only."""
+        params = {"destination": destination, "created": {"gte": created_s}}
+        return list(self._pages(lambda page: self._client.v1.transfers.list(cast("Any", {**params, **page}))))
+
     def reversals_of(self, transfer_id: str) -> list[dict[str, Any]]:
         """Return every reversal of one transfer, newest first; reads only."""
         pages = self._pages(lambda page: self._client.v1.transfers.reversals.list(transfer_id, cast("Any", page)))

@@ -24,6 +24,12 @@ def explain(error: SQLAlchemyError, engine: Engine) -> DatabaseError:
     return DatabaseError(f"{message.format(place=_place(engine))}{quoted}.", remedy)
 
 
+def lacks_column(error: SQLAlchemyError) -> bool:
+    """Whether the database says that a column is not there."""
+    cause = getattr(error, "orig", None)
+    return _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause or error).lower()) == "column"
+
+
 _EXPLANATIONS = {
     "relation": (
         "The ledger at {place} lacks a relation that the runbook reads",

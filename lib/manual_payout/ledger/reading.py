@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from manual_payout.errors import ParameterError
+from manual_payout.errors import DatabaseError, ParameterError
 from manual_payout.ledger.base import Base, uuid_text
+from manual_payout.ledger.faults import lacks_column
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import one_row, select_all
 from manual_payout.ledger.rows import Row, past_payout, studio_balance
-from manual_payout.ledger.values import DUE_COLUMNS, PastPayout, PayoutDue, StudioBalance
+from manual_payout.ledger.values import DUE_COLUMNS, TRANSFER_COLUMN, PastPayout, PayoutDue, StudioBalance
 from manual_payout.money import exponent
+
+# A long list of ids is asked for in parts of this size.
+_IDS_MAX = 100
 
 
 class Reading(Base):
@@ -79,6 +85,31 @@ class Reading(Base):
         utc_text = self._engine.dialect.name == "sqlite"
         named = (Row(self.mapping.due_relation, f"studio {key}", dict(row), utc_text=utc_text) for row in rows)
         return [past_payout(row) for row in named]
+
+    def payouts_by_transfer(self, transfer_ids: Collection[str]) -> dict[str, str]:
+        """
+        Return the ledger payout of each of these transfers that the ledger's own books name.
+
+        Nothing where the due relation has no column for them, which is optional (docs/ledger.md).
+
+        Raises:
+            DatabaseError: The ledger cannot be read.
+        """
+        columns = self._relation(self.mapping.due_relation, ("ledger_payout_id", TRANSFER_COLUMN)).c
+        named = columns[TRANSFER_COLUMN]
+        ids = sorted(transfer_ids)
+        found: dict[str, str] = {}
+        try:
+            for start in range(0, len(ids), _IDS_MAX):
+                part = or_(*(self._is(named, one) for one in ids[start : start + _IDS_MAX]))
+                with self._transaction() as connection:
+                    rows = connection.execute(select(named, columns.ledger_payout_id).where(part)).all()
+                found |= {str(transfer_id): str(payout_id) for transfer_id, payout_id in rows}
+        except DatabaseError as error:
+            if isinstance(error.__context__, SQLAlchemyError) and lacks_column(error.__context__):
+                return {}
+            raise
+        return found
 
     def export_row(self, ledger_payout_id: str) -> dict[str, str]:
         """

@@ -98,5 +98,7 @@ class PastPayout:
 
 # The documented columns, in order: the fields as the ledger has them.
 DUE_COLUMNS = tuple(one.name for one in fields(PayoutDue) if one.name != "standing")
+# Beside them, where the view has it: the transfer that paid the payout, by whatever way.
+TRANSFER_COLUMN = "stripe_transfer_id"
 BALANCE_COLUMNS = tuple(one.name for one in fields(StudioBalance))
 CLAIM_COLUMNS = ("ledger_payout_id", "status", "claimed_by", "claimed_at")

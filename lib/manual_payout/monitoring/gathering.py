@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from manual_payout.desk import Desk
 from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
-from manual_payout.intent import transfer_group
+from manual_payout.intent import GROUP_PREFIX
 from manual_payout.inventory import Inventory, Missing, find_inventory
 from manual_payout.models import Kind, Message, Mode, Request, State
 from manual_payout.money import Money
 from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
+from manual_payout.others import explain
 from manual_payout.reviewed import procedure_digest
 
 # A payout that was made within it may be missing from a listing that began before it.
 _EDGE = timedelta(days=1)
-
-# By what a transfer is known as the runbook's, even where no row of ours knows it: see `intent`.
-_OWN_GROUP = "manual-payout-"
 
 # Before it, a key that was never rotated is nothing that this monitor can date.
 _EXPOSURE_MAX = timedelta(days=365)
@@ -66,11 +65,11 @@ def compare(desk: Desk, since: datetime, until: datetime) -> Comparison | Missin
     try:
         # Stripe first: a payout that is made meanwhile is in our table by the time that it is looked at.
         listed = desk.read(lambda stripe: stripe.transfers_since(int(since.timestamp())))
+        known, unexplained, unmarked = _sorted(desk, listed)
     except DatabaseError:
         raise
     except (StripeRefusedError, EvidenceError, SettingsError) as error:
         return Missing("Stripe's list", error.message)
-    known, unexplained, unmarked = _sorted(desk, listed)
     ids = {transfer["id"] for transfer in listed}
     ours = desk.store.transfers_between(desk.settings.mode, since + _EDGE, until)
     return Comparison(
@@ -81,41 +80,32 @@ def compare(desk: Desk, since: datetime, until: datetime) -> Comparison | Missin
     )
 
 
+def _in_books(desk: Desk, transfer_ids: Collection[str]) -> dict[str, str]:
+    try:
+        return desk.ledger.payouts_by_transfer(transfer_ids)
+    except DatabaseError as error:
+        # Ours answers; without the ledger only this comparison is blind, not the whole round.
+        raise EvidenceError(error.message, error.remedy) from error
+
+
 def _sorted(desk: Desk, listed: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
     """Part a listing: what our table knows, what nobody explains, and how many might be the automation's."""
     mark = desk.settings.policy.monitoring.automation_metadata_key
-    explained, paid = _explained(desk, listed), _paid_groups(desk, listed)
+    explained = explain(desk, listed, recorded=lambda ids: _in_books(desk, ids))
     known: list[dict[str, Any]] = []
     unexplained: list[dict[str, Any]] = []
     unmarked = 0
     for transfer in listed:
-        group = str(transfer.get("transfer_group") or "")
-        if transfer["id"] in explained:
+        why = explained.get(str(transfer["id"]))
+        if why is not None and why.by in ("row", "waiting"):
             known.append(transfer)
-        elif group in paid:
-            # Whoever made it, the automation too: it is paid a second time.
-            unexplained.append(transfer)
-        elif mark and mark in _metadata(transfer):
+        elif why is not None:
             continue
-        elif mark or _metadata(transfer).get("line_id") or group.startswith(_OWN_GROUP):
+        elif mark or _metadata(transfer).get("line_id") or _group(transfer).startswith(GROUP_PREFIX):
             unexplained.append(transfer)
         else:
             unmarked += 1
     return known, unexplained, unmarked
-
-
-def _explained(desk: Desk, listed: list[dict[str, Any]]) -> set[str]:
-    """Return the transfers that a row of ours names, and those that may be what a row is still waiting for."""
-    lines = {str(transfer["id"]): str(_metadata(transfer).get("line_id") or "") for transfer in listed}
-    # A line is no explanation once its row has its own transfer, or was refused: anybody can copy metadata.
-    waiting = desk.store.open_lines({line for line in lines.values() if line})
-    return desk.store.known_transfers(lines) | {made for made, line in lines.items() if line in waiting}
-
-
-def _paid_groups(desk: Desk, listed: list[dict[str, Any]]) -> set[str]:
-    groups = {str(transfer.get("transfer_group") or "") for transfer in listed}
-    named = {group.removeprefix(_OWN_GROUP) for group in groups if group.startswith(_OWN_GROUP)}
-    return {transfer_group(name) for name in desk.store.paid_by_hand(desk.settings.mode, named)}
 
 
 def _counted(transfers: list[dict[str, Any]], above: int) -> Recent:
@@ -164,6 +154,10 @@ def _described(transfer: dict[str, Any]) -> str:
     amount = Money(transfer["amount"], transfer["currency"]).grouped
     made = datetime.fromtimestamp(transfer["created"], UTC)
     return f"{amount} to {transfer['destination']} on {made:%Y-%m-%d %H:%M} UTC"
+
+
+def _group(transfer: dict[str, Any]) -> str:
+    return str(transfer.get("transfer_group") or "")
 
 
 def _metadata(transfer: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def request(run: Run) -> Table:
             "reason": found.reason.value,
             "notes": found.notes,
             "mode and account": f"{found.mode}, {found.platform_account}",
-        },
+        }
+        | ({"other transfers, not this payout": ", ".join(line.acknowledged)} if line.acknowledged else {}),
     )
 
 

@@ -12,7 +12,7 @@ from manual_payout.errors import ApprovalError, ClaimError, EvidenceError, Param
 from manual_payout.models import LIVE_STATES, OPEN_STATES, Approval, Kind, Request, State, stream_of
 from manual_payout.schema import approvals, manual_payouts, manual_reversals, request_lines, requests
 from manual_payout.store.base import Base
-from manual_payout.store.rows import approval_of, approval_values, request_of
+from manual_payout.store.rows import approval_of, approval_values, line_values, request_of
 
 
 class RequestsAndApprovals(Base):
@@ -137,7 +137,7 @@ class RequestsAndApprovals(Base):
         for name in ("version", "lines"):
             del values[name]
         connection.execute(requests.insert().values(**values, digest=request.digest))
-        lines = [line.statement() | {"request_id": request.request_id} for line in request.lines]
+        lines = [line_values(line) | {"request_id": request.request_id} for line in request.lines]
         connection.execute(request_lines.insert(), lines)
 
     def _require_nothing_under_way(self, connection: sa.Connection, request_id: str) -> None:

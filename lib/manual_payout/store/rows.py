@@ -78,7 +78,14 @@ def _line(row: sa.Row[Any]) -> Line:
         destination_account=row.destination_account,
         stripe_transfer_id=row.stripe_transfer_id,
         reversed_before_minor=row.reversed_before_minor,
+        acknowledged=tuple(row.acknowledged_transfers.split()),
     )
+
+
+def line_values(line: Line) -> dict[str, Any]:
+    """Return the columns of a line, that of its request excepted."""
+    defaults = {"stripe_transfer_id": "", "reversed_before_minor": 0}
+    return defaults | line.statement() | {"acknowledged_transfers": " ".join(line.acknowledged)}
 
 
 def approval_of(row: sa.Row[Any]) -> Approval:

@@ -322,15 +322,15 @@ def _look_up_or_end(desk: Desk, sending: Sending[R]) -> dict[str, Any] | None:
 
 
 def _require_as_approved(desk: Desk, sending: Sending[R]) -> None:
-    """End the sending of a reversal where something else came back after its verification."""
+    """End the sending where something has changed after its verification: the last look before the fence."""
     changed = _ask_or_end(desk, sending, lambda: changed_since(desk, sending.record))
-    if not changed:
+    if changed is None:
         return
     if not sending.in_doubt:
-        record_refused(desk, sending.record, Refused("came_back_since", changed, "", same_key=True))
-        raise PolicyRefusedError(f"{changed}.", "Look at the transfer in the Dashboard, then file another request.")
+        record_refused(desk, sending.record, Refused(changed.code, changed.message, "", same_key=True))
+        raise PolicyRefusedError(f"{changed.message}.", changed.remedy)
     record = desk.store.record_outcome(
-        sending.record, State.NEEDS_HUMAN, changed, actor=sending.record.operator_id, code="came_back_since"
+        sending.record, State.NEEDS_HUMAN, changed.message, actor=sending.record.operator_id, code=changed.code
     )
     raise unknown_outcome(record)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from manual_payout.desk import Desk
 from manual_payout.gateway import Answer
 from manual_payout.intent import is_own
 from manual_payout.models import PayoutRecord, ReversalRecord, State
+from manual_payout.others import equal_to
+from manual_payout.policy import acknowledge_remedy
 from manual_payout.store.shapes import R
 
 
@@ -40,25 +43,41 @@ def listed(desk: Desk, record: PayoutRecord | ReversalRecord) -> tuple[list[dict
     return own, foreign
 
 
-def changed_since(desk: Desk, record: PayoutRecord | ReversalRecord) -> str:
-    """
-    Say what makes a reversal another one than was approved: something else of the transfer came back. Reads only.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has changed since the approvals, so that nothing may be sent: a code for the record, a sentence, a remedy."""
 
-    Two reversals of one transfer wait for each other only while one of them is open; another can begin and end between
-    this one's verification and its intent. Called where Stripe lists nothing of this line's own.
+    code: str
+    message: str
+    remedy: str
 
-    Returns:
-        The difference as text; empty where there is none, and of a payout.
+
+def changed_since(desk: Desk, record: PayoutRecord | ReversalRecord) -> Change | None:
     """
-    if not isinstance(record, ReversalRecord):
-        return ""
+    Say what makes a sending another one than was approved. Reads only.
+
+    Of a payout: a colleague has made a transfer of the same amount since, in the Dashboard. Of a reversal: something else
+    of the transfer came back; two reversals of one transfer wait for each other only while one of them is open, and another
+    can begin and end between this one's verification and its intent. Called where Stripe lists nothing of this line's own.
+    """
+    if isinstance(record, ReversalRecord):
+        return _came_back(desk, record)
+    equal = equal_to(desk, record)
+    if not equal:
+        return None
+    message = f"Stripe shows {', '.join(map(str, equal))} to the same account, which nobody explains and which may be this payout"
+    return Change("paid_by_hand", message, acknowledge_remedy(equal, begun=record.sent))
+
+
+def _came_back(desk: Desk, record: ReversalRecord) -> Change | None:
     back = desk.gateway.get_transfer(record.stripe_transfer_id)["amount_reversed"]
     if back == record.reversed_before_minor:
-        return ""
-    return (
+        return None
+    message = (
         f"{back} minor units of {record.stripe_transfer_id} are reversed by now, {record.reversed_before_minor} were when "
         "this was requested"
     )
+    return Change("came_back_since", message, "Look at the transfer in the Dashboard, then file another request.")
 
 
 def present(desk: Desk, record: R) -> R | None:

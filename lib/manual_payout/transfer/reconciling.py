@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -22,7 +23,8 @@ from manual_payout.errors import (
 from manual_payout.gateway import Refused
 from manual_payout.intent import difference
 from manual_payout.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
-from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check_text
+from manual_payout.others import equal_to
+from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check, check_text
 from manual_payout.people import Person
 from manual_payout.reversal import verify_reversal
 from manual_payout.store.shapes import R
@@ -87,24 +89,30 @@ def reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
         raise _as_it_stays(desk, record, error) from error
 
 
-def decide_not_moved(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
+def decide_not_moved(
+    desk: Desk, record: R, operator: Person, because: str, *, acknowledged: Collection[str] = ()
+) -> Reconciliation[R]:
     """
     Record a person's decision that an unknown sending moved nothing.
 
     Args:
         because: What the person looked at; it is recorded with the name.
 
+        acknowledged: Other transfers that may be this payout, of which the person knows. They allow no sending: that asks
+            the request, which two people approve.
+
     Raises:
         ParameterError: No reason is given.
 
         RefusedError, MovedBeforeError: There is nothing to decide.
 
-        UnknownOutcomeError: The key may still be in flight or replayed; Stripe shows a transfer that is not what was meant,
-            or cannot be asked.
+        UnknownOutcomeError: The key may still be in flight or replayed; Stripe shows a transfer that is not what was meant, or
+            one that may be this payout, or cannot be asked.
     """
     because = check_text("because", because, NOTES_LENGTH_MAX)
+    named = tuple(sorted({check("acknowledge", one) for one in acknowledged}))
     try:
-        return _decide(desk, record, operator, because)
+        return _decide(desk, record, operator, because, named)
     except ManualPayoutError as error:
         raise _as_it_stays(desk, record, error, "Nothing was decided. ") from error
 
@@ -135,10 +143,12 @@ def _decision(record: Record) -> str:
     return f"from {record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M} UTC on: `{reconcile_command(record)} {_DECIDE} --because '…'`"
 
 
-def _decide(desk: Desk, record: R, operator: Person, because: str) -> Reconciliation[R]:
+def _decide(desk: Desk, record: R, operator: Person, because: str, acknowledged: tuple[str, ...]) -> Reconciliation[R]:
     believed = _believed(record)
     require_same_account(desk, desk.store.get_request(record.request_id))
     _require_decidable(desk, record)
+    # Asked twice: whoever is refused here has not taken the right to send away from anybody.
+    _require_not_paid_by_hand(desk, record, acknowledged)
     record = take_over(desk, record, operator)
     _require_decidable(desk, record)
     if found := look_up(desk, record):
@@ -146,7 +156,9 @@ def _decide(desk: Desk, record: R, operator: Person, because: str) -> Reconcilia
         return Reconciliation(
             believed, _told(record, found), f"the {noun(record)} exists", f"recorded as {settled.state}", settled
         )
-    reason = f"decided by {operator.name}: {because}"
+    _require_not_paid_by_hand(desk, record, acknowledged)
+    known = f" (knowing of {', '.join(acknowledged)})" if acknowledged else ""
+    reason = f"decided by {operator.name}: {because}{known}"
     closed = record_refused(desk, record, Refused("decided_not_moved", reason, "", same_key=False))
     return Reconciliation(believed, _nothing(record), "", reason, closed)
 
@@ -268,6 +280,20 @@ def _require_decidable(desk: Desk, record: Record) -> None:
         opens = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M}" if record.first_sent_at else "the key was sent"
         raise PolicyRefusedError(
             f"The key is still inside its window: Stripe may yet show the {noun(record)}.", f"Decide after {opens} UTC."
+        )
+
+
+def _require_not_paid_by_hand(desk: Desk, record: Record, acknowledged: tuple[str, ...]) -> None:
+    """Refuse to decide past a transfer that may be this payout, until it is named."""
+    found = equal_to(desk, record) if isinstance(record, PayoutRecord) else []
+    others = [one for one in found if one.transfer_id not in acknowledged]
+    if others:
+        named = " ".join(f"--acknowledge {one.transfer_id}" for one in others)
+        raise UnknownOutcomeError(
+            f"Nothing was decided: Stripe shows {', '.join(map(str, others))} to the same account, which nobody explains and "
+            "which may be this payout.",
+            f"Ask who made it, then decide again with {named}. A new attempt stays refused until a request that acknowledges "
+            "it is approved by both teams.",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,8 @@ class MemoryLedger:
 
     Attributes:
         paid_by_automation: How often the automation has paid, whatever became of the row afterwards.
+
+        books: The ledger payout by the transfer that paid it: the optional column.
     """
 
     def __init__(self, due: PayoutDue, balance: StudioBalance, hooks: Any, clock: Any = None) -> None:
@@ -36,10 +38,21 @@ class MemoryLedger:
         self.hooks = hooks
         self.clock = clock
         self.paid_by_automation = 0
+        self.books: dict[str, str] = {}
 
     def find_payout_due(self, ledger_payout_id: str) -> PayoutDue | None:
         self.hooks.step("find_payout_due")
         return self.due if _uuid(ledger_payout_id) == self.due.ledger_payout_id else None
+
+    def get_payout_due(self, ledger_payout_id: str) -> PayoutDue:
+        found = self.find_payout_due(ledger_payout_id)
+        if found is None:
+            raise ParameterError("ledger_payout_id", ledger_payout_id, "a payout that the ledger shows")
+        return found
+
+    def payouts_by_transfer(self, transfer_ids: Collection[str]) -> dict[str, str]:
+        self.hooks.step("payouts_by_transfer")
+        return {one: self.books[one] for one in transfer_ids if one in self.books}
 
     def find_balance(self, studio_id: str, currency: str) -> StudioBalance | None:
         self.hooks.step("find_balance")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -222,6 +222,28 @@ class MemoryStore:
         found.sort(key=lambda row: row.payout_id)
         found.sort(key=lambda row: row.created_at, reverse=True)
         return found
+
+    def known_transfers(self, transfer_ids: Collection[str]) -> set[str]:
+        self.hooks.step("known_transfers")
+        return {row.stripe_transfer_id for row in self.rows.values() if row.stripe_transfer_id in transfer_ids}
+
+    def open_lines(self, line_ids: Collection[str]) -> set[str]:
+        self.hooks.step("open_lines")
+        return {
+            row.payout_id
+            for row in self.rows.values()
+            if row.payout_id in line_ids and row.state in OPEN_STATES and row.stripe_transfer_id is None
+        }
+
+    def paid_by_hand(self, mode: Mode, ledger_payout_ids: Collection[str]) -> set[str]:
+        self.hooks.step("paid_by_hand")
+        return {
+            row.ledger_payout_id
+            for row in self.rows.values()
+            if row.ledger_payout_id in ledger_payout_ids
+            and row.mode is mode
+            and row.state in (State.PAID, State.PARTLY_REVERSED)
+        }
 
     def find_reversal(self, reversal_id: str) -> ReversalRecord | None:
         self.hooks.step("find_reversal")

@@ -95,7 +95,7 @@ class Regret:
         shown = {
             "id": "tr_automation", "object": "transfer", "amount": due.amount.amount_minor, "currency": due.currency,
             "destination": incident.DESTINATION_ACCOUNT, "transfer_group": None, "amount_reversed": 0,
-            "reversed": False, "livemode": False, "metadata": {},
+            "reversed": False, "livemode": False, "metadata": {}, "created": int(self.world.now().timestamp()),
         }  # fmt: skip
         made = Transfer(shown, "", self.world.now(), None, by_hand=False)
         self.books.transfers.append(made)

@@ -226,8 +226,8 @@ class Night:
             books.post_faults[2] = rng.choice(("forbidden", "unauthorized", "invalid", "rate_limit", "lock_timeout"))
         else:
             self.world.plan.setdefault("post:after", []).append(Planned(1, "crash"))
-            # The fourteenth read is the look at Stripe of a second `send`, after it has verified all anew.
-            ordinal = 14 if rng.random() < 0.7 else rng.randint(6, 17)
+            # The eighteenth read is the look at Stripe of a second `send`, after it has verified all anew, twice.
+            ordinal = 18 if rng.random() < 0.7 else rng.randint(8, 21)
             books.read_faults = {ordinal: rng.choice(READ_FAULTS)}
 
     def _plan(self, kind: str, boundary: str, seconds: float = 0.0) -> None:

@@ -138,13 +138,15 @@ class Books:
             raise stripe.APIConnectionError("Connection reset by peer")
         return answer()
 
-    def list(self, group: str) -> list[dict[str, Any]]:
-        """Return the group's transfers as they show by now, newest first."""
+    def list(self, created_min: int = 0, **wanted: str) -> list[dict[str, Any]]:
+        """Return the transfers with these fields, created since then, as they show by now, newest first."""
         now = self.read()
         return [
             _copy(one.shown)
             for one in reversed(self.transfers)
-            if one.shown["transfer_group"] == group and one.at + self.lag <= now
+            if one.at + self.lag <= now
+            and one.shown["created"] >= created_min
+            and all(one.shown[name] == value for name, value in wanted.items())
         ]
 
     def reversals_of(self, transfer_id: str) -> list[dict[str, Any]]:
@@ -256,7 +258,7 @@ class Books:
         transfer = self.find(transfer_id)
         return transfer.shown["amount"] - transfer.shown["amount_reversed"] if transfer is not None else 0
 
-    def _transfer(self, payload: dict[str, Any], key: str, post: Post) -> dict[str, Any]:
+    def _transfer(self, payload: dict[str, Any], key: str, post: Post | None) -> dict[str, Any]:
         self.available -= payload["amount"]
         shown = {
             "id": f"tr_{len(self.transfers) + 1}",
@@ -264,9 +266,12 @@ class Books:
             "amount_reversed": 0,
             "reversed": False,
             "livemode": False,
+            "created": int(self.now().timestamp()),
+            "transfer_group": None,
+            "metadata": {},
             **payload,
         }
-        self.transfers.append(Transfer(shown, key, self.now(), post.run))
+        self.transfers.append(Transfer(shown, key, self.now(), post.run if post is not None else None))
         return shown
 
 
@@ -296,7 +301,12 @@ class Connection:
         return _Answer({"data": self._books.reversals_of(transfer_id), "has_more": False})
 
     def _list(self, params: dict[str, Any]) -> Any:
-        return _Answer({"data": self._books.list(params["transfer_group"]), "has_more": False})
+        wanted = {name: params[name] for name in ("transfer_group", "destination") if name in params}
+        found = self._books.list(params.get("created", {}).get("gte", 0), **wanted)
+        names = [one["id"] for one in found]
+        start = names.index(params["starting_after"]) + 1 if "starting_after" in params else 0
+        page = found[start : start + params["limit"]]
+        return _Answer({"data": page, "has_more": len(found) > start + len(page)})
 
     def _retrieve(self, transfer_id: str, _params: dict[str, Any]) -> Any:
         self._books.read()
@@ -359,6 +369,11 @@ class BooksGateway(Gateway):
         self._world.step("listing")
         self._world.pass_time(0.2)
         return super().transfers_in_group(transfer_group)
+
+    def transfers_to(self, destination: str, created_s: int) -> list[dict[str, Any]]:
+        self._world.step("listing_to")
+        self._world.pass_time(0.2)
+        return super().transfers_to(destination, created_s)
 
     def account_id(self) -> str | None:
         self._world.step("account")
