@@ -15,7 +15,7 @@ ROOMS = [
     "verifier", "errors", "money", "canonical", "lean", "signatures", "models", "account", "alerts", "plain_text", "rendering", "parameters", "terminal", "display", "durable",
     "pauses", "messengers", "settings", "inventory", "reviewed", "warm", "secret_settings", "redaction", "templates", "people", "signing", "machine", "schema", "migrations", "postgresql", "database",
     "clock", "waiting", "journal", "spool", "store", "approvals", "ledger", "intent", "policy", "gateway",
-    "privileges", "desk", "books", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
+    "privileges", "desk", "others", "books", "requesting", "verification", "approving", "reversal", "transfer", "settlement", "comms", "closing",
     "monitoring", "evidence", "attaching", "parameter_file", "steps", "engine", "endings", "runner", "sandbox",
     "demo", "relay", "testmode", "rehearsal", "cli", "console",
 ]  # fmt: skip
