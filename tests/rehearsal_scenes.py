@@ -25,7 +25,7 @@ DEFECTS = {
     "killed-kernel": ("live run", [(
         "runner.py", "return record is not None and record.state in OPEN_STATES\n\n\ndef _result_of", "return False\n\n\ndef _result_of",
     )]),
-    "stale-approval": ("live run", [("approvals/standing.py", "at >= newest.expires_at", "False")]),
+    "stale-approval": ("live run", [("approvals/standing.py", "at >= ends", "False")]),
     "wrong-account": ("transfers at Stripe", [
         ("policy.py", '"destination_account": (line.destination_account, parameters.destination_account),', ""),
         ("policy.py", "expected, due = facts.parameters.destination_account, facts.due", "expected, due = facts.due.destination_account, facts.due"),
@@ -33,7 +33,7 @@ DEFECTS = {
     "not-connected": ("row", [(
         "transfer/delivery.py", "if isinstance(answer, Refused) and not sending.in_doubt:", "if False:",
     )]),
-    "insufficient-balance": ("dry run", [("policy.py", "facts.stripe.available >= facts.due.amount", "True")]),
+    "insufficient-balance": ("dry run", [("policy.py", "drawable >= needed", "True")]),
     "failing-later": ("studio told", [(
         "store/announcing.py", 'FAILED = ("slack_failed", "studio_failed", "page_failed")', 'FAILED = ("slack_failed", "page_failed")',
     )]),
