@@ -112,7 +112,7 @@ def _require_answered() -> None:
 def _show_usage(error: Exception, *, as_json: bool) -> None:
     error.message = without_secrets(str(error.message))  # type: ignore[attr-defined]  # every Click exception has it
     if as_json:
-        message = str(error.format_message())  # type: ignore[attr-defined]  # and this
+        message = without_secrets(str(error.format_message()))  # type: ignore[attr-defined]  # and this
         show_failure("Cannot start", message, "Try it with --help.", 2)
     else:
         error.show()  # type: ignore[attr-defined]  # every Click exception has it
