@@ -29,4 +29,10 @@ def live(arguments: list[str], environment: dict[str, str], folder: str, streams
     os.environ.update(environment)
     sys.argv = ["manual-payout", *arguments]
     exec(defect, {})  # planted by a test
-    cli.main()
+    # What the command put around them is not flushed when a forked process ends.
+    own = sys.stdout, sys.stderr
+    try:
+        cli.main()
+    finally:
+        for stream in own:
+            stream.flush()
