@@ -31,6 +31,7 @@ TYPED = {
     ),
     "run … --stage settle": (["run", "-f", "{file}", "--operator", "tomas", "--stage", "settle"], 0),
     "reconcile INC-123": (["reconcile", "INC-123", "--operator", "tomas"], 0),
+    "deliver --refused": (["deliver", "--refused", "--operator", "tomas"], 0),
     "verify": (["verify", "{folder}"], 0),
 }  # fmt: skip
 
@@ -115,6 +116,7 @@ def test_commands_of_the_pages_do_what_they_are_there_for(night):
     waiting = [m.message_id for m in night.desk.store.undelivered_messages(incident.INCIDENT_ID)]
     for message in waiting:
         night("deliver", "--copied", message, "--operator", "tomas")
+    typed("deliver --refused")
     closed = night(*run, "--stage", "close", *CLOSING)
     assert 0 == closed.code, (closed.said, early, late)
     typed("verify")
