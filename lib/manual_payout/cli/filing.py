@@ -13,6 +13,7 @@ from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, require_shown, show_json
 from manual_payout.cli.options import (
     Amount,
+    Approver,
     DestinationAccount,
     File,
     Incident,
@@ -25,6 +26,8 @@ from manual_payout.cli.options import (
     ReserveAfter,
     StudioId,
     StudioName,
+    TypedAmount,
+    TypedLast4,
 )
 from manual_payout.cli.values import flags_given, open_operators_desk, parameters_from, required, values_of
 from manual_payout.errors import UsageError
@@ -127,14 +130,10 @@ def _tell(desk: Desk, filed: Request, person: Person) -> str:
 
 def approve(
     incident: Incident,
-    approver: Annotated[str, typer.Option("--as", metavar="WHO", help="Who approves: id, handle or email.")],
+    approver: Approver,
     ledger_payout_id: LedgerPayoutId = None,
-    amount: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="As you read it; asked for when not given.")
-    ] = None,
-    destination_last4: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the destination; asked for when not given.")
-    ] = None,
+    amount: TypedAmount = None,
+    destination_last4: TypedLast4 = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:

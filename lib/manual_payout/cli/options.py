@@ -33,3 +33,8 @@ Key = Annotated[
 ]
 Incident = Annotated[str, typer.Argument(help="The incident, such as INC-123.")]
 Operator = Annotated[str, typer.Option(metavar="WHO", help="Who runs this; else MANUAL_PAYOUT_OPERATOR.")]
+Approver = Annotated[str, typer.Option("--as", metavar="WHO", help="Who approves: id, handle or email.")]
+TypedAmount = Annotated[str | None, typer.Option(metavar="AMOUNT", help="As you read it; asked for when not given.")]
+TypedLast4 = Annotated[str | None, typer.Option(metavar="TEXT", help="Of the destination; asked for when not given.")]
+Decide = Annotated[str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")]
+Because = Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")]

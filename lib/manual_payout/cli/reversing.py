@@ -9,7 +9,20 @@ import typer
 from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, progress, show_json, show_results
 from manual_payout.cli.filing import ask_for_approval
-from manual_payout.cli.options import EXIT_CODES, Incident, Json, Key, LedgerPayoutId, Notes, Operator
+from manual_payout.cli.options import (
+    EXIT_CODES,
+    Approver,
+    Because,
+    Decide,
+    Incident,
+    Json,
+    Key,
+    LedgerPayoutId,
+    Notes,
+    Operator,
+    TypedAmount,
+    TypedLast4,
+)
 from manual_payout.cli.standing import show_reconciliation
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, PolicyRefusedError, UsageError
@@ -95,14 +108,10 @@ def request(
 
 def approve(
     incident: Incident,
-    approver: Annotated[str, typer.Option("--as", metavar="WHO", help="Who approves: id, handle or email.")],
+    approver: Approver,
     request_id: RequestId = None,
-    amount: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="As you read it; asked for when not given.")
-    ] = None,
-    destination_last4: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the account; asked for when not given.")
-    ] = None,
+    amount: TypedAmount = None,
+    destination_last4: TypedLast4 = None,
     key: Key = None,
     as_json: Json = False,
 ) -> None:
@@ -153,10 +162,8 @@ def reconcile(
     incident: Incident,
     request_id: RequestId = None,
     operator: Operator = "",
-    decide: Annotated[
-        str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")
-    ] = "",
-    because: Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")] = "",
+    decide: Decide = "",
+    because: Because = "",
     as_json: Json = False,
 ) -> None:
     """Settle the unknown outcome of a reversal by asking Stripe.

@@ -12,7 +12,7 @@ import typer
 from manual_payout.cli import money
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.delivering import waiting_table
-from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
+from manual_payout.cli.options import Because, Decide, Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.errors import ParameterError, UsageError
 
@@ -39,10 +39,8 @@ def reconcile(
     incident: Incident,
     ledger_payout_id: LedgerPayoutId = None,
     operator: Operator = "",
-    decide: Annotated[
-        str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")
-    ] = "",
-    because: Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")] = "",
+    decide: Decide = "",
+    because: Because = "",
     acknowledge: Annotated[
         list[str] | None,
         typer.Option("--acknowledge", metavar="TR", help="Decide knowing of this transfer; may be repeated."),
