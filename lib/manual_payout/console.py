@@ -7,11 +7,15 @@ import contextlib
 import os
 import sys
 
-from manual_payout.terminal import guard, outlive_the_terminal
+from manual_payout.warm.environment import trusted_path
 
 
 def main() -> None:
     """Run the command line as a program of its own."""
+    # Before anything is imported that could be read from there.
+    sys.path[:] = trusted_path(sys.path)
+    from manual_payout.terminal import guard, outlive_the_terminal
+
     code = [1]
     # The first to be registered is the last to be called. To take apart all that was imported, object by object, takes
     # Python a quarter of a second.

@@ -1,11 +1,14 @@
-"""What a kernel is given: variables, which of them may differ from those of the process it is forked from, and no terminal."""
+"""
+What a process of ours is given: a search path; a kernel also variables, which of them may differ from those of the process
+that it is forked from, and no terminal.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import site
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 # Read by our own code when it runs, never while something is imported: the settings of one run, its secrets among them.
@@ -25,6 +28,32 @@ def python_environment(given: Mapping[str, str]) -> dict[str, str]:
     ours = str(Path(__file__).parents[2])
     # In a source tree the kernel must import this copy of the library, even where it is not installed.
     return kept if ours in site.getsitepackages() else kept | {"PYTHONPATH": ours}
+
+
+def trusted_path(entries: Iterable[str]) -> list[str]:
+    """
+    Take from the search path what ``PYTHONPATH`` put there, and the folder in which the operator stands.
+
+    What lies there under the name of a package of ours, or of one that we use, would be read in its place, and hold the key.
+
+    Args:
+        entries: As of ``sys.path``.
+
+    Returns:
+        Those of them that are this library's, Python's own, or named by neither.
+    """
+    standard = str(Path(os.__file__).parent)
+    own = {str(Path(__file__).parents[2]), standard, f"{standard}/lib-dynload", *site.getsitepackages()}
+    planted = {*os.environ.get("PYTHONPATH", "").split(os.pathsep), ""}
+    left_out = {_absolute(entry) for entry in planted} - {_absolute(entry) for entry in own}
+    return [entry for entry in entries if _absolute(entry) not in left_out]
+
+
+def _absolute(entry: str) -> str:
+    try:
+        return str(Path(entry).absolute())
+    except FileNotFoundError:
+        return entry  # the folder in which we stand is gone, and nothing is read there
 
 
 def importing_environment(given: Mapping[str, str]) -> dict[str, str]:
