@@ -1195,7 +1195,7 @@ def test_two_operators_at_once_take_a_third_once(third):
 
     assert [THIRD_MINOR] == third.taken
     losers = [result for result in results if isinstance(result, ManualPayoutError)]
-    assert {ClaimError, UnknownOutcomeError} >= {type(error) for error in losers}
+    assert {MovedBeforeError, UnknownOutcomeError} >= {type(error) for error in losers}
     assert len(losers) < 2
     assert State.REVERSED is third.reverse().state
 
