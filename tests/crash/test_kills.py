@@ -56,8 +56,10 @@ def test_a_planted_defect_is_found(sqlite_world):
     """The harness has teeth: senders with a new key each time, and without a lookup, are caught paying twice."""
     tally = campaign(sqlite_world, range(FOUND_WITHIN), seed="teeth", defect="random_key", stop_at_violation=True)
 
+    found = " ".join(tally.violated[0].violations)
     assert 1 == len(tally.violated)
-    assert "paid 2 times by hand" in " ".join(tally.violated[0].violations)
+    # Whichever comes first: what is in the books, or what a run says of it.
+    assert "paid 2 times by hand" in found or "no row tells of" in found
 
 
 def test_a_refusal_that_denies_the_money_is_found(sqlite_world):
