@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from manual_payout import steps
+from manual_payout.account import Standing
 from manual_payout.demo import incident
 from manual_payout.desk import kernel_environment
 from manual_payout.engine import NameTakenError
@@ -26,7 +27,7 @@ from manual_payout.evidence.holding import HeldError, hold, holder_of, holding, 
 from manual_payout.machine import machine_name
 from manual_payout.models import Stage
 from manual_payout.redaction import Redactor
-from manual_payout.rehearsal import demo_parameters, file_and_approve
+from manual_payout.rehearsal import file_and_approve
 from manual_payout.runner import _alone, _under_the_next_name
 from manual_payout.steps.run import work_alone
 from manual_payout.verifier import SIGNATURE, check_contents, check_files, read_folder
@@ -274,14 +275,14 @@ def test_a_notebook_of_a_run_is_within_what_the_run_holds(tmp_path, other, monke
         work_alone(Folder(tmp_path / "folder", Redactor()), tomas, "1-verify")
 
 
-@pytest.mark.parametrize(("is_open", "code"), [(False, 6), (True, 4)])
-def test_whoever_is_too_late_is_told_whether_money_may_be_on_its_way(tmp_path, other, is_open, code):
+@pytest.mark.parametrize(("standing", "code"), [(Standing.NOTHING, 6), (Standing.OPEN, 4)])
+def test_whoever_is_too_late_is_told_whether_money_may_be_on_its_way(tmp_path, other, monkeypatch, standing, code):
     """Not finished, or outcome unknown: never that nothing has moved, which only the other one knows."""
-    parameters = demo_parameters()
-    alone = _alone(Folder(tmp_path / "folder", Redactor()), parameters, "a live run", lambda _: is_open)
-    with pytest.raises(ManualPayoutError) as refused, alone:
+    monkeypatch.setattr("manual_payout.runner.account_at", lambda *_: SimpleNamespace(standing=standing))
+    folder = Folder(tmp_path / "folder", Redactor())
+    with pytest.raises(ManualPayoutError) as refused, _alone(None, folder, "tomas", "a live run"):
         pass
 
     assert code == refused.value.exit_code
     assert f"a live run by maya on {machine_name()}, process {other.pid}" in refused.value.message
-    assert is_open == ("`manual-payout status INC-123`" in refused.value.remedy)
+    assert (code == 4) == ("`manual-payout status " in refused.value.remedy)
