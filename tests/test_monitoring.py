@@ -17,12 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from manual_payout import database, sandbox
+from manual_payout import database, monitoring, sandbox
 from manual_payout.alerts import TELLING, Alert, Severity
 from manual_payout.comms.alarms import Alarm, alarm_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.telling import write_all_announced
 from manual_payout.demo import incident
+from manual_payout.errors import DatabaseError, EvidenceError, SettingsError
 from manual_payout.gateway import Gateway
 from manual_payout.inventory import Missing
 from manual_payout.ledger import Ledger
@@ -558,7 +559,6 @@ def test_metrics_file_is_what_prometheus_reads(watched, tmp_path):
     [
         (("--once", "--every", "5"), "exclude each other"),
         (("--every", "0"), "--every"),
-        (("--metrics", "/nowhere/at/all.prom"), "cannot be written"),
     ],
 )
 def test_wrong_flags_are_a_sentence_and_exit_code_2(watched, flags, said):
@@ -578,6 +578,49 @@ def test_wrong_inventory_is_an_alert_not_a_crash(watched, tmp_path):
 
     assert ("no-data", "inventory") == firing[0]
     assert {"no-data", DUE} >= {rule for rule, _ in firing}
+
+
+def test_single_round_says_what_it_found_before_its_metrics_fail(watched):
+    """Exit code 5 and the reason, after the table: people were told, whatever becomes of the file."""
+    answer = watched("monitor", "--once", "--metrics", "/nowhere/at/all.prom")
+
+    assert 5 == answer.code
+    assert DUE in answer.out
+    assert "The round is done; its metrics /nowhere/at/all.prom cannot be written: No such file" in answer.err
+
+
+ENDS = {
+    "metrics": (None, ("--metrics", "/nowhere/at/all.prom"), "cannot be written"),
+    "settings": (SettingsError("The key's command failed.", "Run it by hand."), (), "The key's command failed."),
+    "journal": (EvidenceError("The journal monitoring/sandbox is broken.", "Stop."), (), "is broken"),
+    "database": (DatabaseError("The database did not answer.", "Wait."), (), "did not answer"),
+    "disk": (OSError(28, "No space left on device"), (), "ended in a fault of the software: OSError"),
+    "fault": (AssertionError("Bug"), (), "ended in a fault of the software: AssertionError"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_nothing_ends_a_watch_but_its_user(watched, monkeypatch, name):
+    """Whatever ends a round is said in a sentence, and the next round comes, and is whole where it can be."""
+    error, options, said = ENDS[name]
+    rounds = []
+    real = monitoring.watch_round
+
+    def watch(*arguments, **given):
+        rounds.append(1)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        if error is not None and len(rounds) == 1:
+            raise error
+        return real(*arguments, **given)
+
+    monkeypatch.setattr(monitoring, "watch_round", watch)
+    answer = watched("monitor", "--every", "1", "--dry-run", *options)
+
+    assert (3, 130) == (len(rounds), answer.code)
+    assert said in answer.err
+    assert "Traceback" not in answer.said
+    assert DUE in answer.out
 
 
 def test_every_goes_on_until_it_is_stopped(watched):

@@ -80,6 +80,7 @@ BREAKING = [
     ({"recent": Recent(1, (Studio("s1", "Studio", 2),))}, {("repeated-payouts-studio", "s1")}),
     ({"comparison": Comparison(Recent(1, (Studio("s2", "s2", 3),)), (), (), 0)}, {("repeated-payouts-studio", "s2")}),
     ({"comparison": Comparison(Recent(1, ()), (("tr_1", "x"),), (), 0)}, {("payout-outside-runbook", "tr_1")}),
+    ({"clocks": "This machine is behind."}, {("clock-skew", "clock")}),
     ({"disbelieved": (("m1", "studio_email to x"),)}, {("message-not-written", "m1")}),
     ({"comparison": Comparison(Recent(1, ()), (), (("tr_2", "x"),), 0)}, {("transfer-not-at-stripe", "tr_2")}),
     ({"requests": (OpenRequest("r1", "INC-1", "Studio", "1.00 USD", NOW),)}, {("fallback-requested", "r1")}),

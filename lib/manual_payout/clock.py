@@ -9,6 +9,7 @@ long a rehearsal really takes is measured by a stopwatch. No other module asks f
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -65,6 +66,51 @@ class DatabaseClock:
     def wait(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
+
+
+# A person who reads two times that are further apart than this may take the wrong one for now.
+SKEW_MAX = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """
+    Two clocks that disagree.
+
+    Attributes:
+        machine: What this machine took for now.
+
+        database: What the database took for now, which alone judges.
+    """
+
+    machine: datetime
+    database: datetime
+
+    @property
+    def sentence(self) -> str:
+        """Both times, how far they are apart, and which of them counts."""
+        late = self.machine < self.database
+        apart = round(abs(self.database - self.machine).total_seconds())
+        return (
+            f"This machine's clock says {self.machine:%Y-%m-%d %H:%M:%S} UTC, the database's {self.database:%Y-%m-%d %H:%M:%S} UTC: "
+            f"this machine is {apart} s {'behind' if late else 'ahead'}. Only the database's decides"
+        )
+
+
+def find_skew(clock: Clock) -> Skew | None:
+    """
+    Compare this machine's clock with the database's; None where they agree, or where the sandbox's clock judges.
+
+    Raises:
+        DatabaseError: The database does not answer.
+    """
+    if not isinstance(clock, DatabaseClock):
+        return None
+    before, found, after = Stopwatch().now(), clock.now(), Stopwatch().now()
+    # Between the two it was asked: a slow answer is no disagreement.
+    if before - SKEW_MAX <= found <= after + SKEW_MAX:
+        return None
+    return Skew(after, found)
 
 
 class SandboxClock:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from manual_payout import database
-from manual_payout.clock import Clock, DatabaseClock, SandboxClock
+from manual_payout.clock import Clock, DatabaseClock, SandboxClock, find_skew
 from manual_payout.errors import ApprovalError, SecretError, SettingsError, StripeRefusedError
 from manual_payout.ledger import Ledger, LedgerMapping
 from manual_payout.models import Mode, Request, stream_of
@@ -160,6 +160,11 @@ class Desk:
         """Return the requests that are in force, newest first: not withdrawn, nor ended by the policy as it is now."""
         rules, now = self.settings.policy.request, self.now()
         return [one for one in self.store.open_requests(incident_id) if now < rules.request_ends(one)]
+
+    def clocks(self) -> str:
+        """Say that this machine's clock and the database's disagree by over a minute; nothing where they agree."""
+        skew = find_skew(self.clock)
+        return f"{skew.sentence}." if skew is not None else ""
 
     def require_same_world(self, request: Request) -> None:
         """

@@ -103,6 +103,14 @@ def least_privilege(seen: Privileges) -> Check:
     return Check("least_privilege", _QUESTION, CheckStatus.OK, expected, f"all {asked} denied")
 
 
+def clocks_differ(said: str) -> Check:
+    """Warn of two clocks that disagree; it never stops, since the database's alone judges."""
+    return Check(
+        "clocks_agree", "Do this machine's clock and the database's agree?", CheckStatus.WARN, "less than a minute apart",
+        said, "The payout may go on. Read times by the database's clock, and have the other one corrected.",
+    )  # fmt: skip
+
+
 def _rest(seen: Privileges) -> str:
     if not seen.unknown:
         return ""

@@ -160,6 +160,8 @@ def status(
     from manual_payout.parameters import check
 
     desk = open_operators_desk()
+    if apart := desk.clocks():
+        typer.echo(f"Warning: {apart}", err=True)
     table, waiting, astray = _standing(desk, check("incident_id", incident) if incident else "")
     if as_json:
         show_json([row | {"safe_to_repeat": not _NOT_AGAIN & set(row["state"].split())} for row in table.as_dicts()])

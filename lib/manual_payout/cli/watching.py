@@ -11,7 +11,7 @@ import typer
 from manual_payout.cli.answers import show_error, show_json
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
-from manual_payout.errors import DatabaseError, NotFinishedError, UsageError
+from manual_payout.errors import EvidenceError, ManualPayoutError, NotFinishedError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.desk import Desk
@@ -35,7 +35,8 @@ def monitor(
     """Follow every unfinished payout, evaluate the alert rules, raise and resolve alerts. Moves no money.
 
     What is new goes to Slack and PagerDuty once; what is over resolves itself. Exit code 0 says that nothing is
-    firing, 6 that something is.
+    firing, 6 that something is, 5 that the database did not answer or, after a whole round, that the metrics cannot be
+    written. With --every nothing of this ends the watch: the round says it, and the next one begins in time.
 
     \b
     Examples:
@@ -56,9 +57,13 @@ def monitor(
     while True:
         try:
             _round(desk, metrics, dry_run=dry_run, as_json=as_json)
-        except DatabaseError as error:
-            # A database that is restarted is back for the next round; the metrics' time stamp says that one was missed.
+        except ManualPayoutError as error:
+            # A database that is restarted is back for the next round, and a full disk has room again; the metrics' time
+            # stamp says that one was missed.
             show_error(error, as_json=as_json)
+        except Exception as error:  # noqa: BLE001  # a watch that ends at night by a fault of ours watches nothing until morning
+            sentence = f"This round ended in a fault of the software: {type(error).__name__}."
+            show_error(EvidenceError(sentence, "The next round goes on; report this sentence."), as_json=as_json)
         # The pause is the world's, not the sandbox's: there, to wait would be to move its clock.
         time.sleep(every)
 
@@ -67,13 +72,14 @@ def _round(desk: Desk, metrics: Path | None, *, dry_run: bool, as_json: bool) ->
     from manual_payout.monitoring import silent_channels, watch_round, write_metrics
 
     seen = watch_round(desk, dry_run=dry_run)
-    if metrics is not None:
-        write_metrics(metrics, seen.facts, seen.alerts.firing)
     silent = silent_channels(desk)
     if as_json:
         show_json(_as_dict(seen, silent))
     else:
         _show(seen, silent)
+    # Last: what was found, and who was told, is said whatever becomes of the file.
+    if metrics is not None:
+        write_metrics(metrics, seen.facts, seen.alerts.firing)
     return len(seen.alerts.firing)
 
 

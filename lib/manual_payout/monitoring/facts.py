@@ -96,6 +96,8 @@ class Facts:
 
         blind: What the following of settlement could not see.
 
+        clocks: That this machine's clock and the database's disagree, in a sentence; empty where they agree.
+
         disbelieved: Messages that are not what the journal says was written: id, and what the row says it is.
 
         unwritten: Why messages that were announced have no text yet; no rule waits for it.
@@ -112,6 +114,7 @@ class Facts:
     inventory: Inventory | Missing
     approvers: tuple[str, ...]
     procedure: str
+    clocks: str = ""
     disbelieved: tuple[tuple[str, str], ...] = ()
     blind: tuple[Missing, ...] = ()
     unwritten: tuple[Missing, ...] = ()

@@ -55,6 +55,7 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
         inventory=inventory,
         approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
         procedure=procedure_digest(),
+        clocks=desk.clocks(),
         disbelieved=tuple((one.message_id, _row_of(one)) for one in store.disbelieved_messages(mode)),
         blind=blind,
     )

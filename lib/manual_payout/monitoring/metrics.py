@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manual_payout.alerts import Alert
-from manual_payout.errors import UsageError
+from manual_payout.errors import EvidenceError
 from manual_payout.inventory import Inventory, Missing, last_green
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.rules import NO_DATA, RULES
@@ -36,15 +36,16 @@ def write_metrics(path: Path, facts: Facts, firing: Sequence[Alert]) -> None:
     Write the gauges to a file, whole or not at all: a collector may read at any moment.
 
     Raises:
-        UsageError: It cannot be written.
+        EvidenceError: It cannot be written.
     """
     from prometheus_client import write_to_textfile
 
     try:
         write_to_textfile(str(path), _registry(facts, firing))
     except OSError as error:
-        raise UsageError(
-            f"--metrics: {path} cannot be written: {error.strerror}.", "Name a file in a folder that may be written."
+        raise EvidenceError(
+            f"The round is done; its metrics {path} cannot be written: {error.strerror}.",
+            "Name a file in a folder that may be written and has room.",
         ) from None
 
 
@@ -70,6 +71,9 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
     gauge("manual_payout_unknown_outcomes", "Payouts and reversals whose outcome is not known.").set(len(facts.pending))
     gauge("manual_payout_disbelieved_messages", "Messages that are not what the journal says was written.").set(
         len(facts.disbelieved)
+    )
+    gauge("manual_payout_clock_skew", "Whether this machine's clock is over a minute from the database's.").set(
+        bool(facts.clocks)
     )
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()

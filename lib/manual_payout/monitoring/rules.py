@@ -108,6 +108,10 @@ def _unwritten_by_us(facts: Facts, _policy: MonitoringPolicy) -> Found:
     ]
 
 
+def _skewed(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    return [Finding("clock", facts.clocks, "over 60 s")] if facts.clocks else []
+
+
 def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.requests, Missing):
         return [facts.requests]
@@ -273,6 +277,8 @@ RULES: tuple[Rule, ...] = (
          lambda p: f"more than {p.payouts_max} to one studio within {p.window_days} days",
          "manual_payout_repeated_studios", _repeated_studio),
     Rule("credential-due-14", Severity.WARNING, lambda _: "due within 14 days", "manual_payout_credential_days_left", _due(7, 14)),
+    Rule("clock-skew", Severity.WARNING, lambda _: "this machine's clock is over a minute from the database's",
+         "manual_payout_clock_skew", _skewed),
     Rule("rehearsal-overdue", Severity.WARNING, lambda p: f"no green rehearsal of these notebooks within {p.rehearsal_every_days} days",
          "manual_payout_rehearsal_age_days", _rehearsal),
     Rule("access-review-overdue", Severity.WARNING, lambda p: f"no access review within {p.access_review_every_days} days",

@@ -174,7 +174,8 @@ class Run(Bound):
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
                 "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
-            },
+            }
+            | ({"WARNING, clocks": said} if (said := desk.clocks()) else {}),
         )
 
 

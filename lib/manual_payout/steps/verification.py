@@ -16,7 +16,7 @@ from manual_payout.errors import OtherValuesError, PolicyRefusedError
 from manual_payout.evidence.folder import json_text
 from manual_payout.models import Check, PayoutRecord, Stage, State
 from manual_payout.policy import AS_FILED, Facts, balance_at
-from manual_payout.privileges import least_privilege, try_key
+from manual_payout.privileges import clocks_differ, least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
 from manual_payout.verification import verify as verify_afresh
@@ -94,6 +94,8 @@ def verify(run: Run) -> Table:
     if run.stage is Stage.VERIFY:
         # Here only: what the key may do besides neither allows nor forbids a payout, and asking takes a while.
         answers = (*answers, least_privilege(try_key(run.desk.gateway, run.parameters.destination_account)))
+        if apart := run.desk.clocks():
+            answers = (*answers, clocks_differ(apart))
         said = run.verdict = done or verdict(answers)
         run.folder.keep("verification.json", json_text(_record(run, found.facts, answers, said)))
     checks = {check.name: check.status.value for check in answers}

@@ -77,7 +77,8 @@ class MonitorRun(Bound):
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
                 "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.watcher.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
-            },
+            }
+            | ({"WARNING, clocks": said} if (said := desk.clocks()) else {}),
         )
 
     def get_watched(self) -> monitoring.Watch:
