@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -96,6 +97,21 @@ def build_payload(request: Request, line: Line, attempt_no: int) -> dict[str, An
     }
 
 
+def stripe_command(payload: dict[str, Any], key: str, mode: Mode) -> str:
+    """
+    Write the transfer as a command of Stripe's CLI, for whoever has to make it by hand (SOP step 3).
+
+    It carries the same idempotency key as the run, so that both together make one transfer; Stripe's own login gives it
+    the API key.
+    """
+    words = ["stripe", "transfers", "create", *(["--live"] if mode is Mode.LIVE else []), "--idempotency", key]
+    flat = {name: value for name, value in payload.items() if name != "metadata"}
+    flat |= {f"metadata[{name}]": value for name, value in payload["metadata"].items()}
+    for name, value in flat.items():
+        words += ["-d", f"{name}={value}"]
+    return shlex.join(words)
+
+
 def is_own(made: dict[str, Any], line_id: str) -> bool:
     """Whether a transfer or a reversal says that it was made for this line."""
     return bool(_metadata(made).get("line_id") == line_id)
@@ -113,23 +129,50 @@ def difference(made: dict[str, Any], record: Record) -> str:
     payload = json.loads(record.payload)
     expected: dict[str, Any]
     if isinstance(record, PayoutRecord):
-        expected = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
-        expected["livemode"] = record.mode is Mode.LIVE
+        expected = _transfer_fields(payload, record.mode)
     else:
         expected = {
             "amount": payload["amount"],
             "currency": record.amount.currency,
             "transfer": record.stripe_transfer_id,
         }
-    expected |= {f"metadata.{name}": value for name, value in payload["metadata"].items() if name != "attempt"}
+    expected |= _marks(payload)
+    for name, value, found in _differing(made, expected):
+        return f"{name}: sent {value!r}, Stripe shows {found!r}"
+    if isinstance(record, PayoutRecord) and not _says_what_came_back(made):
+        return f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}"
+    return ""
+
+
+def differences(made: dict[str, Any], payload: dict[str, Any], mode: Mode) -> list[str]:
+    """
+    Compare a transfer that somebody made by hand with the payload that was approved.
+
+    Returns:
+        Every field that differs with both values; the attempt's number and the description say nothing about the money.
+    """
+    expected = _transfer_fields(payload, mode) | _marks(payload)
+    found = [f"{name}: approved {value!r}, Stripe shows {shown!r}" for name, value, shown in _differing(made, expected)]
+    if not found and not _says_what_came_back(made):
+        found.append(f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}")
+    return found
+
+
+def _transfer_fields(payload: dict[str, Any], mode: Mode) -> dict[str, Any]:
+    named = {name: payload[name] for name in ("amount", "currency", "destination", "transfer_group")}
+    return named | {"livemode": mode is Mode.LIVE}
+
+
+def _marks(payload: dict[str, Any]) -> dict[str, Any]:
+    return {f"metadata.{name}": value for name, value in payload["metadata"].items() if name != "attempt"}
+
+
+def _differing(made: dict[str, Any], expected: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name, value in expected.items():
         found = _metadata(made).get(name[9:]) if name.startswith("metadata.") else made.get(name)
         # 1 equals True in Python; an amount that Stripe does not show as a number of its kind is not that amount.
         if found != value or type(found) is not type(value):
-            return f"{name}: sent {value!r}, Stripe shows {found!r}"
-    if isinstance(record, PayoutRecord) and not _says_what_came_back(made):
-        return f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}"
-    return ""
+            yield name, value, found
 
 
 def _says_what_came_back(transfer: dict[str, Any]) -> bool:

@@ -357,6 +357,7 @@ _CHECKS: dict[str, _Check] = {
     "reason": _reason,
     "destination_account": _as(_ACCOUNT, "a connected account such as acct_123"),
     "stripe_transfer_id": _as(_TRANSFER, "a transfer such as tr_1NwVxQ"),
+    "adopt": _as(_TRANSFER, "a transfer such as tr_1NwVxQ"),
     "acknowledge": _as(_TRANSFER, "a transfer such as tr_1NwVxQ"),
     "notes": _text(NOTES_LENGTH_MAX, empty=True),
     "operator": _as(_PERSON, "the id, handle or email of a registered operator"),

@@ -77,6 +77,10 @@ _KINDS = (
 # The events at which approvals had to stand: an attempt is begun, and its key is allowed to be sent again.
 _ALLOWING = ("intent_recorded", "resend_allowed")
 
+# The decision that a transfer which was made by hand is the payout's; how far two clocks may disagree about when that was.
+_ADOPTED = "transfer_adopted"
+_CLOCKS = timedelta(minutes=1)
+
 # Judges a signature: (data, armored signature, principal, namespace, instant) to what is wrong, empty when it is good.
 Judge = Callable[[bytes, str, str, str, str], str]
 
@@ -736,7 +740,54 @@ def _money(folder: Folder) -> list[str]:
             for name, content in folder.objects(stem)
             if sent.get(content["Idempotency-Key"], content["body"]) != content["body"]
         ]
+    wrong += _acknowledged(folder, requests) + _adopted(folder, sent)
     return wrong + _answers(folder, list(sent.values())) + _results(folder)
+
+
+def _acknowledged(folder: Folder, requests: Mapping[str, Any]) -> list[str]:
+    """Find a transfer on record of which the request that it is for said, with both approvals, that it is another payment."""
+    named = {(digest, one): True for digest, request in requests.items() for line in request["lines"]
+             for one in line.get("acknowledged_transfers", ())}  # fmt: skip
+    used = {
+        json.loads(event["data"]["payload"])["metadata"]["request_digest"] for event in folder.events("intent_recorded")
+    }
+    made = {
+        event["data"].get("stripe_transfer_id") for event in folder.events() if event["kind"].startswith("outcome_")
+    }
+    return [
+        f"{one} is on record, and its request says that it is another payment"
+        for digest, one in sorted(named)
+        if digest in used and one in made
+    ]
+
+
+def _adopted(folder: Folder, sent: Mapping[str, Any]) -> list[str]:
+    """Judge each decision that a transfer which was made by hand is the payout's: what was recorded, and who had approved by then."""
+    wrong: list[str] = []
+    for event in folder.events(_ADOPTED):
+        data, seq = event["data"], event["seq"]
+        near = {one["seq"]: one for one in folder.events()}
+        intent, outcome = near[seq - 1], near[seq + 1]
+        same = {one["actor"] for one in (intent, event, outcome)} == {event["actor"]}
+        keyed = intent["kind"] == "intent_recorded" and intent["data"]["idempotency_key"] == data["idempotency_key"]
+        ended = outcome["kind"] in ("outcome_paid", "outcome_partly_reversed", "outcome_reversed")
+        if not (same and keyed and ended and outcome["data"]["stripe_transfer_id"] == data["stripe_transfer_id"]):
+            wrong.append(f"event {seq} takes up a transfer without an intent before it and its outcome after it")
+            continue
+        if any(one["data"]["idempotency_key"] == data["idempotency_key"] for one in folder.events("sending")):
+            wrong.append(f"event {seq} takes up a transfer under a key that was sent")
+        digest = sent[data["idempotency_key"]]["metadata"]["request_digest"]
+        made_at = _instant(data["made_at"])
+        before = [
+            one
+            for one in map(_said, folder.events("approved"))
+            if one["request_digest"] == digest
+            and _instant(one["approved_at"]) <= made_at + _CLOCKS
+            and made_at < _instant(one["expires_at"])
+        ]
+        if {one["team"] for one in before} != {"payments_ops", "finance"} or made_at > _instant(event["at"]) + _CLOCKS:
+            wrong.append(f"the transfer of event {seq} was made when it was not approved by both teams")
+    return wrong
 
 
 def _as_requested(payload: Mapping[str, Any], requests: Mapping[str, Any]) -> list[str]:
@@ -932,7 +983,16 @@ def verdict_line(folder: Folder, findings: list[Finding]) -> str:
     said = f"NOT as it was sealed: {', '.join(failing)}." if failing else f"All {len(findings)} checks passed."
     mode = str(folder.facts.get("mode"))
     world = "" if mode == "live" else f"{_printable(mode).upper()} EVIDENCE, NO REAL MONEY. "
-    return f"{world}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
+    return f"{world}{_by_hand(folder)}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
+
+
+def _by_hand(folder: Folder) -> str:
+    """Say before everything else that a transfer was made by hand, so that nobody takes it for one that a run has sent."""
+    try:
+        made = [str(event["data"]["stripe_transfer_id"]) for event in folder.events(_ADOPTED)]
+    except _DAMAGE:
+        made = []
+    return _printable(f"MADE BY HAND AND TAKEN UP: {', '.join(made)}. ") if made else ""
 
 
 def templates_in(path: Path) -> dict[str, str]:

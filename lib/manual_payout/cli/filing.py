@@ -152,7 +152,7 @@ def approve(
     desk = open_operators_desk()
     money.about(desk, incident, ledger_payout_id)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
-    found = _open_request(desk, incident, ledger_payout_id)
+    found = open_request(desk, incident, ledger_payout_id)
 
     def facts() -> Table:
         note_warning(desk, found, person)
@@ -222,7 +222,8 @@ def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
     )  # fmt: skip
 
 
-def _open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
+def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
+    """Return the request of an incident that counts, or the one for the payout that is named."""
     from manual_payout.errors import PolicyRefusedError
     from manual_payout.models import Kind
     from manual_payout.parameters import check

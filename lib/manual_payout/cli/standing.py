@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from manual_payout.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
     from manual_payout.people import Person
     from manual_payout.store.shapes import R
+    from manual_payout.transfer import Reconciliation
     from manual_payout.verifier import Judge
     from manual_payout.verifier import Registry as Reviewed
 
@@ -45,6 +46,9 @@ def reconcile(
         list[str] | None,
         typer.Option("--acknowledge", metavar="TR", help="Decide knowing of this transfer; may be repeated."),
     ] = None,
+    adopt: Annotated[
+        str, typer.Option("--adopt", metavar="TR", help="Take up this transfer, made by hand from the payload.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Settle an unknown outcome by asking Stripe.
@@ -56,17 +60,21 @@ def reconcile(
     Examples:
       manual-payout reconcile INC-123 --operator tomas
       manual-payout reconcile INC-123 --operator tomas --decide not-moved --because "Stripe support case 4711 says so"
+      manual-payout reconcile INC-123 --operator tomas --adopt tr_1NwVxQ
     """
     from manual_payout.parameters import check
 
     named = tuple(acknowledge or ())
-    _check_decision(decide, because, named)
+    _check_decision(decide, because, named, adopt)
     incident = check("incident_id", incident)
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
     desk = open_operators_desk()
     money.about(desk, incident, wanted)
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    if adopt:
+        _adopt(desk, incident, wanted, adopt, person, because=because, as_json=as_json)
+        return
     record = _one_record(desk, incident, wanted)
     money.about(desk, incident, record.ledger_payout_id, mode=record.mode)
     show_reconciliation(desk, record, person, decide=decide, because=because, acknowledge=named, as_json=as_json)
@@ -84,16 +92,33 @@ def show_reconciliation(
 ) -> None:
     """Ask Stripe, or record a decision, and show what came of it."""
     _check_decision(decide, because, acknowledge)
-    from manual_payout.account import reversal_line
-    from manual_payout.display import facts_table
     from manual_payout.transfer import decide_not_moved
     from manual_payout.transfer import reconcile as ask_stripe
-    from manual_payout.transfer.movement import noun
 
     if decide:
         found = decide_not_moved(desk, record, person, because, acknowledged=acknowledge)
     else:
         found = ask_stripe(desk, record, person)
+    _show(desk, found, as_json=as_json)
+
+
+def _adopt(
+    desk: Desk, incident: str, wanted: str | None, named: str, person: Person, *, because: str, as_json: bool
+) -> None:
+    from manual_payout.cli.filing import open_request
+    from manual_payout.transfer import adopt
+
+    request = open_request(desk, incident, wanted)
+    money.about(desk, incident, request.line.ledger_payout_id, mode=request.mode)
+    _show(desk, adopt(desk, request, named, person, because), as_json=as_json)
+
+
+def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:
+    from manual_payout.account import reversal_line
+    from manual_payout.display import facts_table
+    from manual_payout.transfer.movement import noun
+
+    record = found.record
     facts = {
         "believed": found.believed,
         "Stripe says": found.stripe_says,
@@ -128,7 +153,7 @@ def finish(shown: dict[str, Any] | str) -> None:
         typer.echo(money.last_line())
 
 
-def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...]) -> None:
+def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...], adopt: str = "") -> None:
     from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
     from manual_payout.redaction import refuse_typed_secret
 
@@ -136,7 +161,11 @@ def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...]) -> 
         raise ParameterError("decide", decide, "not-moved")
     if decide and not because:
         raise ParameterError("because", "nothing", "the reason for the decision")
-    if because and not decide:
+    if adopt and decide:
+        raise UsageError("--adopt says what was made, --decide that nothing was.", "Give one of them.")
+    if adopt:
+        check("adopt", adopt)
+    if because and not (decide or adopt):
         raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
     if acknowledge and not decide:
         raise UsageError("--acknowledge belongs to a decision, but there is none.", "Give --decide not-moved too.")

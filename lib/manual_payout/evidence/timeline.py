@@ -19,6 +19,7 @@ _SHOWN = {
     "stage_refused": ("Refused", "bad"),
     "rehearsal_overridden": ("Went on without rehearsal", "bad"),
     "intent_recorded": ("Intent recorded", "money"),
+    "transfer_adopted": ("Transfer made by hand taken up", "person"),
     "sending_taken_over": ("Sending taken over", "person"),
     "sending": ("Sending begun", "money"),
     "resend_allowed": ("Sending allowed again", "money"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from manual_payout import transfer
 from manual_payout.display import Banner, Table, Text, warnings_of
 from manual_payout.errors import AttemptRefusedError
 from manual_payout.evidence.folder import json_text
-from manual_payout.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.intent import build_payload, confirm_code, idempotency_key, stripe_command
 from manual_payout.inventory import override_sentence
 from manual_payout.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.steps.run import Run, question
@@ -23,11 +24,23 @@ def payload(run: Run) -> Text:
     attempt_no = _attempt_no(record)
     line = request.line
     body = build_payload(request, line, attempt_no)
-    shown = {"POST": "/v1/transfers", "Idempotency-Key": idempotency_key(line.line_id, attempt_no), "body": body}
+    key = idempotency_key(line.line_id, attempt_no)
+    shown = {"POST": "/v1/transfers", "Idempotency-Key": key, "body": body}
     run.folder.keep("payload.json", json_text(shown))
     return Text(
         f"Exactly this is sent: {line.amount.grouped} ({line.amount.amount_minor} minor units) to {line.destination_account}.",
-        json.dumps(shown, indent=2, ensure_ascii=False),
+        json.dumps(shown, indent=2, ensure_ascii=False) + _by_hand(run, record, body, key),
+    )
+
+
+def _by_hand(run: Run, record: PayoutRecord | None, body: dict[str, Any], key: str) -> str:
+    """Show the same as a command for Stripe's CLI, where a live run would send it: a dry run of which no check says no."""
+    if not run.dry_run or run.refusal is not None or (record is not None and record.state is not State.REFUSED):
+        return ""
+    adopt = f"manual-payout reconcile {run.incident_id} --operator {run.operator.handle} --adopt tr_…"
+    return (
+        "\n\nOnly where no run can call Stripe, by hand with Stripe's own CLI (the same key: both make one transfer),\n"
+        f"and then `{adopt}`:\n\n{stripe_command(body, key, run.desk.settings.mode)}"
     )
 
 

@@ -8,13 +8,13 @@ the clock, so that a process that was frozen judges by the present and not by th
 
 from __future__ import annotations
 
+from manual_payout.store.adopting import Adoptions
 from manual_payout.store.alerting import AlertRound, Alerts
 from manual_payout.store.announcing import ARRIVED, SEALED, SENT, channel_of, is_announced, message_id, message_key
 from manual_payout.store.events import Journal
 from manual_payout.store.outbox import Outbox
 from manual_payout.store.payouts import PayoutRecords
 from manual_payout.store.requests import RequestsAndApprovals
-from manual_payout.store.sending import Sendings
 from manual_payout.store.watched import Watched
 from manual_payout.store.watching import Watching
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class Store(RequestsAndApprovals, Sendings, PayoutRecords, Watching, Watched, Alerts, Outbox, Journal):
+class Store(RequestsAndApprovals, Adoptions, PayoutRecords, Watching, Watched, Alerts, Outbox, Journal):
     """
     Our database.
 

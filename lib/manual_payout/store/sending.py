@@ -74,7 +74,7 @@ class Sendings(ReversalRecords):
                 if override is not None:
                     told = override | {"attempt_no": record.attempt_no}
                     self._append(connection, now, stream, OVERRIDDEN, record.operator_id, told)
-                data = _intent_data(record) | {"approval_ids": list(approval_ids), "rules": rules}
+                data = intent_data(record) | {"approval_ids": list(approval_ids), "rules": rules}
                 self._append(connection, now, stream, "intent_recorded", record.operator_id, data)
                 return shape.present(connection, record)
         except IntegrityError:
@@ -222,7 +222,7 @@ class Sendings(ReversalRecords):
                 if present.stripe_id is not None:
                     data |= {str(shape.made.name): present.stripe_id}
                 self._append(connection, now, record_stream(record), f"outcome_{state.value}", actor, data)
-                _announce_sent(connection, now, present)
+                announce_sent(connection, now, present)
                 if reversed_payout is not None and reversed_minor is not None:
                     self._mark_reversed(connection, now, reversed_payout, reversed_minor, actor)
                 return present
@@ -315,7 +315,8 @@ class Sendings(ReversalRecords):
         )
 
 
-def _announce_sent(connection: sa.Connection, now: datetime, record: Record) -> None:
+def announce_sent(connection: sa.Connection, now: datetime, record: Record) -> None:
+    """Announce with the outcome what people are told of a payout that was made."""
     if isinstance(record, PayoutRecord) and record.state is State.PAID:
         announce(connection, now, record, SENT)
 
@@ -335,7 +336,8 @@ def _values(states: tuple[State, ...]) -> list[str]:
     return [state.value for state in states]
 
 
-def _intent_data(record: Record) -> dict[str, Any]:
+def intent_data(record: Record) -> dict[str, Any]:
+    """Return what the journal is told of an intent."""
     told = {str(shape_of(record).key.name): record.line_id}
     told |= (
         {"transfer_group": record.transfer_group}

@@ -8,6 +8,7 @@ which the next run continues; no database transaction spans a call to Stripe.
 
 from __future__ import annotations
 
+from manual_payout.transfer.adopting import adopt
 from manual_payout.transfer.delivery import KEY_WINDOW, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request
 from manual_payout.transfer.reconciling import Reconciliation, decide_not_moved, reconcile
@@ -19,6 +20,7 @@ __all__ = [
     "TRIES_MAX",
     "Reconciliation",
     "admit",
+    "adopt",
     "claim",
     "decide_not_moved",
     "find_request",

@@ -220,6 +220,13 @@ def _common(
     }
 
 
+def payout_attempt(
+    request: Request, approved: Approved, refused: PayoutRecord | None, operator: Person, *, at: datetime
+) -> PayoutRecord:
+    """Return the row of a new attempt of *request*, after the one that was *refused*, if any; nothing is written."""
+    return _payout_intent(request, _common(request, approved, refused, operator, at=at))
+
+
 def _payout_intent(request: Request, common: dict[str, Any]) -> PayoutRecord:
     line = request.line
     return PayoutRecord(
