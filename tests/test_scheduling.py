@@ -80,7 +80,7 @@ class Place:
 
     def raised(self):
         """The rules of all alerts on record."""
-        engine = database.connect(self.url, name="DATABASE_URL")
+        engine = database.connect(self.url, name="DATABASE_URL").execution_options(own_schema=True)
         with engine.connect() as connection:
             found = {row.rule for row in connection.execute(sa.text("SELECT rule FROM alerts"))}
         engine.dispose()
