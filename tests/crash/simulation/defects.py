@@ -18,13 +18,14 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout import books, models
+from manual_payout import books, intent, models, policy
 from manual_payout.approvals import standing
 from manual_payout.errors import ClaimError, RefusedError, UnknownOutcomeError
 from manual_payout.gateway import Answer, Refused, Unknown, client
 from manual_payout.reversal import checks
 from manual_payout.transfer import delivery, movement, reconciling, sending
 
+from .colleague import has_colleague
 from .memory_ledger import MemoryLedger
 from .memory_store import Guards
 from .regret import regretted
@@ -307,7 +308,7 @@ def earlier_reversal_overlooked(stack: ExitStack) -> Options:
     """That somebody else has taken some back since the approvals is not looked at."""
     rules = tuple(rule for rule in checks.RULES if rule is not checks.nothing_came_back_since)
     _replaced(stack, "RULES", rules, checks)
-    _replaced(stack, "changed_since", lambda _desk, _record: "", delivery)
+    _replaced(stack, "changed_since", lambda _desk, _record: None, delivery)
     return Options()
 
 
@@ -379,6 +380,68 @@ def reversal_forgets_itself(stack: ExitStack) -> Options:
     return Options()
 
 
+# ---------------------------------------------------------------------------------------------- the colleague
+
+
+def _without_the_rule(stack: ExitStack) -> None:
+    rules = tuple(rule for rule in policy.RULES if rule is not policy.no_unexplained_transfer)
+    _replaced(stack, "RULES", rules, policy)
+
+
+def colleague_overlooked(stack: ExitStack) -> Options:
+    """A first send does not ask what else went to the account."""
+    real = movement.changed_since
+    _without_the_rule(stack)
+    _replaced(stack, "changed_since", lambda desk, record: real(desk, record) if record.sent else None, delivery)
+    return Options()
+
+
+def colleague_overlooked_at_the_fence(stack: ExitStack) -> Options:
+    """What else went to the account is asked in the gate, and not again before the request leaves."""
+    real = movement.changed_since
+
+    def blind(desk: Any, record: Any) -> Any:
+        return real(desk, record) if isinstance(record, models.ReversalRecord) else None
+
+    _replaced(stack, "changed_since", blind, delivery)
+    return Options()
+
+
+def colleague_overlooked_at_the_resend(stack: ExitStack) -> Options:
+    """The same key is sent again without asking what else went to the account meanwhile."""
+    real = movement.changed_since
+    answered = reconciling._ANSWERED_HERE | {"no_unexplained_transfer"}
+    _replaced(stack, "_ANSWERED_HERE", answered, reconciling)
+    _replaced(stack, "changed_since", lambda desk, record: None if record.sent else real(desk, record), delivery)
+    return Options()
+
+
+def colleague_overlooked_at_the_decision(stack: ExitStack) -> Options:
+    """A person decides that nothing moved, and nobody looks at what else went to the account."""
+    _replaced(stack, "_require_not_paid_by_hand", lambda *_: None, reconciling)
+    return Options()
+
+
+def acknowledged_too_broadly(stack: ExitStack) -> Options:
+    """A request that acknowledges one transfer is taken to acknowledge every other."""
+    real = intent.unacknowledged
+
+    def broad(others: Any, line: Any) -> Any:
+        return [] if line is not None and line.acknowledged else real(others, line)
+
+    _replaced(stack, "unacknowledged", broad, intent, policy)
+    return Options()
+
+
+# They show only where a colleague pays in the Dashboard.
+OF_COLLEAGUES: dict[str, Defect] = {
+    defect.__name__: defect
+    for defect in (
+        colleague_overlooked, colleague_overlooked_at_the_fence, colleague_overlooked_at_the_resend,
+        colleague_overlooked_at_the_decision, acknowledged_too_broadly,
+    )
+}  # fmt: skip
+
 # They show in the second act only.
 OF_REVERSALS: dict[str, Defect] = {
     defect.__name__: defect
@@ -389,7 +452,7 @@ OF_REVERSALS: dict[str, Defect] = {
     )
 }  # fmt: skip
 
-DEFECTS: dict[str, Defect] = OF_REVERSALS | {
+DEFECTS: dict[str, Defect] = OF_REVERSALS | OF_COLLEAGUES | {
     defect.__name__: defect
     for defect in (
         random_key, window_longer_than_stripes, resend_after_the_window, new_key_after_unknown, hidden_retry,
@@ -403,8 +466,9 @@ DEFECTS: dict[str, Defect] = OF_REVERSALS | {
 
 def first_caught(name: str, seeds: range) -> tuple[int, str] | None:
     """Return the first seed whose night holds without the defect and does not hold with it, and what is violated."""
-    # A night without a reversal says nothing about them.
-    told = filter(regretted, seeds) if name in OF_REVERSALS else seeds
+    # A night without a reversal says nothing about them, nor one without a colleague about those.
+    tells = regretted if name in OF_REVERSALS else has_colleague if name in OF_COLLEAGUES else None
+    told = filter(tells, seeds) if tells is not None else seeds
     with planted(name) as options:
         found = next((result for seed in told if (result := play(seed, options)).violation), None)
     if found is None or not play(found.seed).violation:

@@ -112,6 +112,8 @@ class Watch:
         if after.state is State.REFUSED:
             self.refused[key] = now
             decided = event.data["code"] == "decided_not_moved"
+            blind = decided and any(one not in event.data["reason"] for one in self._unnamed(after, now))
+            self._claim(not blind, "a person decided past a colleague's transfer without naming it")
             early = decided and (key not in self.fenced or now < self.fenced[key][0] + WINDOW)
             self._claim(not early, "a person decided while the key was inside its window")
 
@@ -134,6 +136,21 @@ class Watch:
             sent = (payload["amount"], payload["currency"], payload["destination"])
         self._claim(sent == filed[: len(sent)], "a POST carried something else than was approved")
         self._approved(row, latest)
+        beside = self._unnamed(row, latest)
+        self._claim(not beside, "a POST left beside a colleague's transfer that had long been visible")
+
+    def _unnamed(self, row: Record, at: datetime) -> list[str]:
+        """
+        The colleague's transfers that the request does not acknowledge, and that every look saw which counts at an instant.
+
+        A look counts no longer than a lease: who has not sent by then has lost the right to.
+        """
+        if isinstance(row, ReversalRecord):
+            return []
+        named = self.store.requests[row.request_id][0].line.acknowledged
+        theirs = (one for one in self.books.transfers if not one.by_hand)
+        seen = (one.shown["id"] for one in theirs if one.at + self.books.lag + LEASE <= at)
+        return [one for one in seen if one not in named]
 
     def _may_come_back(self, row: Record) -> bool:
         """Whether this row may say that money has come back: it is a reversal's, or the books show one."""

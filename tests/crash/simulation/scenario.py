@@ -35,6 +35,7 @@ from manual_payout.settings import Settings, load_settings
 from manual_payout.signing import sandbox_key
 from manual_payout.transfer import delivery
 
+from .colleague import Colleague, has_colleague
 from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
 from .memory_ledger import MemoryLedger
 from .memory_spool import MemorySpool
@@ -156,6 +157,10 @@ class Night:
         for request, _, _ in self.store.requests.values():
             self.filed(request)
         self._draw()
+        self.colleague: Colleague | None = None
+        if has_colleague(seed):
+            self.colleague = Colleague(self, seed)
+            self.colleague.begin()
 
     # ---------------------------------------------------------------------------------- the plan
 
@@ -362,7 +367,8 @@ class Night:
 
     def _decide(self, operator: Operator, name: str) -> None:
         if row := self._row(name):
-            transfer.decide_not_moved(self.desk, row, operator.person, "Nothing in the Dashboard.")
+            known = self.colleague.named() if self.colleague is not None else ()
+            transfer.decide_not_moved(self.desk, row, operator.person, "Nothing of ours.", acknowledged=known)
 
     def _typed(self, name: str) -> Parameters:
         notes = self.notes if name == INCIDENTS[0] else incident.NOTES
@@ -424,7 +430,10 @@ class Night:
         with self.quietly():
             requester = self.registry.find(incident.REQUESTER)
             try:
-                request, new = file_request(self.desk, replace(self._typed(name), **changes), requester, replace=True)
+                request, new = file_request(
+                    self.desk, replace(self._typed(name), **changes), requester, replace=True,
+                    acknowledge=self.colleague.acknowledged if self.colleague is not None else (),
+                )  # fmt: skip
             except ManualPayoutError:
                 # Money is under way; that is for the operators to settle.
                 return False
@@ -435,6 +444,11 @@ class Night:
                 self.approve(request)
                 self.dry_runs(request)
         return new
+
+    def refile_all(self) -> None:
+        """File every request once more, with what is acknowledged by now."""
+        for name in INCIDENTS[: 2 if self.competing else 1]:
+            self._file(name)
 
     def dry_runs(self, request: Request) -> None:
         """Have both operators read the dry run of *request*."""
