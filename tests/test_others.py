@@ -419,3 +419,13 @@ def test_mistyped_acknowledgement_is_a_usage_error(quiet_shell, arguments, said)
     )
 
     assert (2, True) == (answer.code, said in answer.err), answer.err
+
+
+def test_no_refusal_causes_itself(scene):
+    """An error that is told as it is keeps its own cause: whoever follows the chain comes to its end."""
+    in_dashboard(scene)
+    seen, error = [], refusal(scene.send)
+    while error is not None:
+        assert not any(error is one for one in seen)
+        seen.append(error)
+        error = error.__cause__

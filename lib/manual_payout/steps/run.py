@@ -236,7 +236,10 @@ def find_operator(desk: Desk, who: str, ledger_payout_id: str, *, reversal: str 
     try:
         return desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     except ManualPayoutError as error:
-        raise by_the_books(desk, error, ledger_payout_id, reversal=reversal) from error
+        told = by_the_books(desk, error, ledger_payout_id, reversal=reversal)
+        if told is error:
+            raise
+        raise told from error
 
 
 def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:

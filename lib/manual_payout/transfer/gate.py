@@ -128,7 +128,10 @@ def claim(desk: Desk, request: Request) -> None:
     try:
         desk.ledger.claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
     except ClaimError as error:
-        raise _named(desk, line.ledger_payout_id, error) from error
+        told = _named(desk, line.ledger_payout_id, error)
+        if told is error:
+            raise
+        raise told from error
 
 
 def _named(desk: Desk, ledger_payout_id: str, error: ClaimError) -> ClaimError:

@@ -86,7 +86,10 @@ def reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     try:
         return _reconcile(desk, record, operator)
     except ManualPayoutError as error:
-        raise _as_it_stays(desk, record, error) from error
+        told = _as_it_stays(desk, record, error)
+        if told is error:
+            raise
+        raise told from error
 
 
 def decide_not_moved(
@@ -114,7 +117,10 @@ def decide_not_moved(
     try:
         return _decide(desk, record, operator, because, named)
     except ManualPayoutError as error:
-        raise _as_it_stays(desk, record, error, "Nothing was decided. ") from error
+        told = _as_it_stays(desk, record, error, "Nothing was decided. ")
+        if told is error:
+            raise
+        raise told from error
 
 
 def _as_it_stays(desk: Desk, record: R, error: ManualPayoutError, first: str = "") -> ManualPayoutError:

@@ -77,7 +77,10 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     try:
         return _send(desk, parameters, operator)
     except ManualPayoutError as error:
-        raise by_the_books(desk, error, parameters.ledger_payout_id) from error
+        told = by_the_books(desk, error, parameters.ledger_payout_id)
+        if told is error:
+            raise
+        raise told from error
 
 
 def _send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
@@ -120,7 +123,10 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
         return _reverse(desk, parameters, request, operator)
     except ManualPayoutError as error:
         line = request.line
-        raise by_the_books(desk, error, line.ledger_payout_id, reversal=line.line_id) from error
+        told = by_the_books(desk, error, line.ledger_payout_id, reversal=line.line_id)
+        if told is error:
+            raise
+        raise told from error
 
 
 def _reverse(desk: Desk, parameters: ReversalParameters, request: Request, operator: Person) -> ReversalRecord:
