@@ -1404,7 +1404,8 @@ def test_two_requests_for_one_ledger_payout_make_one_transfer(any_scene):
     refused = [result for result in results if isinstance(result, ManualPayoutError)]
 
     assert (1, 1) == (len(any_scene.transfers), len(refused))
-    assert isinstance(refused[0], MovedBeforeError | UnknownOutcomeError)
+    # Between the other's claim and its intent nothing has left, and that may be said.
+    assert isinstance(refused[0], MovedBeforeError | UnknownOutcomeError | ClaimError)
 
 
 def test_live_row_of_another_incident_is_named(any_scene):

@@ -215,7 +215,7 @@ class Night:
         self.books.post_faults[1] = rng.choice(("balance_insufficient", "no_capability", "invalid"))
         self.crew = max(self.crew, rng.randint(1, 2))
         self.renews = True
-        if self.competing and rng.random() < 0.6:
+        if self.competing and rng.random() < 0.75:
             # Between its claim and its intent one line can lose the claim to the other, for which a refused one is dead.
             self.world.plan.setdefault("claim:after", []).append(Planned(2, "freeze", span(rng, 30, 500)))
             return
