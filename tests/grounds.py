@@ -6,23 +6,24 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
-from manual_payout import sandbox, testmode
-from manual_payout.approvals import approve
-from manual_payout.clock import SandboxClock
-from manual_payout.gateway.seeding import Patience
-from manual_payout.intent import confirm_code
-from manual_payout.messengers import NO_MESSENGERS
-from manual_payout.models import Stage
-from manual_payout.requesting import file_request
-from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
-from manual_payout.settings import STRIPE_API, load_settings
+import local_stripe
+from manual_payout.approval.approvals import approve
+from manual_payout.approval.requesting import file_request
+from manual_payout.database.clock import SandboxClock
+from manual_payout.desk.messengers import NO_MESSENGERS
+from manual_payout.desk.settings import STRIPE_API, load_settings
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Stage
+from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
+from payout_rehearsal import testmode
+from payout_rehearsal.testmode.seeding import Patience
 
 # The sandbox's payouts take days, which its clock passes at once.
 PATIENT = Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600)
 KEYS = {
-    "fallback_key": sandbox.FALLBACK_KEY,
-    "read_key": sandbox.READ_KEY,
-    "rehearsal_key": sandbox.FULL_KEY,
+    "fallback_key": local_stripe.FALLBACK_KEY,
+    "read_key": local_stripe.READ_KEY,
+    "rehearsal_key": local_stripe.FULL_KEY,
 }
 
 

@@ -15,12 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from pydantic import SecretStr
 
+import local_stripe
+import payout_rehearsal
 from desks import Scene
-from manual_payout import rehearsal, sandbox
-from manual_payout.desk import open_desk
-from manual_payout.models import Mode
-from manual_payout.people import load_registry
-from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, key_from_file, new_key_file, signer_line
+from manual_payout.desk.people import load_registry
+from manual_payout.desk.signatures import APPROVAL, SEAL, AllowedSigner, key_from_file, new_key_file, signer_line
+from manual_payout.desk.wiring import open_desk
+from manual_payout.domain.models import Mode
 
 LIVE_KEY = "rk_live_51" + "NotAKey" * 6
 
@@ -36,7 +37,7 @@ def live_stripe(base_url):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
             assert f"Bearer {LIVE_KEY}" == self.headers["Authorization"]
             headers = {name: self.headers[name] for name in _KEPT if self.headers[name]}
-            headers["Authorization"] = f"Bearer {sandbox.FALLBACK_KEY}"
+            headers["Authorization"] = f"Bearer {local_stripe.FALLBACK_KEY}"
             sent = urllib.request.Request(base_url + self.path, body, headers, method=self.command)
             try:
                 answer = urllib.request.urlopen(sent)
@@ -132,7 +133,7 @@ class LiveScene(Scene):
 
     def approve_both(self):
         """Have both approve with keys of their own, and the operator make a dry run."""
-        for approver in rehearsal.APPROVERS:
+        for approver in payout_rehearsal.APPROVERS:
             self.approve(approver, key=self.key_of(approver))
         self.dry_run()
         return self

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from manual_payout.errors import ManualPayoutError
+from manual_payout.domain.errors import ManualPayoutError
 
 
 class CrashError(BaseException):

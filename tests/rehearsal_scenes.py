@@ -56,8 +56,8 @@ def copy_with_stripe_at(root: Path, address: str, short_approval_s: int = 20) ->
         f"scenes=scenes, say=say, upstream={address!r}, waits=SandboxClock({address!r}), short_approval_s={short_approval_s}, "
         "patience=Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600)"
     )
-    imports = "from manual_payout.settings import STRIPE_API, Settings, load_settings\n"
-    more = "from manual_payout.clock import SandboxClock\nfrom manual_payout.gateway.seeding import Patience\n"
+    imports = "from manual_payout.desk.settings import STRIPE_API, Settings, load_settings\n"
+    more = "from manual_payout.database.clock import SandboxClock\nfrom payout_rehearsal.testmode.seeding import Patience\n"
     return _edited_copy(
         root,
         [

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from manual_payout.demo import incident
-from manual_payout.errors import ManualPayoutError
+from manual_payout.domain.errors import ManualPayoutError
+from manual_payout.domain.models import Event, Message, MessageState, Mode, State
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.review import page_of
 from manual_payout.evidence.story import File, Notebook, gather
-from manual_payout.models import Event, Message, MessageState, Mode, State
-from manual_payout.redaction import Redactor
+from payout_rehearsal.demo import incident
+from truthful_papermill.redaction import Redactor
 
 NEVER = frozenset({"index.html", "manifest.json"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from manual_payout.sandbox import FALLBACK_KEY, SandboxAccount, running
+from local_stripe import FALLBACK_KEY, SandboxAccount, running
 
 STUDIO = "acct_123"
 ORDER = {"amount": 125_075, "currency": "usd", "destination": STUDIO}

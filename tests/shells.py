@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from manual_payout.cli import main
-from manual_payout.demo import incident
+from payout_rehearsal.demo import incident
 
 FLAGS = {
     "--incident-id": incident.INCIDENT_ID,

@@ -19,19 +19,26 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from manual_payout.canonical import digest_bytes, digest_of
+from manual_payout.desk.people import load_registry
+from manual_payout.desk.settings import SANDBOX_APPROVERS
+from manual_payout.desk.signatures import SEAL, SigningKey, key_from_seed
+from manual_payout.desk.signing import judge_of, sandbox_key
+from manual_payout.domain.canonical import digest_bytes, digest_of
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.manifest import Sealer
-from manual_payout.people import load_registry
-from manual_payout.redaction import Redactor
-from manual_payout.rehearsal import rehearse
-from manual_payout.settings import DEMO_APPROVERS
-from manual_payout.signatures import SEAL, SigningKey, key_from_seed
-from manual_payout.signing import judge_of, sandbox_key
-from manual_payout.verifier import Registry, check_contents, check_files, check_signatures, read_folder, templates_in
+from manual_payout.evidence.verifier import (
+    Registry,
+    check_contents,
+    check_files,
+    check_signatures,
+    read_folder,
+    templates_in,
+)
+from payout_rehearsal import rehearse
+from truthful_papermill.redaction import Redactor
 
-PEOPLE = load_registry(DEMO_APPROVERS)
+PEOPLE = load_registry(SANDBOX_APPROVERS)
 OWN = (manifest.NAME, manifest.SIGNATURE)
 REVIEWED = templates_in(Path(__file__).parents[1] / "runbooks")
 
@@ -41,7 +48,7 @@ def verify(folder: Path, anchor: str = "") -> list[str]:
     found = read_folder(folder)
     if isinstance(found, str):
         return ["manifest"]
-    signed = check_signatures(found, Registry(DEMO_APPROVERS), judge_of(PEOPLE.signers))
+    signed = check_signatures(found, Registry(SANDBOX_APPROVERS), judge_of(PEOPLE.signers))
     return [f.name for f in check_files(found) + signed + check_contents(found, REVIEWED, "", anchor) if f.wrong]
 
 

@@ -22,7 +22,7 @@ from tests.canary.scenes import DEFECTS, FEW
 from tests.canary.search import WRITINGS, Search
 from tests.canary.stage import written
 
-from manual_payout.settings import Settings
+from manual_payout.desk.settings import Settings
 
 CANARIES = make_canaries("test", "http://127.0.0.1:40000")
 SEARCH = Search(CANARIES.values())

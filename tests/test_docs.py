@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from manual_payout.rehearsal import file_and_approve, stage_set
-from manual_payout.rehearsal.drill import DRILL
-from manual_payout.rehearsal.trend import past_rehearsals
-from manual_payout.requesting import ticket_text
+from manual_payout.approval.requesting import ticket_text
+from payout_rehearsal import file_and_approve, stage_set
+from payout_rehearsal.drill import DRILL
+from payout_rehearsal.trend import past_rehearsals
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -53,7 +53,7 @@ def test_help_and_status_import_neither_papermill_nor_pandas_nor_stripe(quiet_sh
 
 def test_the_runner_imports_no_pandas_and_no_stripe():
     """Its kernels do; it reads their results without."""
-    found = modules_of("import json, sys, manual_payout.runner\nprint(json.dumps(sorted(sys.modules)))")
+    found = modules_of("import json, sys, manual_payout.steps.runner\nprint(json.dumps(sorted(sys.modules)))")
 
     assert [] == [name for name in ("pandas", "numpy", "scrapbook", "stripe", "nbconvert", "pyarrow") if name in found]
 
@@ -62,7 +62,7 @@ def test_jsonschema_is_imported_without_the_grammar_that_nobody_needs():
     """The package that compiles it stays importable, and what was imported before is left alone."""
     pytest.importorskip("rfc3987_syntax")
     code = (
-        "import json, sys\nfrom manual_payout.lean import leave_out_unused\nleave_out_unused()\nimport nbformat\n"
+        "import json, sys\nfrom truthful_papermill.lean import leave_out_unused\nleave_out_unused()\nimport nbformat\n"
         "before = 'rfc3987_syntax' in sys.modules\nimport rfc3987_syntax\nleave_out_unused()\n"
         "print(json.dumps([before, 'rfc3987_syntax' in sys.modules]))"
     )
@@ -80,7 +80,7 @@ def test_signatures_have_no_program_look_for_a_library_of_the_system():
         "        started.append(str(arguments))\n"
         "        super().__init__(*arguments, **options)\n"
         "subprocess.Popen = Popen\n"
-        "from manual_payout.signatures.keys import make_ready\n"
+        "from manual_payout.desk.signatures.keys import make_ready\n"
         "make_ready()\n"
         "before = len(started)\n"
         "print(json.dumps([before, ctypes.util.find_library('c') is not None]))"

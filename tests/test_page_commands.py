@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from desks import LAST4
-from manual_payout.demo import incident
-from manual_payout.rehearsal import CLOSING as DONE
+from payout_rehearsal import CLOSING as DONE
+from payout_rehearsal.demo import incident
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [DOCS / "incident-template.md", DOCS / "monitoring.md"]

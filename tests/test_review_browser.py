@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import desks
-from manual_payout.models import Mode
+from manual_payout.domain.models import Mode
 from review_scenes import HOSTILE, crowded, page, poisoned, stories
 
 # A telephone and a desk, by day and by night; the width of an A4 sheet between its margins.

@@ -23,8 +23,9 @@ import nbformat
 import pytest
 import sqlalchemy as sa
 
-from manual_payout import database, sandbox
-from manual_payout.settings import variables
+import local_stripe
+from manual_payout.database import engines
+from manual_payout.desk.settings import variables
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
@@ -68,7 +69,7 @@ class Place:
         """Write the settings' file as the page shows one: each value in single quotes."""
         values = {
             "DATABASE_URL": self.url,
-            "STRIPE_READ_SECRET_KEY": sandbox.READ_KEY,
+            "STRIPE_READ_SECRET_KEY": local_stripe.READ_KEY,
             "STRIPE_API_BASE": base_url,
             "MANUAL_PAYOUT_OUTPUTS": str(self.root / "outputs"),
         } | changed
@@ -80,7 +81,7 @@ class Place:
 
     def raised(self):
         """The rules of all alerts on record."""
-        engine = database.connect(self.url, name="DATABASE_URL").execution_options(own_schema=True)
+        engine = engines.connect(self.url, name="DATABASE_URL").execution_options(own_schema=True)
         with engine.connect() as connection:
             found = {row.rule for row in connection.execute(sa.text("SELECT rule FROM alerts"))}
         engine.dispose()

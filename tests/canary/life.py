@@ -12,9 +12,11 @@ import psycopg  # noqa: F401
 import slack_sdk  # noqa: F401
 import stripe  # noqa: F401
 
-from manual_payout import cli, desk, runner, steps  # noqa: F401
+from manual_payout import cli, steps  # noqa: F401
 from manual_payout.comms import mail, paging, slack  # noqa: F401
+from manual_payout.desk import wiring as desk  # noqa: F401
 from manual_payout.monitoring import evaluation  # noqa: F401
+from manual_payout.steps import runner  # noqa: F401
 
 
 def live(arguments: list[str], environment: dict[str, str], folder: str, streams: tuple[str, str], defect: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manual_payout.demo import incident
+from payout_rehearsal.demo import incident
 
 from .canaries import PASSPHRASE
 from .services import error
@@ -511,13 +511,13 @@ FEW = ("Stripe", "messages", "settings", "typed")
 # Mistakes that the search must notice, as code that each command begins with, and the scene in which it does.
 DEFECTS = {
     "a redactor that does nothing": (
-        "from manual_payout.redaction import Redactor; Redactor.redact = lambda self, text: text", "habits",
+        "from truthful_papermill.redaction import Redactor; Redactor.redact = lambda self, text: text", "habits",
     ),
     "errors that bypass it": (
         "import manual_payout.cli.answers as answers, manual_payout.cli as cli\nanswers.without_secrets = cli.without_secrets = str", "settings",
     ),
     "what is typed is not looked at": (
-        "import manual_payout.redaction as redaction, manual_payout.desk as desk\nredaction.refuse_typed_secret = lambda values: None\ndesk.Desk.require_keepable = lambda self, *recorded: None", "typed",
+        "import truthful_papermill.redaction as redaction, manual_payout.desk.wiring as desk\nredaction.refuse_typed_secret = lambda values: None\ndesk.Desk.require_keepable = lambda self, *recorded: None", "typed",
     ),
 }  # fmt: skip
 

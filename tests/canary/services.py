@@ -20,7 +20,7 @@ from typing import Any
 from tests.jira_server import JiraServer
 from tests.outbox.servers import HOOK, Answer, PagerDuty, Slack
 
-from manual_payout.sandbox import FALLBACK_KEY, READ_KEY
+from local_stripe import FALLBACK_KEY, READ_KEY
 
 # Longer than any text of a service's that we keep; somewhere in it a cut goes through the secret.
 _LONG = 60

@@ -32,14 +32,15 @@ from tests.crash.kills.postmaster import Server
 from tests.jira_server import ISSUE, USER
 from tests.outbox.servers import Mail
 
-from manual_payout import rehearsal, sandbox
-from manual_payout.demo import incident
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import open_desk
-from manual_payout.intent import confirm_code
-from manual_payout.models import stream_of
-from manual_payout.settings import DEMO_APPROVERS
-from manual_payout.signatures import APPROVAL, SEAL, new_key_file
+import local_stripe
+import payout_rehearsal
+from manual_payout.desk.settings import SANDBOX_APPROVERS
+from manual_payout.desk.signatures import APPROVAL, SEAL, new_key_file
+from manual_payout.desk.wiring import open_desk
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import stream_of
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.settings import demo_settings
 
 from .canaries import PASSPHRASE, Canary, make_canaries, quoted
 from .life import live
@@ -48,7 +49,7 @@ from .services import QuotingJira, QuotingPagerDuty, QuotingSlack, StripeFront, 
 MAIL_USER = "support"
 # Whom Jira does not know.
 STRANGER = "somebody@else.example"
-DEMO = DEMO_APPROVERS.parent
+DEMO = SANDBOX_APPROVERS.parent
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
 # Real waits are not what is asked here.
@@ -72,7 +73,7 @@ timeout_s = 2.0
 PATIENCE_S = 240.0
 
 # Said by the one start of a kernel that is not forked.
-FORK_SERVER = b"manual_payout.warm.server"
+FORK_SERVER = b"truthful_papermill.warm.server"
 
 
 class Watch:
@@ -119,7 +120,7 @@ class Databases:
         self.kind, self._root, self._number = kind, root, 0
         self.server: Server | None = None
         if kind == "sqlite":
-            rehearsal.set_up_database(root / "template")
+            payout_rehearsal.set_up_database(root / "template")
             return
         self.server = Server(root / "pg")
         self._socket = re.search(r"host=([^&]+)", self.server.uri)[1]
@@ -133,7 +134,7 @@ class Databases:
             rules = root / "pg" / "pg_hba.conf"
             rules.write_text(f"local all payout,ledger scram-sha-256\n{rules.read_text()}")
             connection.execute("SELECT pg_reload_conf()")
-        rehearsal.set_up_database(root / "template", self.url("payout", "template_canary"))
+        payout_rehearsal.set_up_database(root / "template", self.url("payout", "template_canary"))
 
     def url(self, role: str, name: str) -> str:
         """The URL of one database for one role, with its password."""
@@ -203,9 +204,9 @@ class World:
         self.jira = QuotingJira(self.canaries["JIRA_API_TOKEN"].value)
         self.jira_tap = Tap(int(self.jira.url.rpartition(":")[2]))
         self._books = contextlib.ExitStack()
-        accounts, available = rehearsal.sandbox_books()
+        accounts, available = payout_rehearsal.sandbox_books()
         self.stripe = self._books.enter_context(
-            sandbox.running(start=incident.NOW, accounts=accounts, available=available)
+            local_stripe.running(start=incident.NOW, accounts=accounts, available=available)
         )
         self.front = StripeFront(self.stripe.base_url, keys)
         self.databases = Databases(kind, root, self.canaries)
@@ -337,7 +338,7 @@ class Stage:
         settings = demo_settings(self.outputs, self.world.stripe.base_url, self.environment["DATABASE_URL"])
         desk = open_desk(settings)
         try:
-            request = rehearsal.file_and_approve(desk)
+            request = payout_rehearsal.file_and_approve(desk)
             operator = desk.registry.find(incident.OPERATOR)
             data = {"request_id": request.request_id, "operator_id": operator.person_id}
             stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
@@ -380,7 +381,7 @@ class Stage:
 
     def typed(self, **changed: str) -> Path:
         """Return a parameter file with the demo's values, some of them changed."""
-        parameters = rehearsal.demo_parameters().as_dict() | changed
+        parameters = payout_rehearsal.demo_parameters().as_dict() | changed
         text = "".join(f"{name}: {_yaml(value)}\n" for name, value in parameters.items() if name not in _OWN)
         path = self.world.vault / f"{self.name}-{self.commands}.yaml"
         path.write_text(text, "utf-8")

@@ -7,11 +7,11 @@ import stripe
 import stripe.params
 from sdk_types import check_params
 
-from manual_payout.demo import incident
+from local_stripe import FULL_KEY
+from manual_payout.domain.intent import build_payload
 from manual_payout.gateway import Gateway
-from manual_payout.intent import build_payload
-from manual_payout.rehearsal import file_and_approve, stage_set
-from manual_payout.sandbox import FULL_KEY
+from payout_rehearsal import file_and_approve, stage_set
+from payout_rehearsal.demo import incident
 
 PARAMS = {
     ("transfers", "create"): stripe.params.TransferCreateParams,

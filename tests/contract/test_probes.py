@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from manual_payout import sandbox
+import local_stripe
 
 MODULE = Path(__file__).with_name("test_test_mode.py")
-KEYS = {"STRIPE_REHEARSAL_SECRET_KEY": sandbox.FULL_KEY, "STRIPE_FALLBACK_SECRET_KEY": sandbox.FALLBACK_KEY}
+KEYS = {"STRIPE_REHEARSAL_SECRET_KEY": local_stripe.FULL_KEY, "STRIPE_FALLBACK_SECRET_KEY": local_stripe.FALLBACK_KEY}
 
 
 def probes(**environment):
@@ -24,7 +24,7 @@ def probes(**environment):
 
 @pytest.fixture(name="stripe_books")
 def _stripe_books():
-    with sandbox.running() as running:
+    with local_stripe.running() as running:
         yield running
 
 

@@ -12,8 +12,8 @@ import stripe.params
 from sdk_types import check_envelope, check_params, check_resource, fields_of, omitted_by_stripe, param_hints
 from stripe.params.v2.core import AccountCreateParams, AccountRetrieveParams
 
-from manual_payout.sandbox import FULL_KEY, PLATFORM_ACCOUNT, SandboxAccount, running
-from manual_payout.sandbox.operations import OPERATIONS
+from local_stripe import FULL_KEY, PLATFORM_ACCOUNT, SandboxAccount, running
+from local_stripe.operations import OPERATIONS
 
 DAY_S = 86_400
 STUDIO = "acct_123"

@@ -10,11 +10,11 @@ import stripe.params
 from sdk_types import check_params
 from stripe.params.v2.core import AccountCreateParams as AccountV2CreateParams
 
-from manual_payout import sandbox
-from manual_payout.clock import SandboxClock
-from manual_payout.gateway.seeding import Patience, Seeder, Studio
-from manual_payout.gateway.studios import BANK_NUMBERS, body_v1, body_v2
-from manual_payout.money import Money
+import local_stripe
+from manual_payout.database.clock import SandboxClock
+from manual_payout.domain.money import Money
+from payout_rehearsal.testmode.seeding import Patience, Seeder, Studio
+from payout_rehearsal.testmode.studios import BANK_NUMBERS, body_v1, body_v2
 
 AT = datetime(2026, 3, 2, 3, 0, 5, 250_000, tzinfo=UTC)
 
@@ -47,9 +47,9 @@ class Noting(Seeder):
 @pytest.fixture(scope="module", name="sent")
 def _sent():
     """Every write of the seeding in its life, in words, with its parameters."""
-    with sandbox.running() as running:
+    with local_stripe.running() as running:
         seeder = Noting(
-            sandbox.FULL_KEY, base_url=running.base_url, timeout_s=5, clock=SandboxClock(running.base_url),
+            local_stripe.FULL_KEY, base_url=running.base_url, timeout_s=5, clock=SandboxClock(running.base_url),
             patience=Patience(available_s=3 * 86_400, payout_s=5 * 86_400, look_s=3_600),
         )  # fmt: skip
         seeder.sent = []

@@ -34,16 +34,16 @@ from urllib.parse import urlsplit
 import pytest
 import stripe
 
-from manual_payout.clock import SandboxClock
-from manual_payout.errors import NotFinishedError, SettingsError
+from manual_payout.database.clock import SandboxClock
+from manual_payout.desk.messengers import LOOPBACK
+from manual_payout.desk.settings import STRIPE_API, Policy, load_settings
+from manual_payout.domain.errors import NotFinishedError, SettingsError
+from manual_payout.domain.money import Money
 from manual_payout.gateway import Accepted, Gateway, Refused, Unknown
+from manual_payout.gateway.privileges import try_key
 from manual_payout.gateway.sdk import new_client
-from manual_payout.gateway.seeding import Patience, Seeder, Studio
-from manual_payout.messengers import LOOPBACK
-from manual_payout.money import Money
-from manual_payout.privileges import try_key
-from manual_payout.settings import STRIPE_API, Policy, load_settings
-from manual_payout.testmode.keys import find_platform, rehearsal_keys
+from payout_rehearsal.testmode.keys import find_platform, rehearsal_keys
+from payout_rehearsal.testmode.seeding import Patience, Seeder, Studio
 
 pytestmark = pytest.mark.test_mode
 

@@ -17,14 +17,15 @@ import nbformat
 import psycopg
 import pytest
 
-from manual_payout import database, durable
-from manual_payout.engine.saving import OutputFile
-from manual_payout.errors import DatabaseError, UnknownOutcomeError
+from manual_payout.database import engines
+from manual_payout.database.store import Store
+from manual_payout.domain.errors import DatabaseError, UnknownOutcomeError
+from manual_payout.domain.models import State
 from manual_payout.evidence.folder import Folder
 from manual_payout.gateway import Gateway
-from manual_payout.models import State
-from manual_payout.redaction import Redactor
-from manual_payout.store import Store
+from truthful_papermill import durable
+from truthful_papermill.engine.saving import OutputFile
+from truthful_papermill.redaction import Redactor
 
 
 @pytest.fixture(name="full_disk")
@@ -107,7 +108,7 @@ def test_disk_that_is_full_during_the_call_only_costs_nothing(scene, full_disk):
 
 def test_sqlite_syncs_every_commit_and_keeps_foreign_keys(sqlite_url):
     """Asked of every connection, not of the first one only; 3 is EXTRA, which syncs the journal's removal too."""
-    engine = database.connect(sqlite_url, name="DATABASE_URL")
+    engine = engines.connect(sqlite_url, name="DATABASE_URL")
     for _ in range(2):
         with engine.connect() as connection:
             found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("synchronous", "foreign_keys")]
@@ -126,7 +127,7 @@ def test_postgresql_that_may_lose_a_commit_is_refused(postgresql_server, setting
     with psycopg.connect(postgresql_server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = '{setting}'")
-    engine = database.connect(postgresql_server.replace("/postgres?", f"/{name}?"), name="DATABASE_URL")
+    engine = engines.connect(postgresql_server.replace("/postgres?", f"/{name}?"), name="DATABASE_URL")
     expected = pytest.raises(DatabaseError, match="a commit could be lost") if refused else contextlib.nullcontext()
 
     with expected, engine.connect() as connection:

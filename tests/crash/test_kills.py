@@ -11,7 +11,7 @@ import pytest
 from crash.kills.campaign import campaign
 from crash.kills.notebooks import PATIENCE_S, Scene, play
 from crash.kills.world import PostgresDatabases, SqliteFiles, World, memory_folder
-from manual_payout.models import Stage
+from manual_payout.domain.models import Stage
 
 # `make kills RUNS=1000` plays as many as one likes.
 SCENARIOS = 15
@@ -98,5 +98,5 @@ def test_forked_kernels_are_among_the_processes_that_can_be_shot(tmp_path):
         scene.sandbox.close()
 
     # A forked kernel shows the command of the server.
-    assert 2 <= sum(b"manual_payout.warm.server" in command for command in commands)
-    assert 1 == sum(b"manual_payout.console" in command for command in commands)
+    assert 2 <= sum(b"truthful_papermill.warm.server" in command for command in commands)
+    assert 1 == sum(b"manual_payout.__main__" in command for command in commands)

@@ -16,16 +16,16 @@ from crash.simulation.memory_store import Hooks, MemoryStore
 from crash.simulation.scenario import _fixtures
 from crash.simulation.world import World
 from instants import NOW
-from manual_payout import database
-from manual_payout.clock import FixedClock
-from manual_payout.demo import automation
-from manual_payout.demo.ledger import balances_table, payouts_table, tables
-from manual_payout.errors import ClaimError, DatabaseError, ManualPayoutError
+from manual_payout.database import engines
+from manual_payout.database.clock import FixedClock
+from manual_payout.database.schema import metadata
+from manual_payout.database.store import Store
+from manual_payout.domain.errors import ClaimError, DatabaseError, ManualPayoutError
+from manual_payout.domain.models import Approval, Kind, Line, Mode, PayoutRecord, Reason, Request, State, Team
+from manual_payout.domain.money import Money
 from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, Ledger
-from manual_payout.models import Approval, Kind, Line, Mode, PayoutRecord, Reason, Request, State, Team
-from manual_payout.money import Money
-from manual_payout.schema import metadata
-from manual_payout.store import Store
+from payout_rehearsal.demo import automation
+from payout_rehearsal.demo.ledger import balances_table, payouts_table, tables
 
 LEDGER = "b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541"
 
@@ -212,7 +212,7 @@ calls = st.one_of(
 
 @pytest.fixture(scope="module", name="memory_engine")
 def _memory_engine():
-    engine = database.connect("sqlite://", name="DATABASE_URL")
+    engine = engines.connect("sqlite://", name="DATABASE_URL")
     metadata.create_all(engine)
     tables.create_all(engine)
     yield engine

@@ -13,10 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from crash.simulation.memory_store import Hooks, MemoryStore
 from instants import NOW
-from manual_payout import database
-from manual_payout.clock import FixedClock
-from manual_payout.errors import DatabaseError, ManualPayoutError
-from manual_payout.models import (
+from manual_payout.database import engines
+from manual_payout.database.clock import FixedClock
+from manual_payout.database.schema import metadata
+from manual_payout.database.store import Store
+from manual_payout.domain.errors import DatabaseError, ManualPayoutError
+from manual_payout.domain.models import (
     Kind,
     Line,
     Mode,
@@ -27,9 +29,7 @@ from manual_payout.models import (
     ReversalRecord,
     State,
 )
-from manual_payout.money import Money
-from manual_payout.schema import metadata
-from manual_payout.store import Store
+from manual_payout.domain.money import Money
 
 LEDGER = "b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541"
 STREAMS = (f"INC-1/{LEDGER}", f"INC-2/{LEDGER}")
@@ -178,7 +178,7 @@ calls = st.one_of(
 
 @pytest.fixture(scope="module", name="memory_engine")
 def _memory_engine():
-    engine = database.connect("sqlite://", name="DATABASE_URL")
+    engine = engines.connect("sqlite://", name="DATABASE_URL")
     metadata.create_all(engine)
     yield engine
     engine.dispose()

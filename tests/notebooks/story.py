@@ -8,16 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from manual_payout.approvals import approve
-from manual_payout.demo import incident
-from manual_payout.desk import Desk, kernel_environment
-from manual_payout.intent import confirm_code
-from manual_payout.models import Request, ReversalReason, Stage
-from manual_payout.rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_and_approve, stage_set
-from manual_payout.reversal import ReversalAsked, file_reversal
-from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
-from manual_payout.settings import variables
-from manual_payout.signing import sandbox_key
+from manual_payout.approval.approvals import approve
+from manual_payout.approval.reversal import ReversalAsked, file_reversal
+from manual_payout.desk.settings import variables
+from manual_payout.desk.signing import sandbox_key
+from manual_payout.desk.wiring import Desk, kernel_environment
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Request, ReversalReason, Stage
+from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
+from payout_rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_and_approve, stage_set
+from payout_rehearsal.demo import incident
 
 # The services that an operator's shell may hold credentials of.
 _SERVICES = ("STRIPE_", "SLACK_", "SMTP_", "PAGERDUTY_", "JIRA_", "AWS_", "VAULT_")

@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from manual_payout import database
-from manual_payout.models import Channel, Message, MessageState, Mode
-from manual_payout.store import Store
+from manual_payout.database import engines
+from manual_payout.database.store import Store
+from manual_payout.domain.models import Channel, Message, MessageState, Mode
 
 from .relay import CHANNEL, MAILBOX, FastClock, relay
 from .servers import Mail, Slack
@@ -83,8 +83,8 @@ def campaign(
         life_s: Between how many real seconds and how many a sender lives.
     """
     begun, drawn = time.time(), random.Random(seed)
-    engine = database.connect(url, name="DATABASE_URL")
-    database.upgrade(engine)
+    engine = engines.connect(url, name="DATABASE_URL")
+    engines.upgrade(engine)
     clock = FastClock(begun)
     store = Store(engine, clock)
     slack, mail = Slack(now=lambda: clock.now().timestamp()), Mail()

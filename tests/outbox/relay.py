@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from manual_payout import database
 from manual_payout.comms import mail, slack  # noqa: F401  # so that no sender spends its life on importing them
 from manual_payout.comms.delivery import Postroom
-from manual_payout.messengers import NO_MESSENGERS
-from manual_payout.models import Mode
-from manual_payout.settings import Policy, load_settings
-from manual_payout.store import Store
+from manual_payout.database import engines
+from manual_payout.database.store import Store
+from manual_payout.desk.messengers import NO_MESSENGERS
+from manual_payout.desk.settings import Policy, load_settings
+from manual_payout.domain.models import Mode
 
 CHANNEL_ID = "C0REHEARSAL"
 MAILBOX = "rehearsal@marketplace.example"
@@ -52,7 +52,7 @@ def settings_for(world: dict):
 
 def relay(world: dict) -> None:
     """Go on until nothing waits."""
-    engine = database.connect(world["database"], name="DATABASE_URL")
+    engine = engines.connect(world["database"], name="DATABASE_URL")
     store = Store(engine, FastClock(world["start"]))
     room = Postroom(settings_for(world), store, "campaign")
     while store.count_waiting(Mode.TEST):

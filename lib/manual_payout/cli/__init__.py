@@ -15,8 +15,8 @@ from manual_payout.cli import money
 from manual_payout.cli.answers import show_error, show_failure, waits_shown, without_secrets
 from manual_payout.cli.commands import ANSWERING, Commands
 from manual_payout.cli.options import EXIT_CODES
-from manual_payout.errors import EvidenceError, ManualPayoutError
-from manual_payout.terminal import guard, not_taken
+from manual_payout.domain.errors import EvidenceError, ManualPayoutError
+from truthful_papermill.terminal import guard, not_taken
 
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -41,7 +41,7 @@ app = typer.Typer(
 def _program() -> None:
     """Refuse, before any command, secrets that could not be kept out of what it writes; help is given to everybody."""
     if not _HELP.intersection(sys.argv):
-        from manual_payout.secret_settings import named_secrets, refuse_our_words
+        from truthful_papermill.secret_settings import named_secrets, refuse_our_words
 
         refuse_our_words(named_secrets(os.environ))
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from manual_payout.cli import money
-from manual_payout.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
-from manual_payout.terminal import Lines, safely, telling, unread
+from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
+from truthful_papermill.terminal import Lines, safely, telling, unread
 
 if TYPE_CHECKING:
-    from manual_payout.endings import StageResult
-    from manual_payout.models import Stage
-    from manual_payout.runner import Progress
+    from manual_payout.domain.models import Stage
+    from manual_payout.steps.endings import StageResult
+    from manual_payout.steps.runner import Progress
 
 
 def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
 
 def without_secrets(text: str) -> str:
     """Return what an error says without any secret: it quotes what it found, and somebody may have pasted one there."""
-    from manual_payout.redaction import Redactor
+    from truthful_papermill.redaction import Redactor
 
     try:
         return Redactor.from_environment(os.environ).redact(text)
@@ -96,7 +96,7 @@ def ask_passphrase(path: Path) -> str:
 @contextlib.contextmanager
 def progress(*, as_json: bool) -> Iterator[Progress]:
     """Show which stage and cell is running: one live line on a terminal, one line a stage elsewhere."""
-    from manual_payout.engine import SAID
+    from truthful_papermill.engine import SAID
 
     with live_line(as_json=as_json) as live:
 
@@ -194,8 +194,8 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
     Raises:
         ManualPayoutError: The last stage did not end well; with its message, remedy and exit code.
     """
-    from manual_payout.canonical import digest_bytes
-    from manual_payout.verifier import MANIFEST
+    from manual_payout.domain.canonical import digest_bytes
+    from manual_payout.evidence.verifier import MANIFEST
 
     last = results[-1]
     manifest = Path(folder) / MANIFEST

@@ -11,11 +11,11 @@ from manual_payout.cli import money
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import folder_of, open_operators_desk, required
-from manual_payout.errors import ParameterError
+from manual_payout.domain.errors import ParameterError
 
 if TYPE_CHECKING:
-    from manual_payout.attaching import Archive
-    from manual_payout.desk import Desk
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.evidence.attaching import Archive
     from manual_payout.evidence.folder import Folder
 
 _JIRA = "jira"
@@ -39,9 +39,9 @@ def attach(
       manual-payout attach INC-123 --to jira --operator tomas
       manual-payout attach INC-123 --to /mnt/evidence --operator tomas
     """
-    from manual_payout.attaching import archive_of
+    from manual_payout.domain.parameters import check
+    from manual_payout.evidence.attaching import archive_of
     from manual_payout.evidence.holding import reading
-    from manual_payout.parameters import check
 
     incident = check("incident_id", incident)
     desk = open_operators_desk()
@@ -63,7 +63,7 @@ def attach(
 
 
 def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:  # noqa: ARG001  # one shape for both places
-    from manual_payout.attaching import write_archive
+    from manual_payout.evidence.attaching import write_archive
 
     place = Path(to)
     if not place.is_dir():
@@ -75,9 +75,9 @@ def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str
 
 
 def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:
-    from manual_payout.attaching import comment_text, issue_of, open_jira
-    from manual_payout.verifier import Folder as Sealed
-    from manual_payout.verifier import check_files, verdict_line
+    from manual_payout.evidence.attaching import comment_text, issue_of, open_jira
+    from manual_payout.evidence.verifier import Folder as Sealed
+    from manual_payout.evidence.verifier import check_files, verdict_line
 
     key = issue_of(desk.settings, folder.path.parent.name, issue)
     jira = open_jira(desk.settings)
@@ -93,7 +93,7 @@ def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) 
 
 
 def _record(desk: Desk, folder: Folder, person_id: str, receipt: dict[str, str]) -> None:
-    from manual_payout.models import stream_of
+    from manual_payout.domain.models import stream_of
 
     stream = stream_of(folder.path.parent.name, folder.path.name)
     last = desk.store.find_event(stream, "evidence_attached", lambda data: data == receipt)

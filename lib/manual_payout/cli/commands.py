@@ -14,21 +14,21 @@ from manual_payout.cli.options import EXIT_CODES
 
 # Name: where its function or its group is, and its line in the list.
 COMMANDS = {
-    "request": ("filing:request", "File the fallback request form."),
-    "approve": ("filing:approve", "See the facts afresh and approve one exact request."),
-    "run": ("running:run", "Run the stage notebooks: dry, then live with a code."),
-    "reconcile": ("standing:reconcile", "Settle an unknown outcome by asking Stripe."),
-    "status": ("standing:status", "Say where things stand; reads only."),
-    "deliver": ("delivering:deliver", "Send the messages that wait in the outbox."),
-    "seal": ("sealing:seal", "Sign an evidence folder as it is now."),
-    "attach": ("attaching:attach", "Attach the sealed evidence to the ticket."),
-    "monitor": ("watching:monitor", "Follow payouts, evaluate the alert rules, raise and resolve."),
-    "verify": ("standing:verify", "Re-check an evidence folder, offline."),
-    "rehearse": ("rehearsing:rehearse", "Play the demo incident and a drill of faults."),
-    "sandbox": ("rehearsing:sandbox", "Run a local Stripe in the foreground."),
-    "reversal": ("reversing:reversal", "Take back money that was transferred by mistake."),
-    "keys": ("keys:keys", "Keys to sign with: make one, show whose are whose."),
-    "db": ("tables:tables", "Our own tables: create, migrate or move them."),
+    "request": ("manual_payout.cli.filing:request", "File the fallback request form."),
+    "approve": ("manual_payout.cli.filing:approve", "See the facts afresh and approve one exact request."),
+    "run": ("manual_payout.cli.running:run", "Run the stage notebooks: dry, then live with a code."),
+    "reconcile": ("manual_payout.cli.standing:reconcile", "Settle an unknown outcome by asking Stripe."),
+    "status": ("manual_payout.cli.standing:status", "Say where things stand; reads only."),
+    "deliver": ("manual_payout.cli.delivering:deliver", "Send the messages that wait in the outbox."),
+    "seal": ("manual_payout.cli.sealing:seal", "Sign an evidence folder as it is now."),
+    "attach": ("manual_payout.cli.attaching:attach", "Attach the sealed evidence to the ticket."),
+    "monitor": ("manual_payout.cli.watching:monitor", "Follow payouts, evaluate the alert rules, raise and resolve."),
+    "verify": ("manual_payout.cli.standing:verify", "Re-check an evidence folder, offline."),
+    "rehearse": ("payout_rehearsal.commands:rehearse", "Play the demo incident and a drill of faults."),
+    "sandbox": ("payout_rehearsal.commands:sandbox", "Run a local Stripe in the foreground."),
+    "reversal": ("manual_payout.cli.reversing:reversal", "Take back money that was transferred by mistake."),
+    "keys": ("manual_payout.cli.keys:keys", "Keys to sign with: make one, show whose are whose."),
+    "db": ("manual_payout.cli.tables:tables", "Our own tables: create, migrate or move them."),
 }
 
 # What is run for its answer alone: where that is lost, nothing was done.
@@ -74,7 +74,7 @@ class _Built(MutableMapping[str, Any]):
 
 def _build(name: str, place: str, short: str) -> Any:
     module, _, attribute = place.partition(":")
-    found = getattr(importlib.import_module(f"manual_payout.cli.{module}"), attribute)
+    found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
         made = get_command(found)
         made.name = name

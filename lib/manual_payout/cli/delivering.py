@@ -10,12 +10,12 @@ import typer
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Json, Operator
 from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.errors import EvidenceError, NotFinishedError, ParameterError
+from manual_payout.domain.errors import EvidenceError, NotFinishedError, ParameterError
 
 if TYPE_CHECKING:
-    from manual_payout.desk import Desk
-    from manual_payout.display import Table
-    from manual_payout.models import Message
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.display import Table
+    from manual_payout.domain.models import Message
 
 _COLUMNS = ("message", "incident", "tells", "to", "state", "tries", "why")
 
@@ -69,7 +69,7 @@ def deliver(
 
 def waiting_table(messages: Sequence[Message]) -> Table:
     """Show messages that have not gone out, and why."""
-    from manual_payout.display import Table
+    from manual_payout.domain.display import Table
 
     rows = tuple(
         (
@@ -89,7 +89,7 @@ def waiting_table(messages: Sequence[Message]) -> Table:
 
 
 def _next_try(message: Message) -> str:
-    from manual_payout.models import MessageState
+    from manual_payout.domain.models import MessageState
 
     # What was refused is tried again by nobody, until a person says so.
     if message.state is not MessageState.WAITING or message.not_before is None:

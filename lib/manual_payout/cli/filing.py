@@ -30,18 +30,18 @@ from manual_payout.cli.options import (
     TypedLast4,
 )
 from manual_payout.cli.values import flags_given, open_operators_desk, parameters_from, required, values_of
-from manual_payout.errors import UsageError
+from manual_payout.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from manual_payout.desk import Desk
-    from manual_payout.display import Table
-    from manual_payout.models import Request
-    from manual_payout.parameters import Parameters
-    from manual_payout.people import Person
-    from manual_payout.signatures import SigningKey
+    from manual_payout.desk.people import Person
+    from manual_payout.desk.signatures import SigningKey
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.display import Table
+    from manual_payout.domain.models import Request
+    from manual_payout.domain.parameters import Parameters
 
 
 def request(
@@ -84,7 +84,7 @@ def request(
     values = values_of(file, flags)
     # Who will operate is not known yet; the name only has to be there.
     parameters = parameters_from(values, operator="later", dry_run=True, confirm="")
-    from manual_payout.requesting import file_request, ticket_text
+    from manual_payout.approval.requesting import file_request, ticket_text
 
     desk = open_operators_desk()
     money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
@@ -114,7 +114,7 @@ def request(
 
 def _tell(desk: Desk, filed: Request, person: Person) -> str:
     """Page whoever is on call, and say in a sentence who was told; the request is filed whatever becomes of that."""
-    from manual_payout.errors import DatabaseError, SettingsError
+    from manual_payout.domain.errors import DatabaseError, SettingsError
     from manual_payout.monitoring import silent_channels, tell_request
 
     try:
@@ -147,7 +147,7 @@ def approve(
       manual-payout approve INC-123 --as priya --key ~/.ssh/manual_payout
       manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
     """
-    from manual_payout.approving import facts_for_approver, note_warning
+    from manual_payout.approval.approving import facts_for_approver, note_warning
 
     desk = open_operators_desk()
     money.about(desk, incident, ledger_payout_id)
@@ -176,7 +176,7 @@ def ask_for_approval(
     as_json: bool,
 ) -> None:
     """Show the facts, ask for amount and destination where they were not given, sign and record the yes."""
-    from manual_payout.approvals import approve as record_approval
+    from manual_payout.approval.approvals import approve as record_approval
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
@@ -212,8 +212,8 @@ def ask_for_approval(
 
 
 def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
-    from manual_payout.signatures import APPROVAL
-    from manual_payout.signing import find_signing_key
+    from manual_payout.desk.signatures import APPROVAL
+    from manual_payout.desk.signing import find_signing_key
 
     named = file or desk.settings.signing_key
     return find_signing_key(
@@ -224,9 +224,9 @@ def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
 
 def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
     """Return the request of an incident that counts, or the one for the payout that is named."""
-    from manual_payout.errors import PolicyRefusedError
-    from manual_payout.models import Kind
-    from manual_payout.parameters import check
+    from manual_payout.domain.errors import PolicyRefusedError
+    from manual_payout.domain.models import Kind
+    from manual_payout.domain.parameters import check
 
     incident = check("incident_id", incident)
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
@@ -251,10 +251,10 @@ def _require_terminal(what: str) -> None:
 
 
 def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path:
+    from manual_payout.cli.parameter_file import parameter_file_text
     from manual_payout.evidence.folder import Folder
     from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
     from manual_payout.evidence.sealing import seal_folder
-    from manual_payout.parameter_file import parameter_file_text
 
     line = filed.line
     folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, desk.redactor_at_hand)

@@ -11,14 +11,14 @@ import typer
 
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import EXIT_CODES, Json
-from manual_payout.errors import ApprovalError, ParameterError, UsageError
+from manual_payout.domain.errors import ApprovalError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from manual_payout.people import Person, Registry
-    from manual_payout.settings import Settings
-    from manual_payout.signatures import AllowedSigner
+    from manual_payout.desk.people import Person, Registry
+    from manual_payout.desk.settings import Settings
+    from manual_payout.desk.signatures import AllowedSigner
 
 # A key that nobody looks at again ends by itself; the reviewer of the line may say otherwise.
 _VALID_DAYS = 365
@@ -47,8 +47,8 @@ def new(
     \b
     Example: manual-payout keys new --as priya --out ~/.ssh/manual_payout
     """
-    from manual_payout.settings import load_settings
-    from manual_payout.signatures import new_key_file, signer_line
+    from manual_payout.desk.settings import load_settings
+    from manual_payout.desk.signatures import new_key_file, signer_line
 
     settings = load_settings()
     person = _person(_registry(settings), who)
@@ -68,8 +68,8 @@ def show(as_json: Json = False) -> None:
     \b
     Example: manual-payout keys show
     """
-    from manual_payout.display import Table
-    from manual_payout.settings import load_settings
+    from manual_payout.desk.settings import load_settings
+    from manual_payout.domain.display import Table
 
     settings, now = load_settings(), _now()
     registry = _registry(settings)
@@ -87,7 +87,7 @@ for _command, _short in ((new, "Make a key; prints the line to have reviewed."),
 
 
 def _registry(settings: Settings) -> Registry:
-    from manual_payout.people import load_registry
+    from manual_payout.desk.people import load_registry
 
     return load_registry(settings.approvers_path(), settings.allowed_signers_path())
 
@@ -103,7 +103,7 @@ def _line_for(person: Person) -> AllowedSigner:
     """The line of a key that *person* is about to make."""
     from datetime import timedelta
 
-    from manual_payout.signatures import APPROVAL, SEAL, AllowedSigner, PublicKey
+    from manual_payout.desk.signatures import APPROVAL, SEAL, AllowedSigner, PublicKey
 
     purposes = tuple(name for name, may in ((APPROVAL, "approve"), (SEAL, "operate")) if may in person.may)
     if not purposes:
@@ -116,7 +116,7 @@ def _line_for(person: Person) -> AllowedSigner:
 
 
 def _new_passphrase(settings: Settings) -> str:
-    from manual_payout.models import Mode
+    from manual_payout.domain.models import Mode
 
     sandbox = settings.mode is Mode.SANDBOX
     if not sys.stdin.isatty() and not sandbox:
@@ -136,7 +136,7 @@ def _new_passphrase(settings: Settings) -> str:
 
 
 def _row(registry: Registry, entry: AllowedSigner, now: datetime) -> tuple[str, ...]:
-    from manual_payout.errors import SignatureError
+    from manual_payout.domain.errors import SignatureError
 
     try:
         registry.signers.judge(entry.key, entry.principal, entry.namespaces[0], now)

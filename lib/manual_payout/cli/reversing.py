@@ -25,13 +25,13 @@ from manual_payout.cli.options import (
 )
 from manual_payout.cli.standing import show_reconciliation
 from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.errors import ParameterError, PolicyRefusedError, UsageError
-from manual_payout.lean import leave_out_unused
+from manual_payout.domain.errors import ParameterError, PolicyRefusedError, UsageError
+from truthful_papermill.lean import leave_out_unused
 
 if TYPE_CHECKING:
-    from manual_payout.desk import Desk
-    from manual_payout.models import Request, ReversalReason
-    from manual_payout.warm.starting import ForkServer
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.models import Request, ReversalReason
+    from truthful_papermill.warm.starting import ForkServer
 
 # A refusal of what has no line yet says of itself alone that nothing was taken back.
 _NOT_FILED = "not filed yet"
@@ -75,8 +75,8 @@ def request(
       manual-payout reversal request INC-123 --as maya --all --reason wrong_destination
       manual-payout reversal request INC-123 --as maya --amount 100.00 --reason wrong_amount
     """
-    from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
-    from manual_payout.redaction import refuse_typed_secret
+    from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
+    from truthful_papermill.redaction import refuse_typed_secret
 
     if bool(amount) == whole:
         raise UsageError("Say how much comes back.", "Give either --amount or --all.")
@@ -85,7 +85,7 @@ def request(
     why = _reason(reason)
     text = check_text("notes", notes or "", NOTES_LENGTH_MAX, empty=True)
     refuse_typed_secret({"notes": text})
-    from manual_payout.reversal import ReversalAsked, file_reversal, reversal_ticket
+    from manual_payout.approval.reversal import ReversalAsked, file_reversal, reversal_ticket
 
     desk = open_operators_desk()
     money.about(desk, incident, wanted, reversal=_NOT_FILED)
@@ -122,7 +122,7 @@ def approve(
     \b
     Example: manual-payout reversal approve INC-123 --as priya
     """
-    from manual_payout.reversal import reversal_facts_for_approver
+    from manual_payout.approval.reversal import reversal_facts_for_approver
 
     desk = open_operators_desk()
     money.about(desk, incident, reversal=_NOT_FILED)
@@ -151,7 +151,7 @@ def run(
       manual-payout reversal run INC-123 --operator tomas
       manual-payout reversal run INC-123 --operator tomas --confirm K7QM-3FWD
     """
-    from manual_payout.warm.starting import fork_server
+    from truthful_papermill.warm.starting import fork_server
 
     # Started now, it imports what the kernel needs while this process imports what it needs itself.
     with fork_server() as kernels:
@@ -199,8 +199,8 @@ def _run(
     incident: str, request_id: str | None, operator: str, kernels: ForkServer, *, confirm: str, as_json: bool
 ) -> None:
     leave_out_unused()
-    from manual_payout.parameters import check, validate_reversal
-    from manual_payout.runner import run_reversal
+    from manual_payout.domain.parameters import check, validate_reversal
+    from manual_payout.steps.runner import run_reversal
 
     desk = open_operators_desk()
     money.about(desk, incident, reversal=_NOT_FILED)
@@ -227,7 +227,7 @@ def _run(
 
 
 def _reason(value: str) -> ReversalReason:
-    from manual_payout.models import ReversalReason
+    from manual_payout.domain.models import ReversalReason
 
     try:
         return ReversalReason(value)
@@ -245,8 +245,8 @@ def _only_payout(desk: Desk, incident: str) -> str:
 
 
 def _one_request(desk: Desk, incident: str, request_id: str | None) -> Request:
-    from manual_payout.models import Kind
-    from manual_payout.parameters import check
+    from manual_payout.domain.models import Kind
+    from manual_payout.domain.parameters import check
 
     incident = check("incident_id", incident)
     if request_id is not None:

@@ -31,14 +31,14 @@ from manual_payout.cli.values import (
     stage_named,
     values_of,
 )
-from manual_payout.errors import UsageError
-from manual_payout.lean import importing, leave_out_unused
+from manual_payout.domain.errors import UsageError
+from truthful_papermill.lean import importing, leave_out_unused
 
 if TYPE_CHECKING:
-    from manual_payout.desk import Desk
-    from manual_payout.models import Stage
-    from manual_payout.parameters import Parameters
-    from manual_payout.warm.starting import ForkServer
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.models import Stage
+    from manual_payout.domain.parameters import Parameters
+    from truthful_papermill.warm.starting import ForkServer
 
 # These two stages go live only with a confirm code; the others move nothing and go live by being named.
 _BEFORE_THE_MONEY = frozenset({"verify", "execute"})
@@ -102,7 +102,7 @@ def run(
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
     values = values_of(file, flags)
     closes = only is None and live and bool(_closing(flags))
-    from manual_payout.warm.starting import fork_server, needed_by
+    from truthful_papermill.warm.starting import fork_server, needed_by
 
     # Started now, it imports what the kernels need while this process imports what it needs itself.
     short = [only.short] if only is not None else ["settle"] * live + ["close"] * closes
@@ -124,18 +124,18 @@ def _run(
     as_json: bool,
 ) -> None:
     with importing():
-        from manual_payout.desk import kernel_environment, open_desk
-        from manual_payout.parameters import check, validate_closing
-        from manual_payout.settings import load_settings
-        from manual_payout.warm.starting import KERNELS_AHEAD
+        from manual_payout.desk.settings import load_settings
+        from manual_payout.desk.wiring import kernel_environment, open_desk
+        from manual_payout.domain.parameters import check, validate_closing
+        from truthful_papermill.warm.starting import KERNELS_AHEAD
 
         settings = load_settings()
         kernels.prepare(kernel_environment(settings), 1 if only is not None else KERNELS_AHEAD)
         leave_out_unused()
         from manual_payout import gateway  # noqa: F401  # the desk asks it for the key at once
-        from manual_payout.models import Stage
-        from manual_payout.runner import DRY_RUN, LIVE_RUN, run_stages
-        from manual_payout.signatures.keys import make_ready
+        from manual_payout.desk.signatures.keys import make_ready
+        from manual_payout.domain.models import Stage
+        from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 
         # The sealer's key is the first thing that the run looks for.
         make_ready()
@@ -181,7 +181,7 @@ def _refuse_contradictions(flags: dict[str, Any], only: Stage | None, *, dry_run
 
 
 def _closing(flags: dict[str, Any]) -> list[str]:
-    from manual_payout.parameters import CLOSE_PARAMETERS
+    from manual_payout.domain.parameters import CLOSE_PARAMETERS
 
     return [name for name in CLOSE_PARAMETERS if name in flags]
 

@@ -21,9 +21,9 @@ def seal(
     \b
     Example: manual-payout seal INC-123 --operator tomas
     """
+    from manual_payout.domain.parameters import check
     from manual_payout.evidence.manifest import head_digest
-    from manual_payout.parameters import check
-    from manual_payout.runner import seal_again
+    from manual_payout.steps.runner import seal_again
 
     incident = check("incident_id", incident)
     desk = open_operators_desk()

@@ -14,18 +14,18 @@ from manual_payout.cli.answers import show_json
 from manual_payout.cli.delivering import waiting_table
 from manual_payout.cli.options import Because, Decide, Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.errors import ParameterError, UsageError
+from manual_payout.domain.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
-    from manual_payout.account import Account
-    from manual_payout.desk import Desk
-    from manual_payout.display import Table
-    from manual_payout.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
-    from manual_payout.people import Person
-    from manual_payout.store.shapes import R
+    from manual_payout.database.store.shapes import R
+    from manual_payout.desk.people import Person
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.account import Account
+    from manual_payout.domain.display import Table
+    from manual_payout.domain.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
+    from manual_payout.evidence.verifier import Judge
+    from manual_payout.evidence.verifier import Registry as Reviewed
     from manual_payout.transfer import Reconciliation
-    from manual_payout.verifier import Judge
-    from manual_payout.verifier import Registry as Reviewed
 
 # What is shown when no incident is named; what is unfinished is shown however old it is.
 RECENT = timedelta(days=30)
@@ -62,7 +62,7 @@ def reconcile(
       manual-payout reconcile INC-123 --operator tomas --decide not-moved --because "Stripe support case 4711 says so"
       manual-payout reconcile INC-123 --operator tomas --adopt tr_1NwVxQ
     """
-    from manual_payout.parameters import check
+    from manual_payout.domain.parameters import check
 
     named = tuple(acknowledge or ())
     _check_decision(decide, because, named, adopt)
@@ -114,8 +114,8 @@ def _adopt(
 
 
 def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:
-    from manual_payout.account import reversal_line
-    from manual_payout.display import facts_table
+    from manual_payout.domain.account import reversal_line
+    from manual_payout.domain.display import facts_table
     from manual_payout.transfer.movement import noun
 
     record = found.record
@@ -138,8 +138,8 @@ def finish(shown: dict[str, Any] | str) -> None:
     Raises:
         AstrayError: The books say that the money went astray.
     """
-    from manual_payout.books import exit_code
-    from manual_payout.errors import AstrayError
+    from manual_payout.domain.errors import AstrayError
+    from manual_payout.transfer.books import exit_code
 
     found = money.account()
     code = exit_code(0, found, reversal=money.is_reversal()) if found is not None else 0
@@ -154,8 +154,8 @@ def finish(shown: dict[str, Any] | str) -> None:
 
 
 def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...], adopt: str = "") -> None:
-    from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
-    from manual_payout.redaction import refuse_typed_secret
+    from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
+    from truthful_papermill.redaction import refuse_typed_secret
 
     if decide not in {"", "not-moved"}:
         raise ParameterError("decide", decide, "not-moved")
@@ -186,7 +186,7 @@ def status(
     \b
     Example: manual-payout status INC-123
     """
-    from manual_payout.parameters import check
+    from manual_payout.domain.parameters import check
 
     desk = open_operators_desk()
     if apart := desk.clocks():
@@ -231,9 +231,9 @@ def verify(
       manual-payout verify outputs/INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
       manual-payout verify --mode live --anchor 81331c8112cf2e84 FOLDER
     """
-    from manual_payout.errors import EvidenceError
-    from manual_payout.reviewed import reviewed_digests
-    from manual_payout.verifier import (
+    from manual_payout.desk.reviewed import reviewed_digests
+    from manual_payout.domain.errors import EvidenceError
+    from manual_payout.evidence.verifier import (
         MANIFEST,
         MODES,
         check_contents,
@@ -274,16 +274,16 @@ def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
     Raises:
         UsageError, SettingsError: It is not of the sandbox, and the people or keys at hand are.
     """
-    from manual_payout.models import Mode
-    from manual_payout.people import load_registry
-    from manual_payout.settings import DEMO_APPROVERS, load_settings
-    from manual_payout.signing import judge_of, refuse_sandbox_keys
-    from manual_payout.verifier import Registry
+    from manual_payout.desk.people import load_registry
+    from manual_payout.desk.settings import SANDBOX_APPROVERS, load_settings
+    from manual_payout.desk.signing import judge_of, refuse_sandbox_keys
+    from manual_payout.domain.models import Mode
+    from manual_payout.evidence.verifier import Registry
 
     settings = load_settings() if file is None and mode != Mode.SANDBOX else None
-    path = settings.approvers_path() if settings else file or DEMO_APPROVERS
+    path = settings.approvers_path() if settings else file or SANDBOX_APPROVERS
     real = mode in (Mode.TEST, Mode.LIVE)
-    if real and path.resolve() == DEMO_APPROVERS:
+    if real and path.resolve() == SANDBOX_APPROVERS:
         raise UsageError(
             f"This is {mode} evidence, and the only people known here are the sandbox's, whose keys anybody can make.",
             "Name the reviewed people with --registry, their keys beside them, or set MANUAL_PAYOUT_APPROVERS.",
@@ -305,9 +305,9 @@ def _one_record(desk: Desk, incident: str, ledger_payout_id: str | None) -> Payo
 
 
 def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message], list[str]]:
-    from manual_payout.account import Standing
-    from manual_payout.display import Table
-    from manual_payout.models import MessageState
+    from manual_payout.domain.account import Standing
+    from manual_payout.domain.display import Table
+    from manual_payout.domain.models import MessageState
 
     store, since = desk.store, desk.now() - RECENT
     records = store.payouts_of(incident_id=incident) if incident else store.current_payouts(since)
@@ -334,8 +334,8 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, list[Message], list[str
 
 def _account(desk: Desk, record: PayoutRecord) -> Account:
     """Add up this row alone; another row of its ledger payout is a line of its own."""
-    from manual_payout.account import account_of
-    from manual_payout.models import stream_of
+    from manual_payout.domain.account import account_of
+    from manual_payout.domain.models import stream_of
 
     reversals = desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
     events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
@@ -379,7 +379,7 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 
 
 def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
-    from manual_payout.approvals import teams_approved
+    from manual_payout.approval.approvals import teams_approved
 
     rules, given = desk.settings.policy.request, desk.store.approvals_of(found.request_id)
     count = len(teams_approved(given, found, rules, desk.now()))

@@ -26,12 +26,12 @@ def upgrade(as_json: Json = False) -> None:
     \b
     Example: manual-payout db upgrade
     """
-    from manual_payout import database
-    from manual_payout.settings import load_settings
+    from manual_payout.database import engines
+    from manual_payout.desk.settings import load_settings
 
-    engine = database.connect(load_settings().database_text(), name="DATABASE_URL")
+    engine = engines.connect(load_settings().database_text(), name="DATABASE_URL")
     try:
-        revision = database.upgrade(engine)
+        revision = engines.upgrade(engine)
     finally:
         engine.dispose()
     if as_json:
@@ -53,12 +53,12 @@ def adopt(
     \b
     Example: manual-payout db adopt --from ops-laptop-1
     """
-    from manual_payout import database
-    from manual_payout.settings import load_settings
+    from manual_payout.database import engines
+    from manual_payout.desk.settings import load_settings
 
-    engine = database.connect(load_settings().database_text(), name="DATABASE_URL")
+    engine = engines.connect(load_settings().database_text(), name="DATABASE_URL")
     try:
-        database.adopt(engine, left)
+        engines.adopt(engine, left)
     finally:
         engine.dispose()
     if as_json:

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.errors import EvidenceError, ParameterError, UsageError
+from manual_payout.domain.errors import EvidenceError, ParameterError, UsageError
 
 if TYPE_CHECKING:
-    from manual_payout.desk import Desk
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.models import Stage
+    from manual_payout.domain.parameters import Parameters
     from manual_payout.evidence.folder import Folder
-    from manual_payout.models import Stage
-    from manual_payout.parameters import Parameters
 
 
 def open_operators_desk() -> Desk:
     """Wire the desk from the environment."""
-    from manual_payout.desk import open_desk
-    from manual_payout.settings import load_settings
+    from manual_payout.desk.settings import load_settings
+    from manual_payout.desk.wiring import open_desk
 
     return open_desk(load_settings())
 
@@ -37,9 +37,9 @@ def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
 
         UsageError: The file cannot be read.
     """
-    from manual_payout.parameter_file import read_parameter_file
-    from manual_payout.parameters import refuse_unknown
-    from manual_payout.redaction import refuse_typed_secret
+    from manual_payout.cli.parameter_file import read_parameter_file
+    from manual_payout.domain.parameters import refuse_unknown
+    from truthful_papermill.redaction import refuse_typed_secret
 
     values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
     refuse_typed_secret(values)
@@ -54,7 +54,7 @@ def parameters_from(values: Mapping[str, Any], *, operator: str, dry_run: bool, 
     Raises:
         ParameterError: One is missing or wrong.
     """
-    from manual_payout.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, validate
+    from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, validate
 
     fixed = {"operator": operator, "dry_run": dry_run, "confirm": confirm}
     found = {"notes": ""} | {name: value for name, value in values.items() if name not in CLOSE_PARAMETERS} | fixed
@@ -107,7 +107,7 @@ def stage_named(name: str) -> Stage:
     Raises:
         ParameterError: There is none.
     """
-    from manual_payout.models import CHECKLIST
+    from manual_payout.domain.models import CHECKLIST
 
     for stage in CHECKLIST:
         if name in {stage.short, stage.value}:
@@ -126,8 +126,8 @@ def folder_of(desk: Desk, incident_id: str, ledger_payout_id: str | None) -> Fol
 
         UsageError: There are several, and none is named.
     """
+    from manual_payout.domain.parameters import check
     from manual_payout.evidence.folder import Folder
-    from manual_payout.parameters import check
 
     below = desk.settings.outputs_dir / incident_id
     wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None

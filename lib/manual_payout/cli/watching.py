@@ -11,11 +11,11 @@ import typer
 from manual_payout.cli.answers import show_error, show_json
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
-from manual_payout.errors import EvidenceError, ManualPayoutError, NotFinishedError, UsageError
+from manual_payout.domain.errors import EvidenceError, ManualPayoutError, NotFinishedError, UsageError
 
 if TYPE_CHECKING:
-    from manual_payout.desk import Desk
-    from manual_payout.display import Table
+    from manual_payout.desk.wiring import Desk
+    from manual_payout.domain.display import Table
     from manual_payout.monitoring import Watch
 
 _COLUMNS = ("severity", "rule", "about", "found", "since", "what")
@@ -95,7 +95,7 @@ def _show(seen: Watch, silent: list[str]) -> None:
 
 
 def _table(seen: Watch) -> Table:
-    from manual_payout.display import Table
+    from manual_payout.domain.display import Table
 
     firing = seen.alerts.firing
     rows = tuple(

@@ -11,13 +11,13 @@ import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from manual_payout.alerts import TELLING, Alert, Severity, monitoring_stream
-from manual_payout.canonical import canonical_json
 from manual_payout.comms.messages import is_rehearsal, slack_text
-from manual_payout.models import Channel, Message, MessageState
-from manual_payout.plain_text import one_line
-from manual_payout.settings import MessagePolicy
-from manual_payout.store import channel_of, message_id
+from manual_payout.database.store import channel_of, message_id
+from manual_payout.desk.settings import MessagePolicy
+from manual_payout.domain.alerts import TELLING, Alert, Severity, monitoring_stream
+from manual_payout.domain.canonical import canonical_json
+from manual_payout.domain.models import Channel, Message, MessageState
+from manual_payout.domain.plain_text import one_line
 
 # PagerDuty's limit for a summary, Slack's for a header and for a field.
 _SUMMARY_MAX = 1024

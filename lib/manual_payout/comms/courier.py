@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from manual_payout.models import Message
+from manual_payout.domain.models import Message
 
 # Called at the last moment before the provider can have the message; raises ClaimError where that may not happen.
 HandOver = Callable[[], None]

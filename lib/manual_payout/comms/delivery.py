@@ -20,11 +20,11 @@ from functools import cached_property
 
 from manual_payout.comms.courier import Absent, Courier, Delayed, Delivered, Finding, Outcome, Refused, Unknowable
 from manual_payout.comms.wiring import objection, open_courier
-from manual_payout.errors import ClaimError
-from manual_payout.models import Channel, Message
-from manual_payout.redaction import Redactor
-from manual_payout.settings import Settings
-from manual_payout.store import Store
+from manual_payout.database.store import Store
+from manual_payout.desk.settings import Settings
+from manual_payout.domain.errors import ClaimError
+from manual_payout.domain.models import Channel, Message
+from truthful_papermill.redaction import Redactor
 
 # One try: a claim, a handful of network steps of up to `timeout_s` each, a record.
 LEASE_S = 180.0

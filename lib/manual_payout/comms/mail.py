@@ -28,7 +28,7 @@ from manual_payout.comms.courier import (
     Unknowable,
     brief,
 )
-from manual_payout.models import Message
+from manual_payout.domain.models import Message
 
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 

@@ -19,13 +19,13 @@ from babel.dates import format_date
 from babel.numbers import format_currency, get_currency_precision
 
 from manual_payout.comms.structures import page_json, slack_blocks
+from manual_payout.database.store import SENT, channel_of, message_id, message_key
+from manual_payout.desk.people import Registry
+from manual_payout.desk.settings import MessagePolicy
+from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
+from manual_payout.domain.plain_text import one_line
+from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
-from manual_payout.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
-from manual_payout.people import Registry
-from manual_payout.plain_text import one_line
-from manual_payout.rendering import environment
-from manual_payout.settings import MessagePolicy
-from manual_payout.store import SENT, channel_of, message_id, message_key
 
 _TEMPLATES = environment("comms/templates")
 

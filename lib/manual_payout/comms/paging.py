@@ -28,8 +28,8 @@ from manual_payout.comms.courier import (
     never_reached,
     whole_seconds,
 )
-from manual_payout.models import Message
-from manual_payout.pauses import asked_s
+from manual_payout.domain.models import Message
+from manual_payout.domain.pauses import asked_s
 
 # What it calls an event that wakes nobody and has no key.
 _CHANGE = "change"

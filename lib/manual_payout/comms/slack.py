@@ -32,8 +32,8 @@ from manual_payout.comms.courier import (
     never_reached,
     whole_seconds,
 )
-from manual_payout.models import Message
-from manual_payout.pauses import asked_s
+from manual_payout.domain.models import Message
+from manual_payout.domain.pauses import asked_s
 
 _EVENT = "manual_payout_message"
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from manual_payout.canonical import canonical_json
-from manual_payout.models import PayoutRecord
+from manual_payout.domain.canonical import canonical_json
+from manual_payout.domain.models import PayoutRecord
 
 # Slack's own limits for a header and for a field (*Block Kit reference*); PagerDuty's for a summary.
 _HEADER_MAX = 150

@@ -9,11 +9,11 @@ from manual_payout.comms.anchors import anchor_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
 from manual_payout.comms.wiring import configured_channels
-from manual_payout.desk import Desk
-from manual_payout.errors import DatabaseError, ManualPayoutError
-from manual_payout.inventory import Missing, override_sentence
-from manual_payout.models import Channel, Event, Message, PayoutRecord, stream_of
-from manual_payout.store import ARRIVED, SEALED, SENT, channel_of, is_announced
+from manual_payout.database.store import ARRIVED, SEALED, SENT, channel_of, is_announced
+from manual_payout.desk.inventory import Missing, override_sentence
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import DatabaseError, ManualPayoutError
+from manual_payout.domain.models import Channel, Event, Message, PayoutRecord, stream_of
 
 
 def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from manual_payout.comms.courier import Courier
 from manual_payout.comms.mail import Mailbox
 from manual_payout.comms.messages import is_rehearsal
-from manual_payout.models import Channel, Message, Mode
-from manual_payout.settings import Settings
+from manual_payout.desk.settings import Settings
+from manual_payout.domain.models import Channel, Message, Mode
 
 
 def configured_channels(settings: Settings) -> frozenset[Channel]:

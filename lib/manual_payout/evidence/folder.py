@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from manual_payout.durable import hold, make_folder, remove_left_parts, sync_folder
-from manual_payout.errors import EvidenceError, where_secret
-from manual_payout.models import Stage
-from manual_payout.redaction import Redactor
-from manual_payout.verifier import files_below
+from manual_payout.domain.errors import EvidenceError, where_secret
+from manual_payout.domain.models import Stage
+from manual_payout.evidence.verifier import files_below
+from truthful_papermill.durable import hold, make_folder, remove_left_parts, sync_folder
+from truthful_papermill.redaction import Redactor
 
 _NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,})")
 

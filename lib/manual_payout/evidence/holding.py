@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from manual_payout.clock import Stopwatch
-from manual_payout.durable import make_folder
-from manual_payout.errors import EvidenceError, NotFinishedError
-from manual_payout.machine import machine_name
+from manual_payout.database.clock import Stopwatch
+from manual_payout.database.machine import machine_name
+from manual_payout.domain.errors import EvidenceError, NotFinishedError
+from truthful_papermill.durable import make_folder
 
 # How kinds of disk say that they know no locks, and that whoever only reads there may not make a file.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from manual_payout.canonical import digest_bytes
+from manual_payout.domain.canonical import digest_bytes
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.verifier import MANIFEST as NAME
-from manual_payout.verifier import (
+from manual_payout.evidence.verifier import MANIFEST as NAME
+from manual_payout.evidence.verifier import (
     PREDICATE_TYPE,
     SEALS,
     SIGNATURE,

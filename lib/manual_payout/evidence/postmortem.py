@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
-from manual_payout.closing import read_follow_ups
+from manual_payout.approval.requesting import markdown_safe
+from manual_payout.desk.inventory import override_sentence
+from manual_payout.domain.models import Event, PayoutRecord
+from manual_payout.evidence.checklist import read_follow_ups
 from manual_payout.evidence.timeline import draw
-from manual_payout.inventory import override_sentence
-from manual_payout.models import Event, PayoutRecord
-from manual_payout.requesting import markdown_safe
 
 NAME = "postmortem.md"
 

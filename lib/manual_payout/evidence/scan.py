@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from manual_payout.errors import EvidenceError, where_secret
-from manual_payout.plain_text import shown
-from manual_payout.redaction import Redactor
-from manual_payout.verifier import kind_of
+from manual_payout.domain.errors import EvidenceError, where_secret
+from manual_payout.domain.plain_text import shown
+from manual_payout.evidence.verifier import kind_of
+from truthful_papermill.redaction import Redactor
 
 
 def refuse_unfit(root: Path, files: Iterable[Path], redactor: Redactor) -> None:

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from manual_payout.canonical import instant_text
-from manual_payout.desk import Desk
-from manual_payout.errors import UsageError
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.canonical import instant_text
+from manual_payout.domain.errors import UsageError
+from manual_payout.domain.models import stream_of
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.review import write_page
 from manual_payout.evidence.scan import refuse_secrets, refuse_unfit
-from manual_payout.models import stream_of
-from manual_payout.verifier import MANIFEST, SEALS, SIGNATURE
+from manual_payout.evidence.verifier import MANIFEST, SEALS, SIGNATURE
 
 
 def ask_nobody(file: Path) -> str:
@@ -41,8 +41,8 @@ def find_sealer(
 
         SettingsError, UsageError: The key that was named cannot be used.
     """
-    from manual_payout.signatures import SEAL
-    from manual_payout.signing import find_signing_key
+    from manual_payout.desk.signatures import SEAL
+    from manual_payout.desk.signing import find_signing_key
 
     person = desk.registry.find(operator)
     if person is None or "operate" not in person.may or not person.valid_at(desk.now()):

@@ -13,11 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manual_payout.canonical import digest_bytes
-from manual_payout.desk import Desk
-from manual_payout.errors import EvidenceError
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.canonical import digest_bytes
+from manual_payout.domain.errors import EvidenceError
+from manual_payout.domain.models import (
+    LIVE_STATES,
+    Approval,
+    Event,
+    Message,
+    PayoutRecord,
+    Request,
+    ReversalRecord,
+    stream_of,
+)
 from manual_payout.evidence.folder import Folder
-from manual_payout.models import LIVE_STATES, Approval, Event, Message, PayoutRecord, Request, ReversalRecord, stream_of
 
 _SCRAP = "application/scrapbook.scrap.json+json"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from manual_payout.models import OPEN_STATES, Event, PayoutRecord, State
+from manual_payout.domain.models import OPEN_STATES, Event, PayoutRecord, State
 
 
 class Kind(StrEnum):

@@ -19,7 +19,7 @@ from manual_payout.gateway.answers import (
     read_error,
 )
 from manual_payout.gateway.client import Gateway
-from manual_payout.gateway.keys import KeyIdentity, identify_key, key_fits, mask_keys
+from manual_payout.gateway.key_identity import KeyIdentity, identify_key, key_fits, mask_keys
 
 __all__ = [
     "NOT_PERMITTED",

@@ -7,10 +7,10 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from manual_payout.errors import EvidenceError, SettingsError, StripeRefusedError
-from manual_payout.gateway.keys import mask_keys
+from manual_payout.domain.errors import EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.domain.pauses import asked_s
+from manual_payout.gateway.key_identity import mask_keys
 from manual_payout.gateway.sdk import stripe
-from manual_payout.pauses import asked_s
 
 # The code of a read that this key may not do, whatever finer code Stripe gives it.
 NOT_PERMITTED = "not_permitted"

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from manual_payout.errors import EvidenceError
+from manual_payout.domain.errors import EvidenceError
+from manual_payout.domain.money import Money
 from manual_payout.gateway.answers import Answer, accepted, judge, read_error
-from manual_payout.gateway.keys import identify_key
+from manual_payout.gateway.key_identity import identify_key
 from manual_payout.gateway.sdk import PAGES_MAX, new_client, notices_are_not_errors, stripe
-from manual_payout.money import Money
 
 _ACCOUNT_IN_MESSAGE = re.compile(r"on account '(acct_\w+)'")
 

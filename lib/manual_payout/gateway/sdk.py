@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from manual_payout.lean import without
-from manual_payout.messengers import LOOPBACK
+from manual_payout.desk.messengers import LOOPBACK
+from truthful_papermill.lean import without
 
 # The SDK imports every HTTP library that it finds; this room uses requests.
 with without("httpx"):

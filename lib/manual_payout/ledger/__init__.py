@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manual_payout.database import connect
-from manual_payout.errors import DatabaseError
+from manual_payout.database.engines import connect
+from manual_payout.domain.errors import DatabaseError
 from manual_payout.ledger.claiming import Claiming
 from manual_payout.ledger.faults import explain
 from manual_payout.ledger.instants import UtcDateTime, parse_instant

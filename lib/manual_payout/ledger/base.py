@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Engine, TableClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from manual_payout.errors import ParameterError
+from manual_payout.domain.errors import ParameterError
 from manual_payout.ledger.faults import explain
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import is_same, one_row, relation_named, select_all
@@ -54,7 +54,7 @@ class Base:
         """Look up once which schema has a relation that is named without one: a temporary table is none of them."""
         schema = None
         if self._is_postgresql and "." not in name:
-            from manual_payout.postgresql import find_schema
+            from manual_payout.database.postgresql import find_schema
 
             with self._transaction() as connection:
                 schema = find_schema(connection, name)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Update, and_, bindparam, case, null, or_, update
 
-from manual_payout.errors import ClaimError, DatabaseError, ParameterError, shorten
+from manual_payout.domain.errors import ClaimError, DatabaseError, ParameterError, shorten
 from manual_payout.ledger.base import Base, uuid_text
 from manual_payout.ledger.instants import UtcDateTime, aware
 from manual_payout.ledger.mapping import LedgerMapping

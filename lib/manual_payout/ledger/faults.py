@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from manual_payout.errors import DatabaseError
+from manual_payout.domain.errors import DatabaseError
 
 SEE = "docs/ledger.md shows the relation as it must be."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from manual_payout.errors import SettingsError, shorten
+from manual_payout.domain.errors import SettingsError, shorten
 
 # One PostgreSQL identifier, optionally behind a schema. Quoting would allow more; nobody's view needs more.
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)

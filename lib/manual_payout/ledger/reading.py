@@ -8,14 +8,14 @@ from datetime import date, datetime
 from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from manual_payout.errors import DatabaseError, ParameterError
+from manual_payout.domain.errors import DatabaseError, ParameterError
+from manual_payout.domain.money import exponent
 from manual_payout.ledger.base import Base, uuid_text
 from manual_payout.ledger.faults import lacks_column
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import one_row, select_all
 from manual_payout.ledger.rows import Row, past_payout, studio_balance
 from manual_payout.ledger.values import DUE_COLUMNS, TRANSFER_COLUMN, PastPayout, PayoutDue, StudioBalance
-from manual_payout.money import exponent
 
 # A long list of ids is asked for in parts of this size.
 _IDS_MAX = 100

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NULLTYPE
 
-from manual_payout.errors import DatabaseError
+from manual_payout.domain.errors import DatabaseError
 from manual_payout.ledger.faults import SEE
 from manual_payout.ledger.rows import Row
 

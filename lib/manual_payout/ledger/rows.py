@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from manual_payout.errors import DatabaseError, ParameterError, shorten
+from manual_payout.domain.errors import DatabaseError, ParameterError, shorten
+from manual_payout.domain.money import Money, exponent
 from manual_payout.ledger.faults import SEE
 from manual_payout.ledger.instants import parse_instant
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.values import PastPayout, PayoutDue, StudioBalance
-from manual_payout.money import Money, exponent
 
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{1,64}", re.ASCII)
 _CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)

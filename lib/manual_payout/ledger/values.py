@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 
-from manual_payout.money import Money
+from manual_payout.domain.money import Money
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from manual_payout.alerts import Finding
-from manual_payout.inventory import Missing
+from manual_payout.desk.inventory import Missing
+from manual_payout.desk.settings import MonitoringPolicy
+from manual_payout.domain.alerts import Finding
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.rules import NO_DATA, RULES, Rule
-from manual_payout.settings import MonitoringPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from manual_payout.inventory import Inventory, Missing
-from manual_payout.models import Mode
+from manual_payout.desk.inventory import Inventory, Missing
+from manual_payout.domain.models import Mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.delivery import Round as Delivery
-from manual_payout.desk import Desk
-from manual_payout.models import Request
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.models import Request
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.gathering import open_request
 from manual_payout.monitoring.raising import raise_and_resolve

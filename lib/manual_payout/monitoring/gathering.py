@@ -7,16 +7,16 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from manual_payout.desk import Desk
-from manual_payout.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
-from manual_payout.intent import GROUP_PREFIX
-from manual_payout.inventory import Inventory, Missing, find_inventory
-from manual_payout.models import Kind, Message, Mode, Request, State
-from manual_payout.money import Money
+from manual_payout.approval.others import explain
+from manual_payout.desk.inventory import Inventory, Missing, find_inventory
+from manual_payout.desk.reviewed import procedure_digest
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
+from manual_payout.domain.intent import GROUP_PREFIX
+from manual_payout.domain.models import Kind, Message, Mode, Request, State
+from manual_payout.domain.money import Money
 from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
 from manual_payout.monitoring.rules import rotations_of
-from manual_payout.others import explain
-from manual_payout.reviewed import procedure_digest
 
 # A payout that was made within it may be missing from a listing that began before it.
 _EDGE = timedelta(days=1)

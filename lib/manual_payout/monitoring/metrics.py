@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manual_payout.alerts import Alert
-from manual_payout.errors import EvidenceError
-from manual_payout.inventory import Inventory, Missing, last_green
+from manual_payout.desk.inventory import Inventory, Missing, last_green
+from manual_payout.domain.alerts import Alert
+from manual_payout.domain.errors import EvidenceError
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.rules import NO_DATA, RULES
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from manual_payout.alerts import Alert
 from manual_payout.comms.alarms import Alarm, alarm_messages
 from manual_payout.comms.wiring import configured_channels
-from manual_payout.desk import Desk
-from manual_payout.models import Channel, Message
+from manual_payout.database.store import AlertRound
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.alerts import Alert
+from manual_payout.domain.models import Channel, Message
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.rules import NO_DATA, RULES
-from manual_payout.store import AlertRound
 
 _RULES = {rule.rule_id: rule for rule in (*RULES, NO_DATA)}
 

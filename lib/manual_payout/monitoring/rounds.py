@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from manual_payout import settlement
-from manual_payout.alerts import Alert
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.delivery import Round as Delivery
 from manual_payout.comms.telling import write_all_announced
 from manual_payout.comms.wiring import configured_channels
-from manual_payout.desk import Desk
-from manual_payout.inventory import Missing
+from manual_payout.database.store import AlertRound
+from manual_payout.desk.inventory import Missing
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.alerts import Alert
 from manual_payout.monitoring.evaluation import Evaluation, evaluate
 from manual_payout.monitoring.facts import Facts
 from manual_payout.monitoring.gathering import gather
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
 from manual_payout.monitoring.rules import NO_DATA, RULES
-from manual_payout.store import AlertRound
+from manual_payout.transfer import settlement
 
 # Who writes into the journal when nobody sits there.
 ACTOR = "monitor"

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from manual_payout.alerts import Finding, Severity
-from manual_payout.inventory import AHEAD_MAX, Inventory, Missing, dated_until, other_notebooks, standing_of
-from manual_payout.models import Mode
+from manual_payout.desk.inventory import AHEAD_MAX, Inventory, Missing, dated_until, other_notebooks, standing_of
+from manual_payout.desk.settings import MonitoringPolicy
+from manual_payout.domain.alerts import Finding, Severity
+from manual_payout.domain.models import Mode
 from manual_payout.monitoring.facts import Facts, OpenRequest, Pending, Recent, Studio
-from manual_payout.settings import MonitoringPolicy
 
 Found = list[Finding | Missing]
 

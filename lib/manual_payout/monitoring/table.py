@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from manual_payout.desk.settings import MonitoringPolicy
 from manual_payout.monitoring.rules import NO_DATA, RULES
-from manual_payout.settings import MonitoringPolicy
 
 
 def rules_table(policy: MonitoringPolicy) -> str:

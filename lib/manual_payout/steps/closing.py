@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from manual_payout.closing import Standing, checklist_of
-from manual_payout.display import Banner, Table, Text
-from manual_payout.errors import NotFinishedError
+from manual_payout.domain.display import Banner, Table, Text
+from manual_payout.domain.errors import NotFinishedError
+from manual_payout.domain.models import PayoutRecord
+from manual_payout.domain.parameters import check_text
 from manual_payout.evidence import sealing
+from manual_payout.evidence.checklist import Standing, checklist_of
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.results import the_result
-from manual_payout.models import PayoutRecord
-from manual_payout.parameters import check_text
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000

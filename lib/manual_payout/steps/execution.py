@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from manual_payout import transfer
-from manual_payout.display import Banner, Table, Text, warnings_of
-from manual_payout.errors import AttemptRefusedError
+from manual_payout.approval.verification import verify as verify_afresh
+from manual_payout.desk.inventory import override_sentence
+from manual_payout.domain.display import Banner, Table, Text, warnings_of
+from manual_payout.domain.errors import AttemptRefusedError
+from manual_payout.domain.intent import build_payload, confirm_code, idempotency_key, stripe_command
+from manual_payout.domain.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.evidence.folder import json_text
-from manual_payout.intent import build_payload, confirm_code, idempotency_key, stripe_command
-from manual_payout.inventory import override_sentence
-from manual_payout.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.steps.run import Run, question
-from manual_payout.verification import verify as verify_afresh
 
 
 @question

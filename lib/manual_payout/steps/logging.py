@@ -6,10 +6,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from manual_payout.display import Banner, Table, Text, facts_table
-from manual_payout.errors import EvidenceError, UnknownOutcomeError
-from manual_payout.models import PayoutRecord, State
-from manual_payout.schema import manual_payouts
+from manual_payout.database.schema import manual_payouts
+from manual_payout.domain.display import Banner, Table, Text, facts_table
+from manual_payout.domain.errors import EvidenceError, UnknownOutcomeError
+from manual_payout.domain.models import PayoutRecord, State
 from manual_payout.steps.run import Run, question
 
 # How the row was sent is in the journal; the ticket's SQL is about what moved, for whom, and by whose leave.

@@ -6,10 +6,10 @@ import json
 
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.telling import is_about_settlement, sent_messages
-from manual_payout.display import Banner, Table, Text
-from manual_payout.errors import UnknownOutcomeError
+from manual_payout.domain.display import Banner, Table, Text
+from manual_payout.domain.errors import UnknownOutcomeError
+from manual_payout.domain.models import Message, MessageState, Mode, State
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Message, MessageState, Mode, State
 from manual_payout.steps.run import Run, question
 
 _GONE = (MessageState.DELIVERED, MessageState.COPIED)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manual_payout.desk import Desk
-from manual_payout.display import Table
-from manual_payout.errors import SignatureError
+from manual_payout.desk.signatures import signer_of
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.display import Table
+from manual_payout.domain.errors import SignatureError
+from manual_payout.domain.models import Approval, Request
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.models import Approval, Request
-from manual_payout.signatures import signer_of
 
 
 def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None:

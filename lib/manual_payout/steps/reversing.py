@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout import transfer
-from manual_payout.desk import Desk, open_desk
-from manual_payout.display import Banner, Table, Text, check_table, facts_table, verdict
-from manual_payout.errors import AttemptRefusedError, ManualPayoutError
+from manual_payout.approval.reversal import verify_reversal as verify_afresh
+from manual_payout.desk.people import Person
+from manual_payout.desk.settings import load_settings
+from manual_payout.desk.wiring import Desk, open_desk
+from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, verdict
+from manual_payout.domain.errors import AttemptRefusedError, ManualPayoutError
+from manual_payout.domain.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.domain.models import Record, Request, ReversalRecord, Stage, State
+from manual_payout.domain.money import Money
+from manual_payout.domain.parameters import ReversalParameters, validate_reversal
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.intent import build_payload, confirm_code, idempotency_key
-from manual_payout.models import Record, Request, ReversalRecord, Stage, State
-from manual_payout.money import Money
-from manual_payout.parameters import ReversalParameters, validate_reversal
-from manual_payout.people import Person
-from manual_payout.redaction import refuse_typed_secret
-from manual_payout.reversal import verify_reversal as verify_afresh
-from manual_payout.settings import load_settings
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
+from truthful_papermill.redaction import refuse_typed_secret
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 

@@ -13,18 +13,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import scrapbook
 
-from manual_payout.books import by_the_books
-from manual_payout.canonical import instant_text
-from manual_payout.desk import Desk, open_desk, runner_process
-from manual_payout.display import Table, facts_table
-from manual_payout.errors import DatabaseError, ManualPayoutError, PolicyRefusedError
+from manual_payout.desk.people import Person
+from manual_payout.desk.settings import STRIPE_API, load_settings
+from manual_payout.desk.wiring import Desk, open_desk, runner_process
+from manual_payout.domain.canonical import instant_text
+from manual_payout.domain.display import Table, facts_table
+from manual_payout.domain.errors import DatabaseError, ManualPayoutError, PolicyRefusedError
+from manual_payout.domain.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
+from manual_payout.domain.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
-from manual_payout.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
-from manual_payout.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
-from manual_payout.people import Person
-from manual_payout.redaction import Redactor, refuse_typed_secret
-from manual_payout.settings import STRIPE_API, load_settings
+from manual_payout.transfer.books import by_the_books
+from truthful_papermill.redaction import Redactor, refuse_typed_secret
 
 B = TypeVar("B", bound="Bound")
 P = ParamSpec("P")

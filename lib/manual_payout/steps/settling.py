@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 from datetime import datetime
 
-from manual_payout import settlement
-from manual_payout.account import taken_back_minor
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.telling import is_about_settlement, write_announced
-from manual_payout.display import Banner, Picture, Table
-from manual_payout.errors import AstrayError, NotFinishedError, UnknownOutcomeError
-from manual_payout.models import PayoutRecord, State
-from manual_payout.settlement import Ladder, Reached, RungName
+from manual_payout.domain.account import taken_back_minor
+from manual_payout.domain.display import Banner, Picture, Table
+from manual_payout.domain.errors import AstrayError, NotFinishedError, UnknownOutcomeError
+from manual_payout.domain.models import PayoutRecord, State
 from manual_payout.steps.notification import delivery_table
 from manual_payout.steps.run import Run, question
+from manual_payout.transfer import settlement
+from manual_payout.transfer.settlement import Ladder, Reached, RungName
 
 _TITLES = {
     RungName.ACCEPTED: "Accepted: the transfer exists",

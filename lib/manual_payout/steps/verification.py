@@ -7,19 +7,19 @@ import io
 from dataclasses import asdict
 from typing import Any
 
-from manual_payout.account import Standing
-from manual_payout.approvals import teams_approved
-from manual_payout.books import account_at
-from manual_payout.canonical import instant_text
-from manual_payout.display import Table, check_table, facts_table, verdict, warnings_of
-from manual_payout.errors import OtherValuesError, PolicyRefusedError
+from manual_payout.approval.approvals import teams_approved
+from manual_payout.approval.policy import AS_FILED, Facts, balance_at
+from manual_payout.approval.verification import verify as verify_afresh
+from manual_payout.domain.account import Standing
+from manual_payout.domain.canonical import instant_text
+from manual_payout.domain.display import Table, check_table, facts_table, verdict, warnings_of
+from manual_payout.domain.errors import OtherValuesError, PolicyRefusedError
+from manual_payout.domain.models import Check, PayoutRecord, Stage, State
 from manual_payout.evidence.folder import json_text
-from manual_payout.models import Check, PayoutRecord, Stage, State
-from manual_payout.policy import AS_FILED, Facts, balance_at
-from manual_payout.privileges import clocks_differ, least_privilege, try_key
+from manual_payout.gateway.privileges import clocks_differ, least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
-from manual_payout.verification import verify as verify_afresh
+from manual_payout.transfer.books import account_at
 
 # What a spreadsheet would run as a formula (OWASP, *CSV Injection*), full-width forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the full-width forms are meant

@@ -8,16 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from manual_payout import monitoring
-from manual_payout.alerts import Alert, monitoring_stream
-from manual_payout.desk import Desk, open_desk
-from manual_payout.display import Banner, Table, Text, facts_table
-from manual_payout.errors import ManualPayoutError, PolicyRefusedError
-from manual_payout.models import Record, Stage
-from manual_payout.parameters import MonitorParameters, validate_monitor
-from manual_payout.people import Person
-from manual_payout.redaction import Redactor, refuse_typed_secret
-from manual_payout.settings import load_settings
+from manual_payout.desk.people import Person
+from manual_payout.desk.settings import load_settings
+from manual_payout.desk.wiring import Desk, open_desk
+from manual_payout.domain.alerts import Alert, monitoring_stream
+from manual_payout.domain.display import Banner, Table, Text, facts_table
+from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError
+from manual_payout.domain.models import Record, Stage
+from manual_payout.domain.parameters import MonitorParameters, validate_monitor
 from manual_payout.steps.run import Bound, parameters_in, place, question
+from truthful_papermill.redaction import Redactor, refuse_typed_secret
 
 _COLUMNS = ("severity", "rule", "about", "found", "accepted until", "since", "what")
 

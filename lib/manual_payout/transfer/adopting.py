@@ -6,20 +6,20 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from manual_payout.account import reconcile_command
-from manual_payout.approvals import Approved, check_approvals, given_approvals
-from manual_payout.desk import Desk
-from manual_payout.errors import (
+from manual_payout.approval.approvals import Approved, check_approvals, given_approvals
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import reconcile_command
+from manual_payout.domain.errors import (
     ApprovalError,
     IntentConflictError,
     ManualPayoutError,
     PolicyRefusedError,
     UnknownOutcomeError,
 )
-from manual_payout.intent import build_payload, differences, transfer_group
-from manual_payout.models import MOVED_STATES, PayoutRecord, Request, State
-from manual_payout.parameters import NOTES_LENGTH_MAX, check, check_text
-from manual_payout.people import Person
+from manual_payout.domain.intent import build_payload, differences, transfer_group
+from manual_payout.domain.models import MOVED_STATES, PayoutRecord, Request, State
+from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
 from manual_payout.transfer.movement import end_state
 from manual_payout.transfer.reconciling import Reconciliation

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from manual_payout.account import reconcile_command
-from manual_payout.desk import Desk
-from manual_payout.errors import (
+from manual_payout.database.store.shapes import R
+from manual_payout.database.waiting import PATIENCE_S, pass_time, wait_for
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import reconcile_command
+from manual_payout.domain.errors import (
     AttemptRefusedError,
     ClaimError,
     DatabaseError,
@@ -25,11 +28,9 @@ from manual_payout.errors import (
     StripeRefusedError,
     UnknownOutcomeError,
 )
+from manual_payout.domain.intent import difference
+from manual_payout.domain.models import PayoutRecord, Record, ReversalRecord, State, stream_of
 from manual_payout.gateway import Accepted, Refused, Unknown
-from manual_payout.intent import difference
-from manual_payout.models import PayoutRecord, Record, ReversalRecord, State, stream_of
-from manual_payout.people import Person
-from manual_payout.store.shapes import R
 from manual_payout.transfer.movement import (
     changed_since,
     end_state,
@@ -40,7 +41,6 @@ from manual_payout.transfer.movement import (
     subject,
 )
 from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
-from manual_payout.waiting import PATIENCE_S, pass_time, wait_for
 
 T = TypeVar("T")
 

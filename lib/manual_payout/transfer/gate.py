@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.approvals import Approved, check_approvals, given_approvals
-from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
-from manual_payout.intent import confirm_code
-from manual_payout.models import Kind, Mode, Record, Request, stream_of
-from manual_payout.parameters import Parameters, ReversalParameters
-from manual_payout.people import Person
+from manual_payout.approval.approvals import Approved, check_approvals, given_approvals
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Kind, Mode, Record, Request, stream_of
+from manual_payout.domain.parameters import Parameters, ReversalParameters
 
 
 def find_request(desk: Desk, parameters: Parameters) -> Request:

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from manual_payout.desk import Desk
+from manual_payout.approval.others import equal_to
+from manual_payout.approval.policy import acknowledge_remedy
+from manual_payout.database.store.shapes import R
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.intent import is_own
+from manual_payout.domain.models import PayoutRecord, ReversalRecord, State
 from manual_payout.gateway import Answer
-from manual_payout.intent import is_own
-from manual_payout.models import PayoutRecord, ReversalRecord, State
-from manual_payout.others import equal_to
-from manual_payout.policy import acknowledge_remedy
-from manual_payout.store.shapes import R
 
 
 def post(desk: Desk, record: PayoutRecord | ReversalRecord) -> Answer:

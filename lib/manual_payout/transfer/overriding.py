@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.approvals import Approved
-from manual_payout.desk import Desk
-from manual_payout.inventory import OVERRIDDEN, SHOWN, Rehearsed
-from manual_payout.models import CheckStatus, Record, Request, stream_of
-from manual_payout.people import Person
-from manual_payout.policy import REHEARSAL, Facts
-from manual_payout.reviewed import procedure_digest
-from manual_payout.verification import Verification
+from manual_payout.approval.approvals import Approved
+from manual_payout.approval.policy import REHEARSAL, Facts
+from manual_payout.approval.verification import Verification
+from manual_payout.desk.inventory import OVERRIDDEN, SHOWN, Rehearsed
+from manual_payout.desk.people import Person
+from manual_payout.desk.reviewed import procedure_digest
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.models import CheckStatus, Record, Request, stream_of
 
 
 def override_of(

@@ -7,10 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from manual_payout.account import reconcile_command, reversal_line
-from manual_payout.books import by_the_books
-from manual_payout.desk import Desk
-from manual_payout.errors import (
+from manual_payout.approval.others import equal_to
+from manual_payout.approval.reversal import verify_reversal
+from manual_payout.approval.verification import verify
+from manual_payout.database.store.shapes import R
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import reconcile_command, reversal_line
+from manual_payout.domain.errors import (
     ClaimError,
     DatabaseError,
     ManualPayoutError,
@@ -20,14 +24,11 @@ from manual_payout.errors import (
     UnknownOutcomeError,
     UsageError,
 )
+from manual_payout.domain.intent import difference
+from manual_payout.domain.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
+from manual_payout.domain.parameters import NOTES_LENGTH_MAX, Parameters, check, check_text
 from manual_payout.gateway import Refused
-from manual_payout.intent import difference
-from manual_payout.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
-from manual_payout.others import equal_to
-from manual_payout.parameters import NOTES_LENGTH_MAX, Parameters, check, check_text
-from manual_payout.people import Person
-from manual_payout.reversal import verify_reversal
-from manual_payout.store.shapes import R
+from manual_payout.transfer.books import by_the_books
 from manual_payout.transfer.delivery import (
     KEY_WINDOW,
     deliver,
@@ -40,7 +41,6 @@ from manual_payout.transfer.delivery import (
 from manual_payout.transfer.gate import check_standing, claim, record_leave, require_same_account
 from manual_payout.transfer.movement import end_state, listed, noun, present, subject
 from manual_payout.transfer.overriding import override_of, record_override
-from manual_payout.verification import verify
 
 # The words of the command line.
 _DECIDE = "--decide not-moved"

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from manual_payout import policy
-from manual_payout.approvals import Approved
-from manual_payout.books import by_the_books
-from manual_payout.canonical import canonical_json
-from manual_payout.desk import Desk
-from manual_payout.errors import (
+from manual_payout.approval import policy
+from manual_payout.approval.approvals import Approved
+from manual_payout.approval.reversal import verify_reversal
+from manual_payout.approval.verification import verify
+from manual_payout.database.store.shapes import R
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.canonical import canonical_json
+from manual_payout.domain.errors import (
     ClaimError,
     IntentConflictError,
     ManualPayoutError,
 )
-from manual_payout.intent import build_payload, idempotency_key, transfer_group
-from manual_payout.models import (
+from manual_payout.domain.intent import build_payload, idempotency_key, transfer_group
+from manual_payout.domain.models import (
     MOVED_STATES,
     PayoutRecord,
     Reason,
@@ -30,15 +33,12 @@ from manual_payout.models import (
     ReversalRecord,
     State,
 )
-from manual_payout.parameters import Parameters, ReversalParameters
-from manual_payout.people import Person
-from manual_payout.reversal import verify_reversal
-from manual_payout.store.shapes import R
+from manual_payout.domain.parameters import Parameters, ReversalParameters
+from manual_payout.transfer.books import by_the_books
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, record_leave, rules_now
 from manual_payout.transfer.movement import subject
 from manual_payout.transfer.overriding import override_of, record_override
-from manual_payout.verification import verify
 
 # How old the judgement of facts and approvals may be when the intent is committed. Stripe's slowest answers to the
 # verification fit into it; a laptop that was closed in between does not.

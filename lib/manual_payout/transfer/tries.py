@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
+from manual_payout.database.store.shapes import R
+from manual_payout.domain.pauses import jittered_s
 from manual_payout.gateway import Refused, Unknown
-from manual_payout.pauses import jittered_s
-from manual_payout.store.shapes import R
 
 # HTTP attempts with one key in one run. Three bridge a dropped connection; more would outlast the lease.
 TRIES_MAX = 3

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from manual_payout import transfer
-from manual_payout.errors import UnknownOutcomeError
+from manual_payout.domain.errors import UnknownOutcomeError
 
 from .crew import Order, live, newest, start, watch
 from .filing import OPERATORS

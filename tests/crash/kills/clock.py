@@ -11,7 +11,7 @@ from typing import Any
 
 from urllib3 import PoolManager
 
-from manual_payout.clock import SandboxClock
+from manual_payout.database.clock import SandboxClock
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

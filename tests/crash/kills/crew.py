@@ -21,15 +21,17 @@ from typing import Any
 import sqlalchemy as sa
 import urllib3.connection
 
-from manual_payout import books, database, transfer
-from manual_payout.demo import automation
-from manual_payout.desk import Desk
-from manual_payout.errors import ClaimError, ManualPayoutError, MovedBeforeError, UsageError
+from manual_payout import transfer
+from manual_payout.database import engines
+from manual_payout.database.store import Store
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import ClaimError, ManualPayoutError, MovedBeforeError, UsageError
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.parameters import Parameters
 from manual_payout.gateway import Accepted, Gateway, Refused
-from manual_payout.intent import confirm_code
 from manual_payout.ledger import Ledger
-from manual_payout.parameters import Parameters
-from manual_payout.store import Store
+from manual_payout.transfer import books
+from payout_rehearsal.demo import automation
 
 from .world import die_with_parent
 
@@ -238,8 +240,8 @@ def _work(order: Order, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any
 
 
 def _automation(order: Order) -> dict[str, Any]:
-    engine = database.connect(order.desk.settings.database_text(), name="LEDGER_DATABASE_URL")
-    with database.database_errors(engine):
+    engine = engines.connect(order.desk.settings.database_text(), name="LEDGER_DATABASE_URL")
+    with engines.database_errors(engine):
         paid = automation.attempt(engine, order.typed.ledger_payout_id, order.desk.now())
     return {"end": "paid" if paid else "skipped", "message": ""}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.approvals import approve
-from manual_payout.demo import incident
-from manual_payout.desk import Desk
-from manual_payout.errors import ApprovalError, RefusedError
-from manual_payout.models import stream_of
-from manual_payout.parameters import Parameters
-from manual_payout.requesting import file_request
-from manual_payout.signing import sandbox_key
+from manual_payout.approval.approvals import approve
+from manual_payout.approval.requesting import file_request
+from manual_payout.desk.signing import sandbox_key
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import ApprovalError, RefusedError
+from manual_payout.domain.models import stream_of
+from manual_payout.domain.parameters import Parameters
+from payout_rehearsal.demo import incident
 
 OPERATORS = ("tomas", "noor")
 APPROVERS = ("priya", "amara")

@@ -26,17 +26,17 @@ from typing import Any
 import nbformat
 import scrapbook
 
-from manual_payout import rehearsal
-from manual_payout.demo import incident
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import Desk, kernel_environment, open_desk
-from manual_payout.engine import read_status
-from manual_payout.errors import ManualPayoutError
-from manual_payout.intent import confirm_code
-from manual_payout.models import OPEN_STATES, Stage, State, stream_of
-from manual_payout.reviewed import reviewed_digests
-from manual_payout.runner import LIVE_RUN
-from manual_payout.verifier import check_contents, check_files, read_folder
+import payout_rehearsal
+from manual_payout.desk.reviewed import reviewed_digests
+from manual_payout.desk.wiring import Desk, kernel_environment, open_desk
+from manual_payout.domain.errors import ManualPayoutError
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import OPEN_STATES, Stage, State, stream_of
+from manual_payout.evidence.verifier import check_contents, check_files, read_folder
+from manual_payout.steps.runner import LIVE_RUN
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.settings import demo_settings
+from truthful_papermill.engine import read_status
 
 from .world import Sandbox, at, die_with_parent
 
@@ -102,15 +102,15 @@ class Scene:
     """The demo incident, approved and read, with its sandbox in another process."""
 
     def __init__(self, root: Path) -> None:
-        accounts, available = rehearsal.sandbox_books()
+        accounts, available = payout_rehearsal.sandbox_books()
         self.sandbox = Sandbox(root, [_as_json(account) for account in accounts], available)
-        self.settings = demo_settings(root, self.sandbox.base_url, rehearsal.set_up_database(root))
+        self.settings = demo_settings(root, self.sandbox.base_url, payout_rehearsal.set_up_database(root))
         self._stderr = root / "stderr"
         # No setting marks the processes of a scene: those are kept from the fork server, whose environment its kernels show.
         self._mark = {"CRASH_SCENE": str(root)}
         self.folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
         with self.desk() as desk:
-            request = rehearsal.file_and_approve(desk)
+            request = payout_rehearsal.file_and_approve(desk)
             operator = desk.registry.find(incident.OPERATOR)
             data = {"request_id": request.request_id, "operator_id": operator.person_id}
             desk.store.record_event(
@@ -149,7 +149,7 @@ class Scene:
         return len(list(self.folder.glob(f"{stage}-*.ipynb")))
 
     def _command(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", "from manual_payout.console import main; main()", *arguments]
+        command = [sys.executable, "-c", "from manual_payout.__main__ import main; main()", *arguments]
         # In a file: a pipe would stay open for as long as a kernel that has outlived its command.
         with self._stderr.open("wb") as stderr:
             return subprocess.Popen(

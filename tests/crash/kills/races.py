@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from manual_payout.models import State
-from manual_payout.money import Money
+from manual_payout.domain.models import State
+from manual_payout.domain.money import Money
 
 from .campaign import measure_send
 from .crew import Order, Run, Strike, end_all, start, thaw, watch

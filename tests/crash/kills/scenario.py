@@ -14,11 +14,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from manual_payout.desk import Desk
-from manual_payout.errors import AstrayError, DatabaseError, ManualPayoutError, RefusedError
-from manual_payout.models import PayoutRecord, State, stream_of
-from manual_payout.store.announcing import SENT
-from manual_payout.store.sending import OPEN_STATES
+from manual_payout.database.store.announcing import SENT
+from manual_payout.database.store.sending import OPEN_STATES
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import AstrayError, DatabaseError, ManualPayoutError, RefusedError
+from manual_payout.domain.models import PayoutRecord, State, stream_of
 
 from .crew import Order, Run, Strike, end_all, newest, start, thaw, watch
 from .filing import OPERATORS, make_ready

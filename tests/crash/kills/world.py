@@ -24,17 +24,17 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from manual_payout import database
-from manual_payout.demo import incident
-from manual_payout.demo.ledger import balances_table, payouts_table, tables
-from manual_payout.demo.settings import demo_settings
-from manual_payout.desk import Desk, open_desk
-from manual_payout.errors import DatabaseError
-from manual_payout.models import Reason
-from manual_payout.money import Money
-from manual_payout.parameters import Parameters
-from manual_payout.settings import Settings
-from manual_payout.store import Store
+from manual_payout.database import engines
+from manual_payout.database.store import Store
+from manual_payout.desk.settings import Settings
+from manual_payout.desk.wiring import Desk, open_desk
+from manual_payout.domain.errors import DatabaseError
+from manual_payout.domain.models import Reason
+from manual_payout.domain.money import Money
+from manual_payout.domain.parameters import Parameters
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.ledger import balances_table, payouts_table, tables
+from payout_rehearsal.demo.settings import demo_settings
 
 from .clock import SharedClock
 from .filing import make_ready
@@ -124,7 +124,7 @@ class Sandbox:
     def __init__(self, root: Path, accounts: list[dict[str, Any]], available: dict[str, int]) -> None:
         seed = root / "sandbox.json"
         seed.write_text(json.dumps({"accounts": accounts, "available": available}), "utf-8")
-        command = [sys.executable, "-m", "manual_payout.sandbox", "--start", incident.NOW, "--seed-file", str(seed)]
+        command = [sys.executable, "-m", "local_stripe", "--start", incident.NOW, "--seed-file", str(seed)]
         # The process is ended by `close`, or with this one.
         # A request cut off in its middle, which is what killing a client does, is logged with a traceback.
         with (root / "sandbox.log").open("w") as log:
@@ -330,8 +330,8 @@ def patiently(act: Callable[[], Any]) -> Any:
 
 def fill(url: str) -> None:
     """Make our tables, and a ledger of failed payouts."""
-    engine = database.connect(url, name="DATABASE_URL")
-    database.upgrade(engine)
+    engine = engines.connect(url, name="DATABASE_URL")
+    engines.upgrade(engine)
     with engine.execution_options(write=True).begin() as connection:
         tables.create_all(connection)
         connection.execute(sa.insert(payouts_table), [_payout(one) for one in studios()])

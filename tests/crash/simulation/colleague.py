@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.demo import incident
+from payout_rehearsal.demo import incident
 
 from .world import BOUNDARIES, Planned, span
 

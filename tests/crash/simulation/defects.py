@@ -18,12 +18,13 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout import books, intent, models, policy
-from manual_payout.approvals import standing
-from manual_payout.errors import ClaimError, RefusedError, UnknownOutcomeError
+from manual_payout.approval import policy
+from manual_payout.approval.approvals import standing
+from manual_payout.approval.reversal import checks
+from manual_payout.domain import intent, models
+from manual_payout.domain.errors import ClaimError, RefusedError, UnknownOutcomeError
 from manual_payout.gateway import Answer, Refused, Unknown, client
-from manual_payout.reversal import checks
-from manual_payout.transfer import delivery, movement, reconciling, sending
+from manual_payout.transfer import books, delivery, movement, reconciling, sending
 
 from .colleague import has_colleague
 from .memory_ledger import MemoryLedger
@@ -200,7 +201,7 @@ def claim_by_select_then_update(_stack: ExitStack) -> Options:
 
 def no_unique_row(stack: ExitStack) -> Options:
     """The database allows two live rows for one ledger payout, and nobody looks for the other."""
-    from manual_payout import policy
+    from manual_payout.approval import policy
 
     rules = tuple(rule for rule in policy.RULES if rule is not policy.no_earlier_payout)
     _replaced(stack, "RULES", rules, policy)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from manual_payout.errors import RefusedError, UnknownOutcomeError
-from manual_payout.models import (
+from manual_payout.domain.errors import RefusedError, UnknownOutcomeError
+from manual_payout.domain.models import (
     LIVE_STATES,
     Kind,
     PayoutRecord,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.errors import ClaimError, DatabaseError, ManualPayoutError
-from manual_payout.models import Record, State
+from manual_payout.domain.errors import ClaimError, DatabaseError, ManualPayoutError
+from manual_payout.domain.models import Record, State
 
 if TYPE_CHECKING:
     from .memory_store import MemoryStore

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from manual_payout.errors import ClaimError, ParameterError
+from manual_payout.domain.errors import ClaimError, ParameterError
 from manual_payout.ledger import LedgerMapping, PayoutDue, StudioBalance
 
 

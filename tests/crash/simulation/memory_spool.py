@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manual_payout.models import Record
+from manual_payout.domain.models import Record
 
 
 class MemorySpool:

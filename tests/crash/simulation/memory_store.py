@@ -1,7 +1,7 @@
 """
 The store in memory, with a place to fail before and after every commit.
 
-It keeps the promises of `manual_payout.store.Store`: each writing method happens whole or not at all, rows are written
+It keeps the promises of `manual_payout.database.store.Store`: each writing method happens whole or not at all, rows are written
 by compare-and-set, and the constraints of the tables are the database's. A property test compares the two.
 """
 
@@ -17,8 +17,9 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from manual_payout.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
-from manual_payout.models import (
+from manual_payout.database.store.shapes import R
+from manual_payout.domain.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
+from manual_payout.domain.models import (
     LIVE_STATES,
     OPEN_STATES,
     Approval,
@@ -32,7 +33,6 @@ from manual_payout.models import (
     State,
     stream_of,
 )
-from manual_payout.store.shapes import R
 
 
 @dataclass(slots=True)

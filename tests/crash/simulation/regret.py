@@ -14,14 +14,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from manual_payout import transfer
-from manual_payout.demo import incident
-from manual_payout.desk import Desk
-from manual_payout.errors import ManualPayoutError
-from manual_payout.intent import confirm_code
-from manual_payout.models import Request, ReversalReason, ReversalRecord, State
-from manual_payout.money import Money
-from manual_payout.parameters import ReversalParameters
-from manual_payout.reversal import ReversalAsked, file_reversal
+from manual_payout.approval.reversal import ReversalAsked, file_reversal
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.errors import ManualPayoutError
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Request, ReversalReason, ReversalRecord, State
+from manual_payout.domain.money import Money
+from manual_payout.domain.parameters import ReversalParameters
+from payout_rehearsal.demo import incident
 
 from .invariants import GRACE, OPEN
 from .stripe_books import POST_FAULTS, READ_FAULTS, Transfer

@@ -17,23 +17,24 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from manual_payout import sandbox, transfer
-from manual_payout.approvals import approve, standing, statement_of
-from manual_payout.canonical import canonical_json, digest_bytes, digest_of
-from manual_payout.clock import FixedClock
-from manual_payout.demo import incident
-from manual_payout.demo.ledger import demo_ledger
-from manual_payout.desk import Desk
-from manual_payout.errors import ManualPayoutError
-from manual_payout.intent import confirm_code
+import local_stripe
+from manual_payout import transfer
+from manual_payout.approval.approvals import approve, standing, statement_of
+from manual_payout.approval.requesting import file_request
+from manual_payout.database.clock import FixedClock
+from manual_payout.desk.people import Registry, load_registry
+from manual_payout.desk.settings import Settings, load_settings
+from manual_payout.desk.signing import sandbox_key
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.canonical import canonical_json, digest_bytes, digest_of
+from manual_payout.domain.errors import ManualPayoutError
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import Approval, PayoutRecord, Reason, Request, State, stream_of
+from manual_payout.domain.parameters import Parameters
 from manual_payout.ledger import PayoutDue, StudioBalance
-from manual_payout.models import Approval, PayoutRecord, Reason, Request, State, stream_of
-from manual_payout.parameters import Parameters
-from manual_payout.people import Registry, load_registry
-from manual_payout.requesting import file_request
-from manual_payout.settings import Settings, load_settings
-from manual_payout.signing import sandbox_key
 from manual_payout.transfer import delivery
+from payout_rehearsal.demo import incident
+from payout_rehearsal.demo.ledger import demo_ledger
 
 from .colleague import Colleague, has_colleague
 from .invariants import GRACE, OPEN, WINDOW, Watch, filed_values
@@ -597,7 +598,7 @@ def _typed() -> Parameters:
 @cache
 def _fixtures() -> tuple[Settings, Registry, PayoutDue, StudioBalance]:
     settings = load_settings(
-        fallback_key=SecretStr(sandbox.FALLBACK_KEY),
+        fallback_key=SecretStr(local_stripe.FALLBACK_KEY),
         fallback_key_command="",
         read_key=None,
         read_key_command="",

@@ -16,8 +16,8 @@ from typing import Any
 
 import stripe
 
+from local_stripe import FALLBACK_KEY, PLATFORM_ACCOUNT
 from manual_payout.gateway import Answer, Gateway, identify_key
-from manual_payout.sandbox import FALLBACK_KEY, PLATFORM_ACCOUNT
 
 # What can befall one POST. Before the idempotency layer: nothing is stored, nothing moves.
 EARLY_FAULTS = ("lost_before", "rate_limit", "lock_timeout", "unauthorized", "forbidden", "unavailable", "invalid")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from manual_payout.errors import DatabaseError
+from manual_payout.domain.errors import DatabaseError
 
 # Where the process can die: before and after everything that leaves a trace.
 WRITES = ("claim", "record_intent", "take_over", "mark_sent", "record_outcome", "record_event", "post")

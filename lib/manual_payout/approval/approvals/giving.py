@@ -1,0 +1,144 @@
+"""One approver's yes: after a look at the facts, typed, signed, and recorded."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from manual_payout.approval.approvals.standing import check_signed
+from manual_payout.approval.approvals.statement import check_statement, statement_of
+from manual_payout.database.store import Store
+from manual_payout.desk.people import Person, Registry
+from manual_payout.desk.settings import RequestPolicy
+from manual_payout.desk.signatures import APPROVAL, SigningKey
+from manual_payout.domain.canonical import canonical_json, digest_bytes, digest_of
+from manual_payout.domain.errors import ApprovalError, ParameterError
+from manual_payout.domain.models import Approval, Mode, Request, Team
+
+
+def approve(
+    store: Store,
+    registry: Registry,
+    request: Request,
+    *,
+    approver: str,
+    amount: str,
+    destination_last4: str,
+    rules: RequestPolicy,
+    key: SigningKey,
+) -> Approval:
+    """
+    Sign and record one approver's yes.
+
+    Args:
+        approver: Id, handle or email of a registered approver.
+
+        amount: As the approver typed it, in major units.
+
+        destination_last4: The last four characters of the destination as the approver typed them.
+
+        rules: For how long the approval stands; it is judged again by those of the moment of sending.
+
+        key: The approver's own.
+
+    Raises:
+        ParameterError: What was typed is not what the request says.
+
+        ApprovalError: This person may not approve this request, has already, or it is no longer in force; or the key is
+            not theirs, or not valid now.
+
+        SignatureError: The key did not sign.
+    """
+    now = store.clock.now()
+    person = registry.get_allowed(approver, "approve", now, field="as")
+    team = _check_person(request, person)
+    _check_open(store, request, rules, now)
+    _check_typed(request, amount, destination_last4)
+    given = store.approvals_of(request.request_id)
+    own = [one for one in given if one.approver_id == person.person_id and now < rules.approval_ends(one, request)]
+    _check_first(request, own, person, registry, now)
+    ends = min(now + timedelta(seconds=rules.approval_lifetime_s), rules.request_ends(request))
+    approval = _signed(request, _build(request, person, team, now, ends, number=len(given)), key)
+    # What will be asked inside the send is asked here first.
+    check_statement(request, approval)
+    check_signed(approval, person, registry, now)
+    store.record_approval(approval, request)
+    return approval
+
+
+def _check_person(request: Request, person: Person) -> Team:
+    team = person.approving_team()
+    if team is None:
+        raise ApprovalError(f"{person.name} is in neither Payments Ops nor Finance.", "Ask somebody who is.")
+    if person.person_id == request.requested_by:
+        raise ApprovalError(
+            f"{person.name} filed this request and cannot approve it.", "Ask somebody else of the team."
+        )
+    return team
+
+
+def _check_first(request: Request, own: list[Approval], person: Person, registry: Registry, now: datetime) -> None:
+    """Refuse a second yes of *person* while one of their *own* that have not ended stands; what proves nothing any more hinders nobody."""
+    for approval in own:
+        try:
+            check_statement(request, approval)
+            check_signed(approval, person, registry, now)
+        except ApprovalError:
+            # Unsigned, or by a key that has been revoked since: they sign again.
+            continue
+        raise ApprovalError(
+            f"{person.name} approved this request at {approval.approved_at:%H:%M} UTC already.",
+            "Ask the other team; one person counts once.",
+        )
+
+
+def _check_open(store: Store, request: Request, rules: RequestPolicy, now: datetime) -> None:
+    if store.is_withdrawn(request):
+        raise ApprovalError(f"Request {request.request_id} was withdrawn.", "Approve the one that replaced it.")
+    if now >= (ends := rules.request_ends(request)):
+        raise ApprovalError(
+            f"Request {request.request_id} expired at {ends:%Y-%m-%d %H:%M} UTC.", "Have it filed again."
+        )
+
+
+def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
+    line = request.line
+    if amount.strip() != line.amount.text:
+        raise ParameterError(
+            "amount",
+            amount,
+            "exactly the amount you were shown",
+            "Look again at amount and currency; if it is wrong, do not approve.",
+        )
+    if destination_last4.strip() != line.destination_account[-4:]:
+        raise ParameterError(
+            "destination-last4", destination_last4, "the last four characters of the destination you were shown",
+            "Look again at the destination; if it is wrong, do not approve.",
+        )  # fmt: skip
+
+
+def _build(request: Request, person: Person, team: Team, now: datetime, ends: datetime, *, number: int) -> Approval:
+    # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
+    sandbox = digest_of({"request": request.digest, "approver": person.person_id, "number": number})[:32]
+    nonce = sandbox if request.mode is Mode.SANDBOX else secrets.token_hex(16)
+    return Approval(
+        approval_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"approval {request.digest} {nonce}")),
+        request_id=request.request_id,
+        request_digest=request.digest,
+        approver_id=person.person_id,
+        team=team,
+        mode=request.mode,
+        platform_account=request.platform_account,
+        nonce=nonce,
+        approved_at=now,
+        expires_at=ends,
+        statement_digest="",
+    )
+
+
+def _signed(request: Request, approval: Approval, key: SigningKey) -> Approval:
+    text = canonical_json(statement_of(request, approval))
+    data = text.encode()
+    return replace(approval, statement_digest=digest_bytes(data), signed_text=text, signature=key.sign(APPROVAL, data))

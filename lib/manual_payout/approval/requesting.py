@@ -1,0 +1,205 @@
+"""
+The fallback request form (SOP, pre-conditions): frozen when filed, and named by its digest.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Collection
+from datetime import timedelta
+
+from manual_payout.approval.policy import differs
+from manual_payout.desk.people import Person
+from manual_payout.desk.wiring import Desk
+from manual_payout.domain.canonical import digest_of, instant_text
+from manual_payout.domain.errors import (
+    ClaimError,
+    IntentConflictError,
+    ParameterError,
+    PolicyRefusedError,
+    SettingsError,
+)
+from manual_payout.domain.models import Kind, Line, Mode, Request, State
+from manual_payout.domain.parameters import Parameters, check
+from manual_payout.domain.rendering import environment
+from manual_payout.ledger import PayoutDue
+
+# Markdown, not HTML: every value is checked plain text, and Markdown's own characters are escaped below.
+_TICKETS = environment("comms/templates")
+
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~"})
+
+
+def file_request(
+    desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = ()
+) -> tuple[Request, bool]:
+    """
+    File a request, or return the one on record with the same content.
+
+    Args:
+        replace: Withdraw an open request for the same ledger payout that says something else.
+
+        acknowledge: Ids of other transfers to the same account that are not this payout, as the requester knows.
+
+    Returns:
+        The request, and whether it is new.
+
+    Raises:
+        PolicyRefusedError: The ledger does not know this payout.
+
+        ParameterError: What is acknowledged is no transfer, or is one of ours.
+
+        IntentConflictError: The same ledger payout has an open request with other content, and *replace* is not set.
+
+        ClaimError: Money for this ledger payout is under way or was moved, under this incident or another.
+
+        SecretError: A secret of this machine is one of the request's own values.
+    """
+    acknowledged = _acknowledged(desk, acknowledge)
+    due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
+    if due is None:
+        raise PolicyRefusedError(
+            f"The ledger has no payout {parameters.ledger_payout_id}.", "Check the ledger payout id against the ledger."
+        )
+    earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
+    if (
+        earlier is not None
+        and desk.now() < desk.settings.policy.request.request_ends(earlier)
+        and not _has_come_back(desk, earlier)
+    ):
+        difference = _difference(desk, parameters, earlier, acknowledged)
+        if difference is None:
+            return earlier, False
+        if not replace:
+            raise IntentConflictError(
+                *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
+            )
+    _require_nothing_under_way(desk, parameters.ledger_payout_id)
+    request = _build(desk, parameters, due, requester, earlier, acknowledged)
+    desk.require_keepable(request.statement())
+    desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
+    return request, True
+
+
+def ticket_text(desk: Desk, request: Request) -> str:
+    """Write the text for the incident ticket, in Markdown (docs/incident-template.md)."""
+    line, policy = request.line, desk.settings.policy
+    values = {
+        "incident_id": request.incident_id,
+        "incident_url": policy.messages.incident_url.format(incident_id=request.incident_id),
+        "request_id": request.request_id,
+        "digest": request.digest,
+        "studio_name": line.studio_name,
+        "studio_id": line.studio_id,
+        "ledger_payout_id": line.ledger_payout_id,
+        "amount": line.amount.grouped,
+        "amount_text": line.amount.text,
+        "reserve_after": line.reserve_after.grouped,
+        "destination": line.destination_account,
+        "reason": request.reason.value.replace("_", " "),
+        "notes": request.notes or "none",
+        "mode": request.mode.value,
+        "platform_account": request.platform_account,
+        "requested_by": desk.registry.name_of(request.requested_by),
+        "filed_at": f"{request.filed_at:%Y-%m-%d %H:%M} UTC",
+        "expires_at": f"{policy.request.request_ends(request):%Y-%m-%d %H:%M} UTC",
+        "acknowledged": ", ".join(line.acknowledged),
+    }
+    free = {name: markdown_safe(values[name]) for name in ("studio_name", "notes", "requested_by")}
+    return ticket("ticket.md.j2", values | free)
+
+
+def ticket(template: str, values: dict[str, str]) -> str:
+    """Fill in a text for the ticket; free text among *values* is made safe by the caller."""
+    return _TICKETS.get_template(template).render(values)
+
+
+def markdown_safe(text: str) -> str:
+    """Escape what Markdown would take for its own."""
+    return text.translate(_MARKDOWN)
+
+
+def _acknowledged(desk: Desk, named: Collection[str]) -> tuple[str, ...]:
+    found = tuple(sorted({check("acknowledge", one) for one in named}))
+    for ours in sorted(desk.store.known_transfers(found)):
+        raise ParameterError(
+            "acknowledge", ours, "a transfer that is not one of our own",
+            "Leave it out: what a row of ours names is explained.",
+        )  # fmt: skip
+    return found
+
+
+def _difference(
+    desk: Desk, parameters: Parameters, earlier: Request, acknowledged: tuple[str, ...]
+) -> tuple[str, str, str] | None:
+    world = {
+        "mode": (earlier.mode.value, desk.settings.mode.value),
+        "platform_account": (earlier.platform_account, desk.settings.policy.stripe.platform_account),
+    }
+    other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
+    if other := other or differs(parameters, earlier):
+        return other
+    was, now = (" ".join(one) or "nothing" for one in (earlier.line.acknowledged, acknowledged))
+    return ("acknowledge", was, now) if was != now else None
+
+
+def _has_come_back(desk: Desk, request: Request) -> bool:
+    """Whether all that *request* moved was reversed: it has done its work, and paying again is another decision."""
+    record = desk.store.find_payout(request.line.line_id)
+    return record is not None and record.state is State.REVERSED
+
+
+def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:
+    live = desk.store.find_live_payout(ledger_payout_id, desk.settings.mode)
+    if live is not None:
+        raise ClaimError(
+            f"Ledger payout {ledger_payout_id} is {live.state} under {live.incident_id}, by {live.owner}.",
+            "It cannot be requested again; run `manual-payout status`.",
+        )
+
+
+def _build(
+    desk: Desk,
+    parameters: Parameters,
+    due: PayoutDue,
+    requester: Person,
+    earlier: Request | None,
+    acknowledged: tuple[str, ...],
+) -> Request:
+    policy, now = desk.settings.policy, desk.now()
+    if not policy.stripe.platform_account:
+        raise SettingsError(
+            "stripe.platform_account is not set.", "Name the platform's own account in the policy file."
+        )
+    values = parameters.as_dict() | {"at": instant_text(now), "earlier": earlier.digest if earlier else ""}
+    if acknowledged:
+        values["acknowledged"] = list(acknowledged)
+    # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
+    nonce = digest_of(values)[:32] if desk.settings.mode is Mode.SANDBOX else secrets.token_hex(16)
+    request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"request {nonce}"))
+    line = Line(
+        line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line 1 of {request_id}")),
+        line_no=1,
+        studio_id=parameters.studio_id,
+        studio_name=parameters.studio_name,
+        ledger_payout_id=parameters.ledger_payout_id,
+        amount=parameters.amount_in(due.currency),
+        reserve_after=parameters.reserve_after_in(due.currency),
+        destination_account=parameters.destination_account,
+        acknowledged=acknowledged,
+    )
+    return Request(
+        request_id=request_id,
+        incident_id=parameters.incident_id,
+        kind=Kind.TRANSFER,
+        mode=desk.settings.mode,
+        platform_account=policy.stripe.platform_account,
+        requested_by=requester.person_id,
+        reason=parameters.reason,
+        notes=parameters.notes,
+        nonce=nonce,
+        filed_at=now,
+        expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
+        lines=(line,),
+    )

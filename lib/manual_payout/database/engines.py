@@ -1,0 +1,223 @@
+"""
+Engines for the two databases, with the guarantees that money needs, and the migrations of ours.
+
+SQLite: foreign keys on, every commit on disk before it returns, writers take the lock before they read, one machine only, since
+file locks do not reach over a network or a synchronised folder. PostgreSQL: commits are synchronous; a server that says otherwise
+is refused.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from manual_payout.database.machine import machine_digest, machine_name
+from manual_payout.database.schema import HEAD, database_machine
+from manual_payout.domain.errors import DatabaseError, SettingsError
+
+# How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous, and the
+# sentence comes within half a minute.
+_SQLITE_BUSY_S = 15
+
+# Alembic's own table.
+_version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.Text))
+
+
+def connect(url: str, *, name: str) -> sa.Engine:
+    """
+    Make an engine; no connection is opened yet.
+
+    Args:
+        url: An SQLAlchemy URL of SQLite or PostgreSQL; ``postgresql://`` and ``postgres://`` mean psycopg 3.
+
+        name: The environment variable it came from, for messages.
+
+    Raises:
+        SettingsError: The URL is malformed or of another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # The ValueError of a port that is no number would show what stands around it.
+        raise SettingsError(
+            f"{name} is not a database URL.", f"Set {name} to sqlite:///… or postgresql://… ."
+        ) from None
+    if "@" in (parsed.host or ""):
+        # Half of the password would be taken, and shown, as the host's name.
+        raise SettingsError(f"{name} has an @ in its user, password or host.", "Write an @ inside a password as %40.")
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    if parsed.drivername.split("+")[0] in {"postgresql", "postgres"}:
+        # The driver costs more to import than all of SQLite.
+        from manual_payout.database.postgresql import make_engine
+
+        return make_engine(parsed, ours=name == "DATABASE_URL")
+    raise SettingsError(
+        f"{name}: found a {parsed.get_backend_name()} database, expected sqlite or postgresql.", f"Correct {name}."
+    )
+
+
+def upgrade(engine: sa.Engine) -> str:
+    """
+    Create or migrate our tables.
+
+    An SQLite database becomes this machine's, unless it is another's already.
+
+    Returns:
+        The revision the database is at afterwards.
+
+    Raises:
+        DatabaseError: The database is unreachable, refused, or another machine's.
+    """
+    # Alembic costs a quarter of a second to import and only this needs it.
+    from alembic import command
+    from alembic.config import Config
+
+    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    options = {"write": True, "own_schema": True}
+    with database_errors(engine), engine.connect().execution_options(**options) as connection:
+        if sa.inspect(connection).has_table(database_machine.name):
+            _require_this_machine(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite" and _machine_of(connection) is None:
+            connection.execute(database_machine.insert().values(only_row=1, **_this_machine()))
+        connection.commit()
+    return HEAD
+
+
+def adopt(engine: sa.Engine, left: str) -> None:
+    """
+    Make an SQLite database, whose file was moved here for good, this machine's.
+
+    Args:
+        left: The name of the machine that it was used on, and is used on no more.
+
+    Raises:
+        DatabaseError: The database is unreachable, no SQLite database, or another machine's than *left*.
+    """
+    if engine.dialect.name != "sqlite":
+        raise DatabaseError("The database is on a server, which every machine may use.", "There is nothing to adopt.")
+    _require_tables(engine)
+    with database_errors(engine), engine.connect().execution_options(write=True) as connection:
+        owner = _machine_of(connection)
+        if owner is not None and owner.name != left:
+            raise DatabaseError(
+                f"--from: found {left}, expected {owner.name}, the machine that this database is used on.",
+                f"Make sure that {owner.name} uses it no more, then name it.",
+            )
+        connection.execute(database_machine.delete())
+        connection.execute(database_machine.insert().values(only_row=1, **_this_machine()))
+        connection.commit()
+
+
+def require_current(engine: sa.Engine) -> None:
+    """
+    Refuse a database that is unreachable, not at the migration this code was written for, or another machine's.
+
+    Raises:
+        DatabaseError: With the command that mends it.
+    """
+    _require_tables(engine)
+    with database_errors(engine), engine.connect() as connection:
+        _require_this_machine(connection)
+
+
+def _require_tables(engine: sa.Engine) -> None:
+    path = engine.url.database
+    if engine.url.get_backend_name() == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
+        raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
+    with database_errors(engine), engine.connect() as connection:
+        # On PostgreSQL the schema that our tables are in, which is not searched.
+        schema = connection.dialect.default_schema_name
+        if not sa.inspect(connection).has_table(_version.name, schema=schema):
+            raise DatabaseError(
+                "The database has none of our tables.", "Run `manual-payout db upgrade`, then try again."
+            )
+        found = connection.execute(sa.select(_version.c.version_num)).scalar()
+    if found != HEAD:
+        raise DatabaseError(
+            f"The database is at migration {found}, expected {HEAD}.", "Run `manual-payout db upgrade`, then try again."
+        )
+
+
+def _require_this_machine(connection: sa.Connection) -> None:
+    """Two machines on one file, each with a copy or with locks of its own, would each claim the same payout."""
+    owner = _machine_of(connection)
+    if owner is not None and owner.digest != machine_digest():
+        raise DatabaseError(
+            f"The SQLite database is used on the machine {owner.name}, and this is {machine_name()}.",
+            "Use PostgreSQL where several machines work. If its file was moved here for good, and is used there no more, "
+            f"run `manual-payout db adopt --from {shlex.quote(owner.name)}`.",
+        )
+
+
+def _machine_of(connection: sa.Connection) -> Any:
+    return connection.execute(sa.select(database_machine.c.digest, database_machine.c.name)).one_or_none()
+
+
+def _this_machine() -> dict[str, str]:
+    return {"digest": machine_digest(), "name": machine_name()}
+
+
+@contextmanager
+def database_errors(engine: sa.Engine) -> Iterator[None]:
+    """
+    Turn a failing database into one sentence without the URL's password.
+
+    Raises:
+        DatabaseError: In place of any SQLAlchemy error.
+    """
+    where = f"{engine.dialect.name} database {engine.url.database or ''} at {engine.url.host or 'this machine'}"
+    try:
+        yield
+    except OperationalError as error:
+        raise DatabaseError(
+            f"The {where} did not answer as it should: {_first_line(error)}.",
+            "Check that it runs, that its disk is not full and that DATABASE_URL is right; then run the same command again.",
+        ) from None
+    except SQLAlchemyError as error:
+        raise DatabaseError(
+            f"The {where} refused: {_first_line(error)}.", "Nothing was half written; see docs/troubleshooting.md."
+        ) from None
+
+
+def _sqlite(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _SQLITE_BUSY_S})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:
+    # The driver's own transaction handling begins too late and commits too early; ours is explicit (see `_begin_sqlite`).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    # A commit is the removal of the rollback journal. FULL does not wait for that removal to be on disk: after a power loss
+    # the journal is there again and takes the commit back, an intent whose transfer was made (SQLite, *PRAGMA synchronous*).
+    cursor.execute("PRAGMA synchronous = EXTRA")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that first reads and then asks for the lock can lose it in between; IMMEDIATE asks at once.
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")

@@ -1,0 +1,135 @@
+"""Armored signatures in the form of ``ssh-keygen -Y sign`` (OpenSSH, PROTOCOL.sshsig): made, read and checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from manual_payout.desk.signatures.keys import PublicKey, public_key_of
+from manual_payout.desk.signatures.namespaces import APPROVAL, NAMESPACES, SEAL, require_namespace
+from manual_payout.desk.signatures.wire import strings_of
+from manual_payout.domain.errors import SignatureError
+
+if TYPE_CHECKING:
+    from asyncssh.sshsig import SSHAllowedSigners
+
+_MAGIC = b"SSHSIG\x00\x00\x00\x01"
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+
+# As ssh-keygen wraps it, so that one signature has one text.
+_WIDTH = 70
+
+# More than the largest signature of the accepted kinds of keys; what is longer is not looked at.
+_CHARACTERS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    key: PublicKey
+    namespace: str
+    hash_name: str
+
+
+def make_signature(keypair: Any, namespace: str, data: bytes) -> str:
+    """
+    Sign *data* with asyncssh's *keypair*.
+
+    Raises:
+        ValueError: The key cannot sign.
+    """
+    from asyncssh.sshsig import create_sshsig
+
+    return _armored(create_sshsig(keypair, data, namespace=namespace, hash_name="sha512", raw=True))
+
+
+def signer_of(armored: str) -> PublicKey:
+    """
+    Return the public key that a signature names. Nothing is proved by it: check the signature with that key.
+
+    Raises:
+        SignatureError: This is no signature, or not of an accepted kind.
+    """
+    return _content(armored).key
+
+
+# The same question has the same answer for ever; a refusal is an exception and is not kept.
+@lru_cache(maxsize=4096)
+def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str) -> None:
+    """
+    Check that *armored* is the signature of *key* over *data* for the purpose *namespace*.
+
+    Whether the key may sign, and could at that time, is `AllowedSigners.judge`'s question.
+
+    Args:
+        armored: Exactly as ``ssh-keygen -Y sign`` writes it.
+
+    Raises:
+        SignatureError: It is none, is another key's, is for another purpose, or the bytes are not those that were signed.
+    """
+    require_namespace(namespace)
+    content = _content(armored)
+    if content.key != key:
+        raise _refused(f"The signature is by the key {content.key.fingerprint}, expected {key.fingerprint}.")
+    if content.namespace != namespace:
+        raise _refused(f"The signature was made for {content.namespace!r}, expected {namespace!r}.")
+    # OpenSSH knows sha256 too, for verifiers that are no longer made.
+    if content.hash_name != "sha512" or not _fits(data, armored, key, namespace):
+        raise _refused(f"The signature of {key.fingerprint} does not fit these bytes.")
+
+
+def _fits(data: bytes, armored: str, key: PublicKey, namespace: str) -> bool:
+    from asyncssh.sshsig import validate_sshsig
+
+    try:
+        return validate_sshsig(data, armored.encode("ascii"), "signer", _only(key, namespace))
+    except ValueError as error:
+        raise _refused(f"The signature of {key.fingerprint} cannot be checked: {error}.") from None
+
+
+@lru_cache(maxsize=256)
+def _only(key: PublicKey, namespace: str) -> SSHAllowedSigners:
+    # One principal, one purpose, one key and no dates: asyncssh would hold those against the wrong clock.
+    from asyncssh.sshsig import import_allowed_signers
+
+    return import_allowed_signers(f'signer namespaces="{namespace}" {key.text}')
+
+
+def _content(armored: str) -> _Content:
+    try:
+        (blob, namespace, reserved, hash_name, _), rest = strings_of(_payload(armored), 5)
+        if rest or reserved:
+            raise ValueError("it holds more than a signature")  # noqa: TRY301  # all that is wrong is said below
+        return _Content(public_key_of(blob), namespace.decode("ascii"), hash_name.decode("ascii"))
+    except ValueError as error:
+        raise _refused(f"This is no OpenSSH signature: {error}.") from None
+
+
+def _payload(armored: str) -> bytes:
+    if len(armored) > _CHARACTERS_MAX or not armored.startswith(_BEGIN) or not armored.isascii():
+        raise ValueError(f"it does not begin with {_BEGIN}")
+    try:
+        blob = base64.b64decode("".join(armored.splitlines()[1:-1]), validate=True)
+    except binascii.Error:
+        raise ValueError("its text is not base64") from None
+    # One signature has one text: a changed line break or spare bit would otherwise go unnoticed.
+    if _armored(blob) != armored or not blob.startswith(_MAGIC):
+        raise ValueError("its text is not as ssh-keygen writes it")
+    return blob[len(_MAGIC) :]
+
+
+def _armored(blob: bytes) -> str:
+    text = base64.b64encode(blob).decode("ascii")
+    lines = [text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH)]
+    return "\n".join([_BEGIN, *lines, _END, ""])
+
+
+def _refused(message: str) -> SignatureError:
+    return SignatureError(
+        message, "Keep what you have as it is; have it signed again by whoever it is said to be from."
+    )
+
+
+__all__ = ["APPROVAL", "NAMESPACES", "SEAL", "check_signature", "make_signature", "signer_of"]

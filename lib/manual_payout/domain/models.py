@@ -1,0 +1,549 @@
+"""
+The nouns of a manual payout, frozen.
+
+A *request* asks for money to be moved and has *lines*; each line is one intent: one transfer to one connected account
+for one ledger payout. An *approval* names the digest of one exact request. A *payout record* (a row of
+``manual_payouts``) is a line whose sending has begun; an *attempt* is one idempotency key of it; an *event* is one line
+of the journal. Amounts are minor units; instants are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from manual_payout.domain.canonical import digest_of, instant_text
+from manual_payout.domain.money import Money
+
+
+class Mode(StrEnum):
+    """Which world the money is in. Evidence of one never verifies as another."""
+
+    SANDBOX = "sandbox"
+    TEST = "test"
+    LIVE = "live"
+
+
+class Team(StrEnum):
+    """The two teams whose approvals the SOP demands (pre-conditions, second line)."""
+
+    PAYMENTS_OPS = "payments_ops"
+    FINANCE = "finance"
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return "Payments Ops" if self is Team.PAYMENTS_OPS else "Finance"
+
+
+class Reason(StrEnum):
+    """Why the automation failed (SOP, pre-conditions, first line)."""
+
+    SCHEDULER_OUTAGE = "scheduler_outage"
+    PSP_REJECTION = "psp_rejection"
+    RESERVE_LOCK = "reserve_lock"
+    BANK_DETAILS_CHANGED = "bank_details_changed"
+    COMPLIANCE_HOLD = "compliance_hold"
+    DATA_ERROR = "data_error"
+    OTHER = "other"
+
+
+class Kind(StrEnum):
+    """What a request asks for: money to the studio, or money of one transfer back."""
+
+    TRANSFER = "transfer"
+    REVERSAL = "reversal"
+
+
+class ReversalReason(StrEnum):
+    """Why a transfer was a mistake."""
+
+    PAID_TWICE = "paid_twice"
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_DESTINATION = "wrong_destination"
+    NOT_OWED = "not_owed"
+    OTHER = "other"
+
+
+class State(StrEnum):
+    """
+    Where the money of one line stands.
+
+    ``approved → submitting → paid | refused | unknown``; ``unknown`` leads to ``paid``, ``refused`` or
+    ``needs_human``; ``reversed`` and ``partly_reversed`` are reached by their own requests. A reversal goes the same
+    way, and what is *paid* for a transfer is *reversed* for it.
+    """
+
+    APPROVED = "approved"
+    SUBMITTING = "submitting"
+    PAID = "paid"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    NEEDS_HUMAN = "needs_human"
+    REVERSED = "reversed"
+    PARTLY_REVERSED = "partly_reversed"
+
+
+# While a row is in one of these, no second row for the same ledger payout can exist: the database's own constraint.
+LIVE_STATES = (State.SUBMITTING, State.PAID, State.UNKNOWN, State.NEEDS_HUMAN, State.PARTLY_REVERSED)
+
+# While a row is in one of these, what happened to the money is still to be found out.
+OPEN_STATES = (State.SUBMITTING, State.UNKNOWN, State.NEEDS_HUMAN)
+
+# A row in one of these tells of money that went out, whatever came back afterwards.
+MOVED_STATES = (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
+
+
+class Stage(StrEnum):
+    """The notebooks: those of one incident in the order of the SOP's checklist, and those that belong to none."""
+
+    VERIFY = "1-verify"
+    EXECUTE = "2-execute"
+    LOG = "3-log"
+    NOTIFY = "4-notify"
+    SETTLE = "5-settle"
+    CLOSE = "6-close"
+    REVERSAL = "reversal"
+    MONITOR = "monitor"
+    REHEARSE = "rehearse"
+
+    @property
+    def short(self) -> str:
+        """The name that ``--stage`` takes."""
+        return self.value.split("-", 1)[-1]
+
+
+# The checklist itself; taking money back, keeping watch and rehearsing are no part of it.
+CHECKLIST = tuple(stage for stage in Stage if stage not in {Stage.REVERSAL, Stage.MONITOR, Stage.REHEARSE})
+
+
+class CheckStatus(StrEnum):
+    """How one check ended. ``warn`` does not stop a payout; ``unknown`` does, as ``fail`` does."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    One question of the verification and its answer.
+
+    Attributes:
+        name: Stable name in the field's terms, such as ``reserve_arithmetic``.
+
+        question: What is asked, for a person.
+
+        status: How it ended.
+
+        expected: What a good answer looks like.
+
+        found: What was found.
+
+        remedy: What to do when it is not ok; empty when ok.
+    """
+
+    name: str
+    question: str
+    status: CheckStatus
+    expected: str
+    found: str
+    remedy: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether this answer forbids the payout."""
+        return self.status in (CheckStatus.FAIL, CheckStatus.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One intent: one transfer to one connected account for one ledger payout.
+
+    Attributes:
+        line_id: Ours, made when the request is filed; the idempotency key and the ledger claim derive from it.
+
+        amount: What is to be moved.
+
+        reserve_after: What must stay with the studio's balance afterwards; zero for a reversal, which touches no reserve.
+
+        stripe_transfer_id: The transfer that is to be reversed; empty where money is to be sent.
+
+        reversed_before_minor: How much of that transfer was reversed when the request was filed, in minor units.
+
+        acknowledged: Other transfers to the same account of which the requester says that they are not this payout,
+            sorted; whoever approves the request says so too.
+    """
+
+    line_id: str
+    line_no: int
+    studio_id: str
+    studio_name: str
+    ledger_payout_id: str
+    amount: Money
+    reserve_after: Money
+    destination_account: str
+    stripe_transfer_id: str = ""
+    reversed_before_minor: int = 0
+    acknowledged: tuple[str, ...] = ()
+
+    def statement(self) -> dict[str, Any]:
+        """The part of the request's statement that this line is."""
+        told: dict[str, Any] = {
+            "line_id": self.line_id,
+            "line_no": self.line_no,
+            "studio_id": self.studio_id,
+            "studio_name": self.studio_name,
+            "ledger_payout_id": self.ledger_payout_id,
+            "amount_minor": self.amount.amount_minor,
+            "currency": self.amount.currency,
+            "reserve_after_minor": self.reserve_after.amount_minor,
+            "destination_account": self.destination_account,
+        }
+        if self.stripe_transfer_id:
+            told["stripe_transfer_id"] = self.stripe_transfer_id
+            told["reversed_before_minor"] = self.reversed_before_minor
+        if self.acknowledged:
+            told["acknowledged_transfers"] = list(self.acknowledged)
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    The fallback request form as filed (SOP, pre-conditions): frozen, and named by the digest of its statement.
+
+    A reversal is asked for in the same form, under its own kind, and needs its own two approvals.
+
+    Attributes:
+        requested_by: Person id of who filed it.
+
+        nonce: Makes two requests with equal content two requests.
+
+        expires_at: After this instant it can neither be approved nor sent.
+    """
+
+    request_id: str
+    incident_id: str
+    kind: Kind
+    mode: Mode
+    platform_account: str
+    requested_by: str
+    reason: Reason | ReversalReason
+    notes: str
+    nonce: str
+    filed_at: datetime
+    expires_at: datetime
+    lines: tuple[Line, ...]
+
+    def statement(self) -> dict[str, Any]:
+        """Everything that an approval binds to; a changed byte is another request."""
+        return {
+            "version": 1,
+            "request_id": self.request_id,
+            "incident_id": self.incident_id,
+            "kind": self.kind.value,
+            "mode": self.mode.value,
+            "platform_account": self.platform_account,
+            "requested_by": self.requested_by,
+            "reason": self.reason.value,
+            "notes": self.notes,
+            "nonce": self.nonce,
+            "filed_at": instant_text(self.filed_at),
+            "expires_at": instant_text(self.expires_at),
+            "lines": [line.statement() for line in self.lines],
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical statement, in hexadecimal."""
+        return digest_of(self.statement())
+
+    @property
+    def line(self) -> Line:
+        """The only line: the SOP's case."""
+        if len(self.lines) != 1:
+            raise AssertionError(f"Bug: request {self.request_id} has {len(self.lines)} lines where one is meant")
+        return self.lines[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """
+    One person's yes to one exact request, on behalf of one team.
+
+    Attributes:
+        statement_digest: SHA-256 of what was signed, in hexadecimal.
+
+        signature: OpenSSH's, armored; empty for what was given before approvals were signed, and counts no more.
+
+        signed_text: Exactly what was signed: the canonical JSON of its statement.
+    """
+
+    approval_id: str
+    request_id: str
+    request_digest: str
+    approver_id: str
+    team: Team
+    mode: Mode
+    platform_account: str
+    nonce: str
+    approved_at: datetime
+    expires_at: datetime
+    statement_digest: str
+    signature: str = ""
+    signed_text: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """What the journal is told of it."""
+        statement = json.loads(self.signed_text) if self.signed_text else {}
+        return {"statement": statement, "digest": self.statement_digest, "signature": self.signature}
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutRecord:
+    """
+    A row of ``manual_payouts``: a line whose sending has begun.
+
+    Attributes:
+        payout_id: Ours; equal to the line's id, since a line becomes at most one row.
+
+        attempt_no: The attempt whose key is in use, counted from 1.
+
+        first_sent_at: When the key of the present attempt may first have reached Stripe; its safe window counts from
+            here, by the database's clock.
+
+        owner: Who holds the sending right now, and until when (`lease_until`).
+
+        fence: Counts the takings of that right; a sender whose number is old may not send.
+
+        sent: Whether any request of the present attempt may have left this machine.
+
+        transfer: Stripe's answer as JSON text, once known.
+
+        settlement_rung: The highest rung of the settlement ladder seen so far.
+    """
+
+    payout_id: str
+    request_id: str
+    incident_id: str
+    ledger_payout_id: str
+    studio_id: str
+    studio_name: str
+    amount: Money
+    reserve_after: Money
+    destination_account: str
+    mode: Mode
+    reason: Reason
+    notes: str
+    requested_by: str
+    approved_by_payments_ops: str
+    approved_by_finance: str
+    operator_id: str
+    state: State
+    attempt_no: int
+    idempotency_key: str
+    transfer_group: str
+    payload: str
+    owner: str
+    fence: int
+    lease_until: datetime | None
+    sent: bool
+    created_at: datetime
+    first_sent_at: datetime | None = None
+    stripe_transfer_id: str | None = None
+    transfer: str | None = None
+    outcome_reason: str | None = None
+    outcome_at: datetime | None = None
+    logged_at: datetime | None = None
+    settlement_rung: str | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def line_id(self) -> str:
+        """The line whose sending this is."""
+        return self.payout_id
+
+    @property
+    def stripe_id(self) -> str | None:
+        """What Stripe made of it, once known."""
+        return self.stripe_transfer_id
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalRecord:
+    """
+    A row of ``manual_reversals``: a reversal whose sending has begun. It goes the same way as a `PayoutRecord`.
+
+    Attributes:
+        reversal_id: Ours; equal to the line's id.
+
+        stripe_transfer_id: The transfer that is reversed.
+
+        amount: How much of it is taken back.
+
+        destination_account: The connected account from which it is taken.
+
+        reversed_before_minor: How much of the transfer was reversed when this was asked for, in minor units.
+
+        reversal: Stripe's answer as JSON text, once known.
+    """
+
+    reversal_id: str
+    request_id: str
+    incident_id: str
+    ledger_payout_id: str
+    studio_id: str
+    studio_name: str
+    stripe_transfer_id: str
+    amount: Money
+    destination_account: str
+    reversed_before_minor: int
+    mode: Mode
+    reason: ReversalReason
+    notes: str
+    requested_by: str
+    approved_by_payments_ops: str
+    approved_by_finance: str
+    operator_id: str
+    state: State
+    attempt_no: int
+    idempotency_key: str
+    payload: str
+    owner: str
+    fence: int
+    lease_until: datetime | None
+    sent: bool
+    created_at: datetime
+    first_sent_at: datetime | None = None
+    stripe_reversal_id: str | None = None
+    reversal: str | None = None
+    outcome_reason: str | None = None
+    outcome_at: datetime | None = None
+
+    @property
+    def line_id(self) -> str:
+        """The line whose sending this is."""
+        return self.reversal_id
+
+    @property
+    def stripe_id(self) -> str | None:
+        """What Stripe made of it, once known."""
+        return self.stripe_reversal_id
+
+
+Record = PayoutRecord | ReversalRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    One line of the journal, chained to the line before it.
+
+    Attributes:
+        stream: ``<incident>/<ledger payout>``: the journal of one evidence folder.
+
+        seq: Counted from 1 without gaps within the stream.
+
+        digest: Over all the other fields, the previous digest included.
+    """
+
+    stream: str
+    seq: int
+    kind: str
+    at: datetime
+    actor: str
+    data: dict[str, Any] = field(default_factory=dict)
+    previous: str = ""
+    digest: str = ""
+
+
+class Channel(StrEnum):
+    """By which service a message goes out."""
+
+    SLACK = "slack"
+    EMAIL = "email"
+    PAGERDUTY = "pagerduty"
+
+
+class MessageState(StrEnum):
+    """
+    Where a message of the outbox stands.
+
+    ``announced → to_copy | waiting``; ``waiting ⇄ sending``; ``sending → delivered | refused``. What was refused, or
+    has to be copied, a person sends: ``copied``.
+    """
+
+    ANNOUNCED = "announced"
+    TO_COPY = "to_copy"
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    COPIED = "copied"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    A message in the outbox.
+
+    Attributes:
+        payout_id: The payout it tells of, or None.
+
+        kind: What it tells, and to whom: ``studio_email`` tells the studio that money was sent.
+
+        audience: The channel, the address or the service that reads it.
+
+        dedup_key: One message per event, kind and audience; the database refuses a second.
+
+        body_json: What has a structure of its own: Slack's blocks, or PagerDuty's event; JSON text.
+
+        tries: How often a provider was asked to take it.
+
+        handed_over_at: Since when it may have reached the provider without our knowing; None while that is certain.
+
+        repeats: How often it was sent again although nobody could say whether it had arrived.
+
+        not_before: When it may be tried next.
+
+        last_error: Why the last try did not deliver it, in a sentence.
+
+        receipt: What the provider answered when it took it, as JSON text.
+    """
+
+    message_id: str
+    stream: str
+    payout_id: str | None
+    kind: str
+    audience: str
+    dedup_key: str
+    subject: str
+    body_text: str
+    body_html: str
+    state: MessageState
+    created_at: datetime
+    mode: Mode = Mode.SANDBOX
+    channel: Channel = Channel.SLACK
+    body_json: str = ""
+    tries: int = 0
+    handed_over_at: datetime | None = None
+    repeats: int = 0
+    owner: str = ""
+    fence: int = 0
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    last_error: str = ""
+    receipt: str = ""
+    delivered_at: datetime | None = None
+
+
+def stream_of(incident_id: str, ledger_payout_id: str) -> str:
+    """Name the journal, and the evidence folder, of one payout of one incident."""
+    return f"{incident_id}/{ledger_payout_id}"

@@ -1,0 +1,183 @@
+"""
+The incident's ticket in Jira: the archive as an attachment, and a comment that names the digest.
+
+Doing it again changes nothing: what the ticket has already, by name and size, is not uploaded, and one comment names one
+digest. So a lost answer needs no guess: the same command looks first. Sources: Atlassian's *Jira Cloud platform REST API*,
+*Issue attachments* and *Issue comments*.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from manual_payout.desk.settings import Settings
+from manual_payout.domain.errors import ManualPayoutError, NotFinishedError, ParameterError, SettingsError
+from manual_payout.domain.models import Mode
+from manual_payout.evidence.attaching.archive import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jira import JIRA
+
+_ISSUE = re.compile(r"[A-Z][A-Z0-9_]+-[1-9][0-9]*")
+_NEXT = "Run the same command again: it uploads nothing twice."
+
+# What a person has to change, by status; everything else may pass by itself.
+_REFUSALS = {
+    400: ("does not accept it", "Look at the ticket: it may be closed, or need a field."),
+    401: ("does not know the user or the token", "Check JIRA_USER and JIRA_API_TOKEN."),
+    403: (
+        "does not let this user do it",
+        "Give the user the permissions Browse Projects, Add Comments and Create Attachments.",
+    ),
+    404: ("has no such issue, or does not show it to this user", "Check the issue, and the user's Browse Projects."),
+    413: ("takes no file of this size", "Raise Jira's attachment limit, or attach to a folder and link to it."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """
+    What the ticket holds now.
+
+    Attributes:
+        uploaded, commented: Whether it was done now; False where the ticket had it already.
+    """
+
+    issue: str
+    attachment_id: str
+    comment_id: str
+    uploaded: bool
+    commented: bool
+
+
+class Jira:
+    """
+    One Jira.
+
+    Args:
+        client: Of Jira's own Python library, without retries: whether something arrived is looked up instead.
+    """
+
+    def __init__(self, client: JIRA) -> None:
+        self._client = client
+
+    def attach(self, issue: str, archive: Archive, comment: str) -> Attached:
+        """
+        Attach the archive and write the comment, each unless the ticket has it.
+
+        Raises:
+            SettingsError: Jira refuses it; the sentence says what has to be changed.
+
+            NotFinishedError: Jira did not answer, or asks for a pause.
+        """
+        return _answered(lambda: self._attach(issue, archive, comment))
+
+    def _attach(self, issue: str, archive: Archive, comment: str) -> Attached:
+        there = [found for found in self._listed(issue) if found.filename == archive.name]
+        same: Any = next((found for found in there if found.size == len(archive.data)), None)
+        if there and same is None:
+            raise NotFinishedError(
+                f"{issue} has a file {archive.name} of another size; an upload may have broken off.",
+                "Delete that attachment in Jira, then run the same command again.",
+            )
+        attachment = same or self._client.add_attachment(issue, io.BytesIO(archive.data), filename=archive.name)
+        told: Any = next((found for found in self._client.comments(issue) if archive.head in str(found.body)), None)
+        written = told or self._client.add_comment(issue, comment)
+        return Attached(issue, str(attachment.id), str(written.id), uploaded=same is None, commented=told is None)
+
+    def _listed(self, issue: str) -> list[Any]:
+        return list(self._client.issue(issue, fields="attachment").fields.attachment)
+
+
+def open_jira(settings: Settings) -> Jira:
+    """
+    Return the Jira of the settings; nothing is asked of it yet.
+
+    Raises:
+        SettingsError: JIRA_BASE_URL or JIRA_API_TOKEN is missing.
+    """
+    for name, value in (("JIRA_BASE_URL", settings.jira_base_url), ("JIRA_API_TOKEN", settings.jira_api_token)):
+        if not value:
+            raise SettingsError(f"{name} is not set.", "Set it (docs/configuration.md), or attach to a folder.")
+    # It takes a tenth of a second to import.
+    from jira import JIRA
+
+    assert settings.jira_api_token is not None, "Bug: it was asked for above"
+    token = settings.jira_api_token.get_secret_value()
+    # A user and an API token are Jira Cloud's; a token alone is a personal access token of Jira Data Center.
+    user = {"basic_auth": (settings.jira_user, token)} if settings.jira_user else {"token_auth": token}
+    client = JIRA(
+        settings.jira_base_url, max_retries=0, get_server_info=False,
+        timeout=settings.policy.messages.timeout_s, **user,
+    )  # fmt: skip
+    return Jira(client)
+
+
+def issue_of(settings: Settings, incident_id: str, named: str = "") -> str:
+    """
+    Say which issue the evidence goes to: outside live mode only the rehearsal's own.
+
+    Args:
+        named: What the operator named; else the incident's id is the issue's key.
+
+    Raises:
+        SettingsError: A rehearsal has no issue of its own.
+
+        ParameterError: It is no issue's key, or another one than a rehearsal's.
+    """
+    if settings.mode is Mode.LIVE:
+        issue = named or incident_id
+    elif not settings.jira_rehearsal_issue:
+        raise SettingsError(
+            f"JIRA_REHEARSAL_ISSUE is not set, and {settings.mode} evidence goes to no real incident's ticket.",
+            "Name an issue that was made for rehearsals.",
+        )
+    elif named and named != settings.jira_rehearsal_issue:
+        raise ParameterError("issue", named, f"{settings.jira_rehearsal_issue}, the rehearsal's own")
+    else:
+        issue = settings.jira_rehearsal_issue
+    if not _ISSUE.fullmatch(issue):
+        raise ParameterError("issue", issue, "the key of an issue, such as INC-123; name it with --issue")
+    return issue
+
+
+def comment_text(archive: Archive, verdict: str) -> str:
+    """Write the comment: what is attached, its digests, and how they are checked. It holds nobody's free text."""
+    return (
+        f"{verdict}\n"
+        f"Attached: {archive.name} (SHA-256 {archive.sha256})\n"
+        f"SHA-256 of manifest.json: {archive.head}\n"
+        f"To check, unpack it and run: manual-payout verify --anchor {archive.head} FOLDER"
+    )
+
+
+def _answered(ask: Callable[[], Attached]) -> Attached:
+    from jira.exceptions import JIRAError
+    from requests.exceptions import RequestException
+
+    try:
+        return ask()
+    except ManualPayoutError:
+        raise
+    except JIRAError as error:
+        _refuse(error)
+    except (RequestException, OSError) as error:
+        raise NotFinishedError(f"Jira did not answer ({type(error).__name__}).", _NEXT) from None
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise NotFinishedError(f"Jira's answer cannot be read ({type(error).__name__}).", _NEXT) from None
+
+
+def _refuse(error: object) -> NoReturn:
+    status = int(getattr(error, "status_code", 0) or 0)
+    if status in _REFUSALS:
+        said, remedy = _REFUSALS[status]
+        raise SettingsError(f"Jira {said} ({status}).", remedy) from None
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    after = headers.get("Retry-After", "") if status in {429, 503} else ""
+    pause = f" and asks for a pause of {after} seconds" if after.isdigit() else ""
+    raise NotFinishedError(f"Jira answered {status or 'with an error'}{pause}.", _NEXT) from None

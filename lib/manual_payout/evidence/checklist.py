@@ -1,0 +1,216 @@
+"""
+What has to be done before an incident is closed, held against what is on record. Pure.
+
+Source: step 7 of the procedure (restore automation, root cause, follow-ups, key rotation) and its *Security Controls* (keys
+rotated after each real incident, access reviewed quarterly).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from manual_payout.database.store import SEALED
+from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecord, State
+from manual_payout.gateway import KeyIdentity
+from manual_payout.ledger import PayoutDue
+
+# What still has to go out; for a text that a person copies see `_told`.
+_MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    One item of the list.
+
+    Attributes:
+        found: What is on record.
+
+        remedy: What to do about it while it is open.
+    """
+
+    name: str
+    done: bool
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Something to be done later, by whom and until when."""
+
+    what: str
+    owner: str
+    due: date
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    What the list is held against.
+
+    Attributes:
+        due: The ledger's payout as it is now, or None where the ledger does not know it.
+
+        key_used: The digest prefix of the key with which the payout was verified; empty where it is not on record.
+
+        key_at_hand: The key of this run.
+
+        access_review_every_days: The longest time between two access reviews.
+
+        typed: The parameters of the close as they were given; a missing one counts as not answered.
+    """
+
+    record: PayoutRecord | None
+    messages: Sequence[Message]
+    due: PayoutDue | None
+    mode: Mode
+    key_used: str
+    key_at_hand: KeyIdentity
+    today: date
+    access_review_every_days: int
+    typed: Mapping[str, object]
+
+
+def checklist_of(standing: Standing) -> list[Item]:
+    """Return every item in the order in which it is done."""
+    return [
+        _arrived(standing.record),
+        _logged(standing.record),
+        _told(standing.messages, standing.mode),
+        _left_to_us(standing.record, standing.due),
+        _restored(standing.typed),
+        _root_cause(standing.typed),
+        _planned(standing.typed, standing.today),
+        _rotated(standing),
+        _reviewed(standing),
+    ]
+
+
+def read_follow_ups(text: str, today: date) -> tuple[FollowUp, ...]:
+    """
+    Read follow-ups as they are typed: ``what, owner, YYYY-MM-DD``, a semicolon between two.
+
+    Raises:
+        ValueError: In words that name the one that is incomplete, or due before *today*.
+    """
+    return tuple(_follow_up(part.strip(), today) for part in text.split(";") if part.strip())
+
+
+def _follow_up(text: str, today: date) -> FollowUp:
+    parts = [part.strip() for part in text.rsplit(",", 2)]
+    try:
+        due = date.fromisoformat(parts[-1])
+    except ValueError:
+        due = None
+    if len(parts) < 3 or not all(parts) or due is None:
+        raise ValueError(f"{text!r} is not: what, owner, due date as YYYY-MM-DD")
+    if due < today:
+        raise ValueError(f"{text!r} is due before today, {today}")
+    return FollowUp(parts[0], parts[1], due)
+
+
+def _arrived(record: PayoutRecord | None) -> Item:
+    if record is not None and record.state is State.REVERSED:
+        return Item("the money has arrived", done=True, found="all of it came back", remedy="")
+    rung = record.settlement_rung.replace("_", " ") if record and record.settlement_rung else "not watched yet"
+    settled = bool(record and record.settled_at)
+    return Item("the money has arrived", done=settled, found=rung, remedy="Run 5-settle until it says so.")
+
+
+def _logged(record: PayoutRecord | None) -> Item:
+    at = record.logged_at if record else None
+    found = f"{at:%Y-%m-%d %H:%M} UTC" if at else "no"
+    return Item("the row is logged", done=at is not None, found=found, remedy="Run 3-log.")
+
+
+def _told(messages: Sequence[Message], mode: Mode) -> Item:
+    # The digest of an earlier seal tells nobody of the payout; the next seal tells the next one.
+    messages = [message for message in messages if message.kind not in SEALED]
+    states = Counter(message.state for message in messages)
+    copy, missing = states[MessageState.TO_COPY], [m for m in messages if m.state in _MISSING]
+    gone = len(messages) - copy - len(missing)
+    counts = ((gone, "sent"), (copy, "ready to copy"), (len(missing), "not sent"))
+    found = ", ".join(f"{count} {what}" for count, what in counts if count) or "no message is prepared"
+    remedy = "Run 4-notify and send the messages."
+    # What a person sends, they say so; a rehearsal's reader is whoever sits there.
+    by_hand = copy if mode is Mode.LIVE else 0
+    if by_hand:
+        remedy = (
+            "Send what is ready to copy, and say so with `manual-payout deliver --copied MESSAGE` (docs/messages.md)."
+        )
+    if missing:
+        remedy = "Run `manual-payout deliver`; what a provider refuses is sent by hand (docs/messages.md)."
+    done = len(messages) >= 2 and not missing and not by_hand
+    return Item("stakeholders are told", done=done, found=found, remedy=remedy)
+
+
+def _left_to_us(record: PayoutRecord | None, due: PayoutDue | None) -> Item:
+    """Whether the automation's next run has a reason to leave this payout alone, by the ledger's own word."""
+    name = "the ledger leaves it to the fallback"
+    if due is None:
+        return Item(name, done=False, found="the ledger does not know this payout", remedy="Check LEDGER_DATABASE_URL.")
+    found = f"{due.status}, claimed by {due.claimed_by or 'nobody'}"
+    if record is not None and record.state is State.REVERSED:
+        return Item(name, done=True, found=f"{found}; the money came back", remedy="")
+    ours = record is not None and due.claimed_by == record.payout_id and due.standing in {"claimed", "paid"}
+    remedy = (
+        "See in Stripe whether the automation paid too, before anything else; then have the ledger's owner correct the claim "
+        "(docs/ledger.md)."
+    )
+    return Item(name, done=ours, found=found, remedy=remedy)
+
+
+def _restored(typed: Mapping[str, object]) -> Item:
+    done = typed.get("automation_restored") is True
+    return Item(
+        "automation is restored", done=done, found="confirmed by the operator" if done else "not confirmed",
+        remedy="Restore it, see its next run skip this payout, then set automation_restored.",
+    )  # fmt: skip
+
+
+def _root_cause(typed: Mapping[str, object]) -> Item:
+    text = str(typed.get("root_cause") or "")
+    return Item("root cause is written", done=bool(text), found=text or "none", remedy="Give root_cause.")
+
+
+def _planned(typed: Mapping[str, object], today: date) -> Item:
+    name, text = "follow-ups have owners and dates", str(typed.get("follow_ups") or "")
+    asked = "Give follow_ups: what, owner, due date as YYYY-MM-DD; a semicolon between two."
+    try:
+        planned = read_follow_ups(text, today)
+    except ValueError as error:
+        return Item(name, done=False, found=str(error), remedy=asked)
+    return Item(name, done=bool(planned), found=text or "none", remedy=asked)
+
+
+def _rotated(standing: Standing) -> Item:
+    name, typed, key = "the key is rotated", str(standing.typed.get("key_rotated_to") or ""), standing.key_at_hand
+    if standing.mode is not Mode.LIVE:
+        return Item(name, done=True, found=typed or "not needed: no live key was used", remedy="")
+    if not typed:
+        remedy = (
+            "Rotate the restricted key, run this with the new one, and give its last four characters as key_rotated_to."
+        )
+        return Item(name, done=False, found="no", remedy=remedy)
+    found = f"the key at hand is …{key.last4} (sha256 {key.digest_prefix})"
+    if key.digest_prefix == standing.key_used:
+        return Item(name, done=False, found=f"{found}, the one that paid", remedy="Run 6-close with the new key.")
+    if key.last4 != typed:
+        remedy = "Run 6-close with the new key, and give its own last four characters."
+        return Item(name, done=False, found=f"{found}, not …{typed}", remedy=remedy)
+    before = f"; before it sha256 {standing.key_used}" if standing.key_used else ""
+    return Item(name, done=True, found=f"{found}{before}", remedy="")
+
+
+def _reviewed(standing: Standing) -> Item:
+    name, text = "the next access review has a date", str(standing.typed.get("access_review_on") or "")
+    last = standing.today + timedelta(days=standing.access_review_every_days)
+    remedy = f"Agree on it with Security and give access_review_on, at the latest {last}."
+    if not text:
+        return Item(name, done=False, found="none", remedy=remedy)
+    on = date.fromisoformat(text)
+    return Item(name, done=standing.today <= on <= last, found=text, remedy=remedy)

@@ -1,0 +1,30 @@
+"""How far the money has come, and who follows it there."""
+
+from __future__ import annotations
+
+from manual_payout.transfer.settlement.following import Round, follow_due, note, watch
+from manual_payout.transfer.settlement.ladder import (
+    FINAL_AFTER,
+    NEEDS,
+    PAYOUT_METADATA_KEY,
+    Ladder,
+    Reached,
+    Rung,
+    RungName,
+    look,
+)
+
+__all__ = [
+    "FINAL_AFTER",
+    "NEEDS",
+    "PAYOUT_METADATA_KEY",
+    "Ladder",
+    "Reached",
+    "Round",
+    "Rung",
+    "RungName",
+    "follow_due",
+    "look",
+    "note",
+    "watch",
+]

@@ -1,0 +1,1 @@
+"""papermill made truthful: an engine whose notebooks do not flatter themselves, templates by digest, redaction by value, kernels that start at once."""

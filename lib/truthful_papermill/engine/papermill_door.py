@@ -1,0 +1,166 @@
+"""
+papermill's door: ``papermill --engine manual_payout in.ipynb out.ipynb``.
+
+papermill still does what it does before an engine begins: it reads parameters its own way (types guessed, YAML tags obeyed),
+expands ``{name}`` in paths, and with ``--prepare-only`` writes without any engine. What could be code among parameters is
+refused even there; a name that the template does not know, and a notebook that is ours and not as it was reviewed, before a
+kernel starts (:mod:`holding`). From then on the rules hold: existing output is refused, every write (papermill's own last one too) is atomic
+and redacted, and a notebook is saved even with ``--no-request-save-on-cell-execute``. Output anywhere but in a local
+file is refused. Files of ``--stdout-file`` are redacted message by message, and so can hold a secret that a cell
+printed in two pieces.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+from papermill.engines import NBClientEngine
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import papermill_io
+
+from manual_payout.domain.errors import EvidenceError, ManualPayoutError, SecretError, shorten
+from truthful_papermill.engine.execution import carry_out
+from truthful_papermill.engine.holding import TRANSLATOR, for_papermill, hold_parameters, hold_template
+from truthful_papermill.engine.recording import AUTOSAVE_S, Run
+from truthful_papermill.engine.saving import OutputFile
+from truthful_papermill.engine.signals import StoppedBySignal, deferred_signals
+from truthful_papermill.redaction import Redactor
+from truthful_papermill.secret_settings import named_secrets, refuse_our_words
+from truthful_papermill.terminal import guard
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+START_TIMEOUT_S = 60
+
+
+class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is untyped
+    """The engine behind ``papermill --engine manual_payout``; see the top of this module for what that covers."""
+
+    @classmethod
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:  # noqa: ARG003  # papermill's signature
+        """Name what papermill looks its translator of parameters up by; which kernel runs is not asked of it."""
+        return TRANSLATOR
+
+    @classmethod
+    def execute_notebook(  # papermill's signature
+        cls,
+        nb: NotebookNode,
+        kernel_name: str,  # noqa: ARG003  # the kernel is this Python
+        output_path: str | None = None,
+        progress_bar: bool | dict[str, Any] = True,  # noqa: FBT001, FBT002  # papermill's signature
+        log_output: bool = False,  # noqa: FBT001, FBT002
+        autosave_cell_every: int = AUTOSAVE_S,
+        **options: Any,
+    ) -> NotebookNode:
+        """
+        Run *nb* as papermill asks, with the secrets of this environment removed from what is saved.
+
+        Raises:
+            ParameterError: A parameter is not known to the notebook, or is no plain value; nothing ran.
+
+            RefusedError: A cell carries a tag that excuses or skips it, the notebook is the record of a run, it is ours and
+                not as it was reviewed, or something else than parameters was injected; nothing ran.
+
+            SecretError: A secret of this environment is a word that evidence is made of; nothing ran.
+
+            EvidenceError: The output exists, is no local file, or could not be saved.
+
+            PapermillExecutionError: A cell raised ``SystemExit(0)``, which papermill itself takes for success.
+
+            DeadKernelError: The kernel died; papermill exits with 138.
+
+            CellTimeoutError: A cell took longer than ``--execution-timeout``.
+
+            StoppedBySignal: A signal stopped the run; the process exits with 128 + n.
+        """
+        # papermill's own bar and messages go there, also after this has returned.
+        guard()
+        try:
+            # Before there is a file: one whose words are taken out of it would be damaged evidence.
+            refuse_our_words(named_secrets(os.environ))
+        except SecretError as error:
+            # As it is: a secret that is a word of the sentence would be missed in it.
+            raise for_papermill(error, Redactor()) from None
+        redactor = Redactor.from_environment(os.environ)
+        template = str(nb.metadata.papermill.get("input_path", "The notebook"))
+        try:
+            hold_template(template, nb)
+            hold_parameters(template, nb)
+        except ManualPayoutError as error:
+            raise for_papermill(error, redactor) from None
+        # papermill names no output to its engine under --no-request-save-on-cell-execute, but writes it all the same.
+        output = _registered(output_path or nb.metadata.papermill.get("output_path"), redactor)
+        run = Run(
+            nb,
+            output,
+            redactor,
+            progress_bar=progress_bar,
+            log_output=log_output,
+            autosave_cell_every=autosave_cell_every,
+        )
+        with deferred_signals() as stop:
+            carry_out(
+                run,
+                stop,
+                os.environ,
+                log_output=log_output,
+                stdout_file=options.get("stdout_file"),
+                stderr_file=options.get("stderr_file"),
+                startup_timeout=options.get("start_timeout") or START_TIMEOUT_S,
+                timeout=options.get("execution_timeout") or options.get("timeout"),
+            )
+        if stop.signum is not None:
+            raise StoppedBySignal(stop.signum)
+        _refuse_success_of_system_exit(run)
+        return nb
+
+
+def _refuse_success_of_system_exit(run: Run) -> None:
+    if run.error_name != "SystemExit" or run.failing_cell is None:
+        return
+    index = run.failing_cell + 1  # behind the banner
+    cell = run.nb.cells[index]
+    lines = [line for output in cell.outputs for line in output.get("traceback", [])]
+    raise PapermillExecutionError(index, cell.execution_count, cell.source, "SystemExit", run.error_message, lines)
+
+
+def _registered(name: str | None, redactor: Redactor) -> OutputFile | None:
+    """Make papermill's own writes to the output go through this run's file."""
+    if name is None:
+        return None
+    local = papermill_io.get_handler("local")
+    if not isinstance(papermill_io.get_handler(name), type(local) | _OutputHandler):
+        raise EvidenceError(
+            f"The output {shorten(name)} is no local file.",
+            "Save the notebook in a local folder, and copy it from there.",
+        )
+    folder = local.cwd(None)  # where papermill resolves relative paths, whatever --cwd says
+    local.cwd(folder)
+    output = OutputFile(Path(folder or Path.cwd()) / name, redactor)
+    # papermill knows handlers by the beginning of a path, and the latest one wins. It stays registered, since
+    # papermill writes the output once more after its engine has returned.
+    papermill_io.register(name, _OutputHandler(name, output))
+    return output
+
+
+class _OutputHandler:
+    """papermill's door to one output file: its own writes to it become this run's; all else stays as it was."""
+
+    def __init__(self, name: str, output: OutputFile) -> None:
+        self._name = name
+        self._output = output
+        self._local = papermill_io.get_handler("local")
+
+    def write(self, text: str, path: str) -> None:
+        """Write the notebook *text*, which is whole, to *path*."""
+        if path == self._name:
+            self._output.save(nbformat.reads(text, as_version=4))  # type: ignore[no-untyped-call]
+        else:
+            self._local.write(text, path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._local, name)

@@ -1,0 +1,196 @@
+"""The runner's side of the fork server: starting it early, asking it for kernels, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from truthful_papermill.warm.environment import importing_environment
+from truthful_papermill.warm.protocol import KERNEL, LATER
+
+if TYPE_CHECKING:
+    from truthful_papermill.warm.ahead import Ahead, Place
+
+# What single stages need besides: the one that draws the settlement's timeline, and the one that sums the stages up.
+# pandas, which the server puts off, comes with the module below it.
+NEEDED_BY = {"settle": ("matplotlib.figure", "matplotlib.backends.backend_agg"), "close": ("pandas.api",)}
+
+# How many kernels a run starts before their notebooks; see `ForkServer.prepare`.
+KERNELS_AHEAD = 2
+
+# What the rehearsal's notebook needs.
+REHEARSING = ("payout_rehearsal.play", *NEEDED_BY["settle"], *NEEDED_BY["close"])
+
+# -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
+# becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
+_CODE = """\
+import os, sys
+from truthful_papermill.warm.server import serve
+serve(int(sys.argv[1]), dies_with=int(sys.argv[2]))
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance(parent_handle=os.getppid())
+"""
+
+_END_TIMEOUT_S = 5
+
+# What `begin` has started and nobody has used.
+_begun: list[ForkServer] = []
+
+
+class ForkServer:
+    """
+    A fork server that belongs to this process.
+
+    Args:
+        environment: What kernels will be given, as far as it is known; the settings of a run may still change.
+
+    Attributes:
+        why_not: Why it forks no kernels; empty as long as it may.
+
+        last_kernel: The process of the kernel that a notebook was given last, forked or, in its place, started ordinarily; 0
+            before the first.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+        self._ahead: deque[Ahead] = deque()
+        self.last_kernel = 0
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            if not self.why_not:
+                self._start(theirs, environment)
+
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
+        # Linux ties the death to the thread that started it; only the main thread lives as long as the process.
+        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # this Python
+                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # No file that lies where the operator stands is read by an import.
+                cwd="/",
+                env=importing_environment(environment),
+                # Ctrl-C is the runner's to judge.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.why_not = f"the fork server did not start: {error.strerror}"
+
+    def send(self, channel: socket.socket) -> None:
+        """
+        Ask for a kernel at the other end of *channel*.
+
+        Raises:
+            OSError: The server is gone.
+        """
+        self._asked = True
+        socket.send_fds(self._control, [KERNEL], [channel.fileno()])
+
+    def import_later(self, modules: Sequence[str]) -> None:
+        """Have *modules*, which only some of the kernels need, imported while nobody waits."""
+        ours, theirs = socket.socketpair()
+        # That the server is gone is told to whoever asks for a kernel.
+        with ours, theirs, contextlib.suppress(OSError):
+            ours.sendall(json.dumps({"modules": modules}).encode() + b"\n")
+            socket.send_fds(self._control, [LATER], [theirs.fileno()])
+
+    def prepare(self, environment: Mapping[str, str], kernels: int = 1) -> None:
+        """
+        Begin to start kernels of the notebooks to come, which will be given *environment*, until there are *kernels* of them.
+
+        Two are enough to never wait for one: the second is forked before the server imports anything that only later
+        stages need.
+        """
+        # It brings jupyter_client with it, which the caller is about to need anyway.
+        from truthful_papermill.warm.ahead import Ahead
+
+        # What is wrong is said where a notebook needs the kernel, and takes no other one's down.
+        with contextlib.suppress(OSError):
+            while not self.why_not and len(self._ahead) < kernels:
+                self._ahead.append(Ahead(self, environment))
+
+    def take(self, environment: Mapping[str, str]) -> Place | None:
+        """Return where the kernel that was prepared for *environment* runs, or None where there is none."""
+        return self._ahead.popleft().take(environment) if self._ahead else None
+
+    def silent(self, timeout_s: float) -> str:
+        """Say that the server has not answered for *timeout_s*, and remember it: nobody waits that long again."""
+        self.why_not = f"the fork server did not answer within {timeout_s:g} s"
+        return self.why_not
+
+    def gone(self) -> str:
+        """Say why the server is gone, and remember it."""
+        # Nothing is said through a socket that was closed from here.
+        with contextlib.suppress(OSError):
+            self._control.setblocking(False)
+            self.why_not = self._control.recv(4096).decode(errors="replace")
+        self.why_not = self.why_not or "the fork server has ended" + self._how()
+        return self.why_not
+
+    def _how(self) -> str:
+        """Say how the process ended, or where it is if it has not."""
+        if self._process is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return f" (exit code {self._process.wait(_END_TIMEOUT_S)})"
+        return " its connection, and runs on"
+
+    def close(self) -> None:
+        """End the server, and every kernel that it forked and that is still there."""
+        self._control.close()
+        if self._process is None:
+            return
+        if not self._asked or self.why_not or any(ahead.pending for ahead in self._ahead):
+            self._process.kill()  # it may still be importing, or stand still, and would not look up
+        while self._ahead:
+            self._ahead.popleft().close()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, or None where there is none."""
+        return self._process.pid if self._process else None
+
+
+def needed_by(stages: Iterable[str]) -> list[str]:
+    """Return what the stages of these short names need besides what all need, for ``later`` of `fork_server`."""
+    return [name for stage in stages for name in NEEDED_BY.get(stage, ())]
+
+
+def begin() -> None:
+    """Start the server that the next `fork_server` of this process will be, as the first thing that the process does."""
+    _begun.append(ForkServer(os.environ))
+
+
+@contextlib.contextmanager
+def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[str] = ()) -> Iterator[ForkServer]:
+    """
+    Start a fork server for the time of this block; it imports while the block goes on.
+
+    Args:
+        environment: As for `ForkServer`; this process's own where none is given.
+
+        later: As for `ForkServer.import_later`.
+    """
+    begun = _begun.pop() if _begun and environment is None else None
+    server = begun or ForkServer(os.environ if environment is None else environment)
+    try:
+        server.import_later(later)
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,244 @@
+"""What the command line says last, and with which exit code it ends, in the worst minute."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local_stripe import SandboxAccount
+from payout_rehearsal.demo import incident
+
+FOLDER = Path(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
+# One worker runs the notebooks once.
+RETURNED = pytest.mark.xdist_group("last_word_returned")
+
+
+def ready(shell):
+    """Request, approvals, dry run: the command that goes live, for one stage."""
+    shell.request()
+    for who in ("priya", "amara"):
+        given = ["--amount", incident.AMOUNT, "--destination-last4", incident.DESTINATION_ACCOUNT[-4:]]
+        shell("approve", incident.INCIDENT_ID, "--as", who, *given)
+    file = shell.root / FOLDER / "incident.yaml"
+    shell.file = file
+    dry = shell("run", "-f", file, "--operator", "tomas", "--dry-run")
+    assert 0 == dry.code, dry.said
+    return shlex.split(dry.out.splitlines()[-1])[1:]
+
+
+def stage(shell, name, *more):
+    """Run one stage again."""
+    return shell("run", "-f", shell.file, "--operator", "tomas", "--stage", name, *more)
+
+
+@pytest.fixture(scope="module", name="returned")
+def _returned(open_shell, tmp_path_factory):
+    """A payout that the studio's bank has sent back, and what every command then says."""
+    with open_shell(tmp_path_factory.mktemp("returned")) as shell:
+        live = ready(shell)
+        shell.sent = shell(*live, "--stage", "execute")
+        shell.paid = shell(*live, "--stage", "execute", "--json")
+        shell.verified = stage(shell, "verify", "--json")
+        shell.stripe.seed([SandboxAccount(incident.DESTINATION_ACCOUNT, bank="fails", payout_schedule="daily")])
+        shell.stripe.advance(4 * 86_400)
+        shell.settled = stage(shell, "settle")
+        shell.again = stage(shell, "execute", *live[live.index("--confirm") :], "--json")
+        shell.other = stage(shell, "verify", "--amount", "1250.76")
+        shell.reconciled = shell("reconcile", incident.INCIDENT_ID, "--operator", "tomas")
+        shell.stands = shell("status", incident.INCIDENT_ID)
+        yield shell
+
+
+@RETURNED
+def test_the_last_line_of_a_run_says_where_the_money_is(returned):
+    """Amount, account, transfer."""
+    assert 0 == returned.sent.code, returned.sent.said
+    assert (
+        f"Where the money is: 1,250.75 USD moved to {incident.DESTINATION_ACCOUNT} as "
+        in returned.sent.out.splitlines()[-1]
+    )
+    assert made(returned) in returned.sent.out.splitlines()[-1]
+
+
+@RETURNED
+def test_what_was_paid_before_is_done_and_says_so(returned):
+    """The same command again: exit 0, and for a program the state and that it may be repeated."""
+    told = json.loads(returned.paid.out)
+
+    assert (0, "paid", True) == (returned.paid.code, told["state"], told["safe_to_repeat"])
+    assert "Already sent" == told["stages"][0]["verdict"]
+
+
+@RETURNED
+def test_a_paid_payout_is_never_go(returned):
+    """GO says that a send would be admitted now; of what was sent, its state is said."""
+    told = json.loads(returned.verified.out)
+
+    assert 0 == returned.verified.code
+    assert f"Paid: {made(returned)}" == told["stages"][0]["verdict"]
+    page = next((returned.root / FOLDER).glob("1-verify-02.html")).read_text()
+    assert "GO: all" not in page
+    assert "Nothing more will be sent" in page
+
+
+@RETURNED
+def test_what_the_bank_sent_back_is_7_in_every_command(returned):
+    """A person must act, and never send again: by settle, by the same command again, by reconcile."""
+    again = json.loads(returned.again.out)
+
+    assert [7, 7, 7] == [one.code for one in (returned.settled, returned.again, returned.reconciled)]
+    assert ("returned", False) == (again["state"], again["safe_to_repeat"])
+    for answer in (returned.settled, returned.reconciled):
+        assert "Moved, and did not arrive: " in answer.err
+        assert "never send it again" in answer.err
+        assert "nothing moved" not in answer.said
+    assert 1 == len(returned.stripe.books.transfers)
+
+
+@RETURNED
+def test_other_values_than_were_paid_are_2_and_say_that_it_was_paid(returned):
+    """No gate refused anything: something else was typed."""
+    assert 2 == returned.other.code, returned.other.said
+    assert "1,250.76" in returned.other.err
+    assert "Where the money is: 1,250.75 USD moved to" in returned.other.err
+
+
+@RETURNED
+def test_status_says_that_it_came_back(returned):
+    """Not the last rung that was reached."""
+    assert "returned" in returned.stands.out
+    assert "did not arrive" in returned.stands.out
+
+
+def test_a_lost_answer_is_4_by_the_same_command_too(shell):
+    """Not 3 and nothing moved: until reconcile has asked Stripe, every command says so."""
+    live = ready(shell)
+    shell.stripe.fault("drop_after", then_silent=9)
+    first = shell(*live, "--stage", "execute")
+    again = shell(*live, "--json")
+
+    assert [4, 4] == [first.code, again.code], first.said + again.said
+    assert "manual-payout reconcile INC-123" in first.err
+    told = json.loads(again.out)
+    assert ("unknown", False, ["1-verify"]) == (
+        told["state"],
+        told["safe_to_repeat"],
+        [s["stage"] for s in told["stages"]],
+    )
+    assert "Outcome unknown" == json.loads(again.err[again.err.index("{") :])["error"]
+
+
+# ------------------------------------------------------------------------------------------------- the worst minute
+
+
+@contextlib.contextmanager
+def once_sent(shell, strike):
+    """Strike when Stripe has made the transfer, while its answer is still on its way."""
+    shell.stripe.fault("slow", method="POST", path="/v1/transfers", seconds=3)
+
+    def wait():
+        deadline = time.monotonic() + 120
+        while not shell.stripe.books.transfers and time.monotonic() < deadline:
+            time.sleep(0.02)
+        strike()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def made(shell):
+    """The only transfer in Stripe's books."""
+    (transfer,) = shell.stripe.books.transfers
+    return transfer.id
+
+
+def test_database_that_goes_away_when_stripe_answers_is_4_with_id_key_and_command(shell):
+    """On the screen and in the notebook; what could not be recorded never hides what happened, and reconcile finds it."""
+    live = ready(shell)
+    database = Path(shell.desk.settings.database_text().partition("///")[2])
+    kept = []
+
+    def vanish():
+        kept.append(database.read_bytes())
+        database.write_bytes(b"gone" * 4096)
+
+    with once_sent(shell, vanish):
+        answer = shell(*live)
+    executed = (shell.root / FOLDER / "2-execute-02.ipynb").read_text("utf-8")
+    database.write_bytes(kept[0])
+    found = shell("reconcile", incident.INCIDENT_ID, "--operator", "tomas")
+
+    assert 4 == answer.code, answer.said
+    for said in (answer.err, executed):
+        assert made(shell) in said
+        assert "under the key" in said
+        assert "manual-payout reconcile INC-123" in said
+    assert "run the same command again" not in answer.err
+    assert "2-execute  failed" in answer.out
+    assert (0, 1) == (found.code, len(shell.stripe.books.transfers)), found.said
+    assert made(shell) in found.out
+
+
+def test_evidence_folder_that_fails_when_stripe_answers_hides_nothing(shell):
+    """The money is on record: exit 5, with the table of stages, the transfer, and where the money is."""
+    live = ready(shell)
+    folder = shell.root / FOLDER
+
+    def fail():
+        folder.rename(folder.with_name("moved-away"))
+        folder.write_text("no folder")
+
+    with once_sent(shell, fail):
+        answer = shell(*live, "--json")
+    told = json.loads(answer.out)
+
+    assert 5 == answer.code, answer.said
+    assert ["1-verify", "2-execute"] == [one["stage"] for one in told["stages"]]
+    assert ("paid", True) == (told["state"], told["safe_to_repeat"])
+    assert made(shell) in told["message"]
+    assert made(shell) in answer.err
+
+
+def test_ctrl_c_in_the_send_says_that_the_outcome_is_open_and_the_command(shell):
+    """Not only that it was stopped."""
+    live = ready(shell)
+    with once_sent(shell, lambda: signal.raise_signal(signal.SIGINT)):
+        answer = shell(*live, "--stage", "execute")
+
+    assert 130 == answer.code, answer.said
+    assert "The outcome is open" in answer.err
+    assert "manual-payout reconcile INC-123" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "code"),
+    [("drop_before", "Check the network", 3), ("rate_limit", "Wait a minute", 3), ("key", "Check out the current", 3)],
+)
+def test_stripe_that_cannot_be_asked_is_answered_with_its_own_remedy(shell, kind, said, code):
+    """Unreachable, too many requests, a wrong key: nobody is told to grant a permission for it; and Stripe refused nothing."""
+    shell.request()
+    for who in ("priya", "amara"):
+        given = ["--amount", incident.AMOUNT, "--destination-last4", incident.DESTINATION_ACCOUNT[-4:]]
+        shell("approve", incident.INCIDENT_ID, "--as", who, *given)
+    if kind == "key":
+        shell.stripe.switch(expired_keys=frozenset({"fallback"}))
+    else:
+        shell.stripe.fault(kind, method="GET", times=99)
+    answer = shell("run", "-f", shell.root / FOLDER / "incident.yaml", "--operator", "tomas", "--dry-run")
+
+    assert code == answer.code, answer.said
+    assert said in answer.err
+    assert "Accounts: Read" not in answer.said
+    assert answer.err.splitlines()[-1] == "Where the money is: Nothing of this payout has moved."
+    assert [] == [*(shell.root / FOLDER).glob("stripe-refusal*")]
