@@ -63,7 +63,7 @@ def test_papermill_finds_our_engine():
     """`papermill --engine manual_payout` works after installation."""
     found = {point.name: point.value for point in entry_points(group="papermill.engine")}
 
-    assert "truthful_papermill.engine:TruthfulEngine" == found["manual_payout"]
+    assert "manual_payout.desk.papermill_engine:PayoutEngine" == found["manual_payout"]
 
 
 def test_executed_outputs_are_not_committed():

@@ -27,7 +27,7 @@ def main() -> None:
         if sys.argv[1:2] != ["sandbox"]:
             outlive_the_terminal()
         if sys.argv[1:2] == ["run"] and not {"--help", "-h"} & set(sys.argv):
-            from truthful_papermill.warm.starting import begin
+            from manual_payout.desk.kernels import begin
 
             begin()
         from manual_payout.cli import main as command_line

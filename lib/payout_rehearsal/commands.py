@@ -44,10 +44,10 @@ def rehearse(
       manual-payout rehearse --no-drill
       manual-payout rehearse --target stripe
     """
-    from truthful_papermill.warm.starting import REHEARSING, fork_server
+    from manual_payout.desk.kernels import fork_server, needed_by
 
     # Started now, it imports what the notebook needs while this process imports what it needs itself.
-    with fork_server(later=REHEARSING) as kernels:
+    with fork_server(later=["payout_rehearsal.play", *needed_by(["settle", "close"])]) as kernels:
         leave_out_unused()
         from payout_rehearsal.folders import new_folder
         from payout_rehearsal.grounds import find_ground

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manual_payout.approval.approvals import approve
 from manual_payout.approval.requesting import file_request
+from manual_payout.desk.kernels import fork_server, needed_by
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ManualPayoutError, NotFinishedError
 from manual_payout.domain.intent import confirm_code
@@ -19,7 +20,7 @@ from payout_rehearsal.ground import Cast, Ground, SceneName
 from payout_rehearsal.record import Record
 from payout_rehearsal.sandbox_ground import DEMO_CAST, sandbox_ground
 from payout_rehearsal.stage import demo_parameters
-from truthful_papermill.warm.starting import ForkServer, fork_server, needed_by
+from truthful_papermill.warm.starting import ForkServer
 
 ASKED = "request and approvals"
 DRY, LIVE, CLOSED = "dry run", "live run", "close"

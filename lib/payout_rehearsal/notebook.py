@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.desk.reviewed import reviewed_digest
+from manual_payout.desk.secret_settings import redactor_of
 from manual_payout.desk.settings import Policy, load_settings
 from manual_payout.domain import errors
 from manual_payout.domain.errors import EvidenceError, ManualPayoutError, ParameterError
@@ -19,7 +20,6 @@ from payout_rehearsal.folders import NOTEBOOK, REPORT
 from payout_rehearsal.grounds import Outfit, find_ground
 from truthful_papermill.durable import make_folder
 from truthful_papermill.engine import execute, orderly_signals
-from truthful_papermill.redaction import Redactor
 from truthful_papermill.warm.starting import ForkServer
 
 
@@ -92,7 +92,7 @@ def play_notebook(
         make_folder(root)
     except OSError as error:
         raise ParameterError("folder", str(root), f"a folder that can be made ({error.strerror})") from None
-    folder = Folder(root, Redactor.from_environment().with_secrets(*outfit.secrets))
+    folder = Folder(root, redactor_of().with_secrets(*outfit.secrets))
     template = load_settings(stripe_api_base="https://api.stripe.com", policy=Policy()).runbooks_dir / NOTEBOOK
     with orderly_signals():
         try:

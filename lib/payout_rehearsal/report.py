@@ -14,11 +14,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from manual_payout.domain.plain_text import one_line
 from manual_payout.domain.rendering import environment
 from payout_rehearsal.folders import NOTEBOOK
 from payout_rehearsal.plot import draw
 from payout_rehearsal.result import inventory_block
+from truthful_papermill.plain_text import one_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment

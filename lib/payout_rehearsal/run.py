@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
+from manual_payout.desk.kernels import fork_server, needed_by
 from manual_payout.domain.display import Banner, Picture, Table, Text, facts_table
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.models import Check
@@ -23,7 +24,7 @@ from payout_rehearsal.grounds import Target, find_ground
 from payout_rehearsal.incident import Incident
 from payout_rehearsal.record import Record
 from payout_rehearsal.result import Findings, result_of
-from truthful_papermill.warm.starting import ForkServer, fork_server, needed_by
+from truthful_papermill.warm.starting import ForkServer
 
 P = ParamSpec("P")
 Shown = Table | Banner | Text | Picture

@@ -16,19 +16,30 @@ import hashlib
 import html
 import itertools
 import json
-import os
 import re
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, AnyStr
 from urllib.parse import quote, quote_plus
 
-from manual_payout.domain.errors import ParameterError, where_secret
-from truthful_papermill.secret_settings import Secret, named_secrets, refuse_unfit
+from truthful_papermill.errors import SecretError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from nbformat import NotebookNode
+
+# Shorter than this, a "secret" is found inside ordinary words and redaction destroys the evidence. Six given characters stand
+# among the 30,000 in base64 of a folder's signatures by chance once in two million folders, five once in 36,000.
+SHORTEST_SECRET = 6
+
+# A secret that occurs in the marks themselves could never be removed.
+_MARK_WORDS = "[redacted sk_live rk_live rkcs_live sk_test rk_test rkcs_test sha256:]"
+
+REMEDY = (
+    "Change that secret where it was made, to what `openssl rand -hex 24` prints; `manual-payout status`, on a terminal, "
+    "names its variable (docs/configuration.md, Secrets)."
+)
 
 # What Python's own shortening of a text leaves at its ends; of a shorter secret than the second, no piece is looked for.
 SHORTEST_PIECE = 12
@@ -95,6 +106,35 @@ _NOTEBOOK_WORDS = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """
+    One secret.
+
+    Attributes:
+        variable: The environment variable that holds it; empty where it has none.
+
+        value: Without the white space around it, since a key file ends in a newline.
+    """
+
+    variable: str
+    value: str = field(repr=False)
+
+
+def refuse_unfit(secret: Secret) -> None:
+    """
+    Refuse a secret that is too short to be told from ordinary text, or that is one of the marks of a removed secret.
+
+    Raises:
+        SecretError: It is.
+    """
+    if len(secret.value) < SHORTEST_SECRET:
+        length = f"it has {len(secret.value)} characters, expected at least {SHORTEST_SECRET}"
+        raise SecretError(f"A secret is too short: {length}.", REMEDY, secret.variable)
+    if secret.value in _MARK_WORDS:
+        raise SecretError("A secret is one of the words that mark a removed secret.", REMEDY, secret.variable)
+
+
 class Redactor:
     """
     Remove secrets, and what looks like one, from text and bytes.
@@ -141,16 +181,6 @@ class Redactor:
         parts = [part for part in map(_part, self._secrets) if len(part) >= _SHORTEST_IN_PIECES]
         places = [(part, at) for part in parts for at in range(0, len(part) - _BLOCK + 1, _BLOCK)]
         return [(part[at : at + _BLOCK], part, at) for part, at in places]
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Redactor:
-        """
-        Build the redactor of this installation from its settings: this process's where no *environment* is given.
-
-        A key that a command prints (``STRIPE_FALLBACK_SECRET_KEY_COMMAND``) is not in the environment: whoever runs
-        the command adds the key (:meth:`with_secrets`); the net for Stripe keys catches it meanwhile.
-        """
-        return cls(named_secrets(os.environ if environment is None else environment))
 
     def with_secrets(self, *secrets: str | Secret) -> Redactor:
         """
@@ -237,30 +267,6 @@ def redact_notebook(nb: Mapping[str, Any], redactor: Redactor) -> NotebookNode:
 
     copied: NotebookNode = nbformat.from_dict(clean(nb))  # type: ignore[no-untyped-call]  # untyped upstream
     return copied
-
-
-def refuse_typed_secret(values: Mapping[str, Any]) -> None:
-    """
-    Refuse parameters of which one holds a secret of this process's environment, before anything is kept or shown of them.
-
-    So is what redaction would change although it tells nothing, such as the key that Stripe masks in its own errors: the
-    journal would be saved with other words than those that its digests are of, and no check would pass again.
-
-    Args:
-        values: By name, as somebody typed them.
-
-    Raises:
-        ParameterError: Naming the parameter, and nothing of its value.
-    """
-    redactor = Redactor.from_environment(os.environ)
-    for name, value in values.items():
-        if isinstance(value, str) and redactor.redact(value) != value:
-            exposed = " and rotate that key: it was exposed" if redactor.find(value) else ""
-            error = ParameterError(
-                name, "[redacted]", "text without a key or token", f"Take it out of {name}{exposed}."
-            )
-            error.aside = where_secret(*redactor.variables_in(value))
-            raise error
 
 
 # A terminal, a pretty-printer or MIME may have broken the line inside a secret, and a terminal's colour may begin in it; a

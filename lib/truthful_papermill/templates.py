@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nbformat
 
-from manual_payout.domain.errors import EvidenceError, ParameterError, shorten
-from manual_payout.domain.plain_text import shown
+from truthful_papermill.errors import EvidenceError, ParameterError, shorten
+from truthful_papermill.plain_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -149,12 +149,12 @@ def templates(folder: Path, *, few: bool = False) -> list[Path]:
 
 def main(folder: Path, vault: Path, *, few: bool = False) -> None:
     """Run all habits; the notebooks and their pages are left in *folder*, the templates in *vault*."""
+    from manual_payout.desk.kernels import fork_server
     from manual_payout.desk.settings import load_settings
     from manual_payout.desk.wiring import open_desk
     from manual_payout.evidence.pages import page_of
     from manual_payout.steps.runner import kernel_environment
     from truthful_papermill.engine import execute
-    from truthful_papermill.warm.starting import fork_server
 
     desk = open_desk(load_settings())
     environment, hook = kernel_environment(desk.settings), os.environ["SLACK_REHEARSAL_WEBHOOK_URL"]

@@ -8,6 +8,7 @@ import pytest
 
 from local_stripe import SandboxAccount
 from manual_payout import transfer
+from manual_payout.approval.books import account_at, as_it_is, by_the_books, exit_code, safe_to_repeat
 from manual_payout.database.store import Store
 from manual_payout.domain import errors
 from manual_payout.domain.account import Account, Standing, account_of
@@ -26,7 +27,6 @@ from manual_payout.domain.errors import (
 from manual_payout.domain.models import CHECKLIST, Event, State
 from manual_payout.steps.run import Run, question
 from manual_payout.transfer import settlement
-from manual_payout.transfer.books import account_at, as_it_is, by_the_books, exit_code, safe_to_repeat
 from payout_rehearsal.demo import incident
 
 MOVED = [standing for standing in Standing if standing is not Standing.NOTHING]

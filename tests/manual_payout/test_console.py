@@ -22,7 +22,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["manual-payout", *sys.argv[1:]]
 from truthful_papermill.warm import starting
-starting.begin = lambda: (print("begun", flush=True), time.sleep(60))
+starting.begin = lambda _: (print("begun", flush=True), time.sleep(60))
 from manual_payout.__main__ import main
 main()
 """
@@ -42,7 +42,7 @@ def test_closed_stream_is_no_reason_to_fail(closed):
 def test_what_is_opened_later_gets_no_number_of_a_closed_stream():
     """A file or a socket that had one would be written into by whatever prints."""
     code = (
-        "import os, sys\nfrom manual_payout import console\nconsole._open_what_is_closed()\n"
+        "import os, sys\nfrom manual_payout import __main__ as console\nconsole._open_what_is_closed()\n"
         "number = os.open('/dev/null', os.O_RDONLY)\nprint('lost')\nos._exit(number > 2)"
     )
     shell = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]

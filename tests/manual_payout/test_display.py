@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from manual_payout.domain.display import Banner, Picture, Table, Text, check_table, facts_table, verdict
 from manual_payout.domain.models import Check, CheckStatus
-from manual_payout.domain.plain_text import one_line, shown, width
+from truthful_papermill.plain_text import one_line, shown, width
 
 
 class Nodes(HTMLParser):

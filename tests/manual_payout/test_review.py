@@ -160,7 +160,7 @@ def test_hostile_text_adds_no_element_and_no_attribute(told_stories, name):
 @pytest.mark.parametrize("name", ["right_to_left", "unseen", "control", "surrogate"])
 def test_nothing_that_cannot_be_seen_reaches_the_page(told_stories, name):
     """Characters that turn, hide or erase are shown as their escapes."""
-    from manual_payout.domain.plain_text import find_invisible
+    from truthful_papermill.plain_text import find_invisible
 
     scene, told = told_stories
     shown = page(scene, poisoned(told["arrived"], HOSTILE[name]))

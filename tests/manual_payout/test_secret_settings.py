@@ -18,7 +18,9 @@ import local_stripe
 from manual_payout import steps
 from manual_payout.approval.policy import RULES
 from manual_payout.database.schema import metadata
+from manual_payout.desk.papermill_engine import PayoutEngine
 from manual_payout.desk.people import load_registry
+from manual_payout.desk.secret_settings import Secret, refuse_our_words
 from manual_payout.desk.settings import SANDBOX_APPROVERS
 from manual_payout.desk.signing import judge_of
 from manual_payout.domain.errors import EvidenceError, SecretError
@@ -30,9 +32,8 @@ from manual_payout.steps.papers import keep_approvals
 from payout_rehearsal import demo_parameters
 from payout_rehearsal.demo import incident
 from payout_rehearsal.incident import file_and_approve
-from truthful_papermill.engine import TruthfulEngine, execute
+from truthful_papermill.engine import execute
 from truthful_papermill.redaction import Redactor
-from truthful_papermill.secret_settings import Secret, refuse_our_words
 from truthful_papermill.templates import digest_of, read_notebook
 
 PEOPLE = load_registry(SANDBOX_APPROVERS)
@@ -230,7 +231,7 @@ def test_a_password_of_a_database_that_is_our_word_is_refused_by_its_variable(qu
 
 def test_help_is_given_whatever_the_secrets_are(quiet_shell):
     """And costs no search for words."""
-    with mock.patch("truthful_papermill.secret_settings._texts", side_effect=AssertionError):
+    with mock.patch("manual_payout.desk.secret_settings._texts", side_effect=AssertionError):
         answer = quiet_shell("run", "--help", SMTP_USERNAME="x", SMTP_PASSWORD="platform")
 
     assert 0 == answer.code
@@ -285,7 +286,7 @@ def test_papermill_is_refused_before_there_is_a_file(tmp_path):
         mock.patch.dict(os.environ, {"SMTP_PASSWORD": "platform"}),
         pytest.raises(SecretError),
     ):
-        TruthfulEngine.execute_notebook(nb, "python3", str(tmp_path / "out.ipynb"))
+        PayoutEngine.execute_notebook(nb, "python3", str(tmp_path / "out.ipynb"))
 
     assert [] == list(tmp_path.iterdir())
 

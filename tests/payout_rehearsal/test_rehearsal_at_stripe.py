@@ -14,6 +14,7 @@ import pytest
 import local_stripe
 import rehearsal_scenes
 from grounds import ground_on, settings_with
+from manual_payout.desk.kernels import fork_server
 from manual_payout.desk.wiring import kernel_environment, rehearsal_environment
 from manual_payout.domain.errors import SettingsError
 from manual_payout.evidence.results import the_result
@@ -25,7 +26,6 @@ from payout_rehearsal.incident import Rehearsal
 from payout_rehearsal.result import Findings
 from payout_rehearsal.trend import past_rehearsals
 from truthful_papermill.templates import read_notebook
-from truthful_papermill.warm.starting import fork_server
 
 KEYS = {
     "STRIPE_FALLBACK_SECRET_KEY": local_stripe.FALLBACK_KEY,

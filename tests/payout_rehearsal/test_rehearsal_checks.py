@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from manual_payout.comms.telling import write_announced
+from manual_payout.desk.kernels import fork_server
 from manual_payout.domain.errors import ParameterError
 from manual_payout.domain.models import Stage, stream_of
 from manual_payout.steps.runner import StageResult
@@ -20,7 +21,6 @@ from payout_rehearsal.grounds import find_ground
 from payout_rehearsal.killing import killed_when
 from payout_rehearsal.record import Record
 from payout_rehearsal.result import Findings, inventory_block
-from truthful_papermill.warm.starting import fork_server
 
 PAYOUT = (incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
 

@@ -18,13 +18,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.iorw import load_notebook_node
 
 import manual_payout
+from manual_payout.desk.kernels import fork_server
 from manual_payout.domain.errors import EvidenceError, ParameterError, RefusedError
 from processes import around, is_running
 from truthful_papermill.engine import StoppedBySignal, client, execute, orderly_signals, read_status
 from truthful_papermill.engine.recording import Run
 from truthful_papermill.redaction import Redactor
 from truthful_papermill.templates import compare_code, digest_of, is_banner, read_notebook
-from truthful_papermill.warm.starting import fork_server
 
 KEY = "rk_live_51Habcdefgha91f"
 PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "manual_payout", "--no-progress-bar"]
@@ -412,13 +412,21 @@ def test_a_full_disk_leaves_the_last_good_notebook(tmp_path, small_disk):
     assert [output] == list(small_disk.iterdir())
 
 
-@pytest.mark.parametrize("first", ["papermill", "truthful_papermill.engine", "truthful_papermill.engine.saving"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "papermill",
+        "truthful_papermill.engine",
+        "truthful_papermill.engine.saving",
+        "manual_payout.desk.papermill_engine",
+    ],
+)
 def test_papermill_knows_the_engine_whoever_is_imported_first(first):
     """papermill asks for the engine while it is itself being imported, which can be before the engine exists."""
     code = (
-        f"import {first}, papermill.engines, truthful_papermill.engine\n"
+        f"import {first}, papermill.engines, manual_payout.desk.papermill_engine\n"
         "found = papermill.engines.papermill_engines.get_engine('manual_payout')\n"
-        "assert found is truthful_papermill.engine.TruthfulEngine"
+        "assert found is manual_payout.desk.papermill_engine.PayoutEngine"
     )
 
     subprocess.run([sys.executable, "-c", code], check=True)

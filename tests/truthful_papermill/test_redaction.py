@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from manual_payout.desk.secret_settings import passwords_in, refuse_typed_secret, secrets_in
 from manual_payout.domain.errors import ParameterError, SettingsError
-from truthful_papermill.redaction import _BREAKS, Redactor, redact_notebook, refuse_typed_secret
-from truthful_papermill.secret_settings import passwords_in, secrets_in
+from truthful_papermill.redaction import _BREAKS, Redactor, redact_notebook
 
 KEY = "rk_live_51Habcdefgha91f"
 PASSWORD = 'p@ss wörd/"1\\'

@@ -8,6 +8,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_notebook
 
+from manual_payout.desk.kernels import NEEDS, begin, fork_server, needed_by
 from manual_payout.desk.settings import variables
 from processes import around, is_running, wait_until
 from truthful_papermill.engine import execute, read_status
@@ -30,12 +32,10 @@ from truthful_papermill.warm import errands as errands_module
 from truthful_papermill.warm import kernels as kernels_module
 from truthful_papermill.warm import server as server_module
 from truthful_papermill.warm import starting
-from truthful_papermill.warm.environment import OURS
 from truthful_papermill.warm.errands import run_errand
 from truthful_papermill.warm.kernels import UNTOLD, NoKernelError, WarmKernel, fork_kernel
 from truthful_papermill.warm.manager import kernel_environment, private_folder
 from truthful_papermill.warm.provisioner import WarmProvisioner
-from truthful_papermill.warm.starting import begin, fork_server, needed_by
 
 KEY = "rk_live_51Habcdefgha91f"
 
@@ -197,7 +197,7 @@ def test_what_an_import_might_have_read_sends_a_kernel_to_the_ordinary_start(tmp
 def test_every_setting_of_ours_may_differ():
     """A new setting that is not known here would make every kernel start the ordinary way."""
 
-    assert [] == [name for name in variables().values() if not OURS.fullmatch(name)]
+    assert [] == [name for name in variables().values() if not re.fullmatch(NEEDS.settings, name)]
 
 
 def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, monkeypatch, caplog):
@@ -338,7 +338,7 @@ def test_what_was_begun_early_is_the_next_fork_server_and_no_other():
 
 PROGRAM = """\
 import json, sys
-from manual_payout import console
+from manual_payout import __main__ as console
 from truthful_papermill.warm import starting
 sys.argv = ["manual-payout", *sys.argv[1:]]
 try:

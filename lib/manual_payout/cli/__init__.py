@@ -41,7 +41,7 @@ app = typer.Typer(
 def _program() -> None:
     """Refuse, before any command, secrets that could not be kept out of what it writes; help is given to everybody."""
     if not _HELP.intersection(sys.argv):
-        from truthful_papermill.secret_settings import named_secrets, refuse_our_words
+        from manual_payout.desk.secret_settings import named_secrets, refuse_our_words
 
         refuse_our_words(named_secrets(os.environ))
 

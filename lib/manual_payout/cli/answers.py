@@ -50,10 +50,11 @@ def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
 
 def without_secrets(text: str) -> str:
     """Return what an error says without any secret: it quotes what it found, and somebody may have pasted one there."""
+    from manual_payout.desk.secret_settings import redactor_of
     from truthful_papermill.redaction import Redactor
 
     try:
-        return Redactor.from_environment(os.environ).redact(text)
+        return redactor_of(os.environ).redact(text)
     except SettingsError:
         # One is so short that it cannot be told from a word; that is what this error, or the next one, is about.
         return Redactor().redact(text)

@@ -65,8 +65,8 @@ def account() -> Account | None:
     desk = _subject.desk
     if desk is None:
         return None
+    from manual_payout.approval.books import account_at
     from manual_payout.domain.account import Standing
-    from manual_payout.transfer.books import account_at
 
     order = list(Standing)
     found = [account_at(desk, payout, _subject.mode) for payout in sorted(_payouts(desk))]
@@ -77,8 +77,8 @@ def as_it_is(error: ManualPayoutError) -> ManualPayoutError:
     """Return *error*, or what must be said in its place once money has left (`books.as_it_is`); a run has asked already."""
     if type(error) is ManualPayoutError:
         return error
-    from manual_payout.transfer.books import as_it_is as by_account
-    from manual_payout.transfer.books import unasked
+    from manual_payout.approval.books import as_it_is as by_account
+    from manual_payout.approval.books import unasked
 
     try:
         found = account()
@@ -89,7 +89,7 @@ def as_it_is(error: ManualPayoutError) -> ManualPayoutError:
 
 def told(code: int) -> dict[str, Any]:
     """Say for a program where the money is, and whether a command that ended with *code* may be given again."""
-    from manual_payout.transfer.books import safe_to_repeat
+    from manual_payout.approval.books import safe_to_repeat
 
     try:
         found = account()

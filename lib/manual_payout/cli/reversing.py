@@ -75,8 +75,8 @@ def request(
       manual-payout reversal request INC-123 --as maya --all --reason wrong_destination
       manual-payout reversal request INC-123 --as maya --amount 100.00 --reason wrong_amount
     """
+    from manual_payout.desk.secret_settings import refuse_typed_secret
     from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
-    from truthful_papermill.redaction import refuse_typed_secret
 
     if bool(amount) == whole:
         raise UsageError("Say how much comes back.", "Give either --amount or --all.")
@@ -151,7 +151,7 @@ def run(
       manual-payout reversal run INC-123 --operator tomas
       manual-payout reversal run INC-123 --operator tomas --confirm K7QM-3FWD
     """
-    from truthful_papermill.warm.starting import fork_server
+    from manual_payout.desk.kernels import fork_server
 
     # Started now, it imports what the kernel needs while this process imports what it needs itself.
     with fork_server() as kernels:

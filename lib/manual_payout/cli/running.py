@@ -102,7 +102,7 @@ def run(
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
     values = values_of(file, flags)
     closes = only is None and live and bool(_closing(flags))
-    from truthful_papermill.warm.starting import fork_server, needed_by
+    from manual_payout.desk.kernels import fork_server, needed_by
 
     # Started now, it imports what the kernels need while this process imports what it needs itself.
     short = [only.short] if only is not None else ["settle"] * live + ["close"] * closes

@@ -138,8 +138,8 @@ def finish(shown: dict[str, Any] | str) -> None:
     Raises:
         AstrayError: The books say that the money went astray.
     """
+    from manual_payout.approval.books import exit_code
     from manual_payout.domain.errors import AstrayError
-    from manual_payout.transfer.books import exit_code
 
     found = money.account()
     code = exit_code(0, found, reversal=money.is_reversal()) if found is not None else 0
@@ -154,8 +154,8 @@ def finish(shown: dict[str, Any] | str) -> None:
 
 
 def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...], adopt: str = "") -> None:
+    from manual_payout.desk.secret_settings import refuse_typed_secret
     from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
-    from truthful_papermill.redaction import refuse_typed_secret
 
     if decide not in {"", "not-moved"}:
         raise ParameterError("decide", decide, "not-moved")

@@ -38,8 +38,8 @@ def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: The file cannot be read.
     """
     from manual_payout.cli.parameter_file import read_parameter_file
+    from manual_payout.desk.secret_settings import refuse_typed_secret
     from manual_payout.domain.parameters import refuse_unknown
-    from truthful_papermill.redaction import refuse_typed_secret
 
     values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
     refuse_typed_secret(values)

@@ -17,7 +17,7 @@ from manual_payout.desk.settings import MessagePolicy
 from manual_payout.domain.alerts import TELLING, Alert, Severity, monitoring_stream
 from manual_payout.domain.canonical import canonical_json
 from manual_payout.domain.models import Channel, Message, MessageState
-from manual_payout.domain.plain_text import one_line
+from truthful_papermill.plain_text import one_line
 
 # PagerDuty's limit for a summary, Slack's for a header and for a field.
 _SUMMARY_MAX = 1024

@@ -16,7 +16,7 @@ from manual_payout.comms.messages import is_rehearsal, slack_text
 from manual_payout.database.store import SEALED, channel_of, message_id, message_key
 from manual_payout.desk.settings import MessagePolicy
 from manual_payout.domain.models import Channel, Message, MessageState, PayoutRecord, stream_of
-from manual_payout.domain.plain_text import one_line
+from truthful_papermill.plain_text import one_line
 
 _SUMMARY_MAX = 1024
 

@@ -23,9 +23,9 @@ from manual_payout.database.store import SENT, channel_of, message_id, message_k
 from manual_payout.desk.people import Registry
 from manual_payout.desk.settings import MessagePolicy
 from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
-from manual_payout.domain.plain_text import one_line
 from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
+from truthful_papermill.plain_text import one_line
 
 _TEMPLATES = environment("comms/templates")
 

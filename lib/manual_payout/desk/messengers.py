@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from manual_payout.domain.addresses import LOOPBACK
 from manual_payout.domain.models import Mode
 
 # This machine, by every name that an address of ours may have for it.
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SLACK = frozenset({"slack.com", "slack-gov.com"})
 _HOOKS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 _EVENTS = frozenset({"events.pagerduty.com", "events.eu.pagerduty.com"})

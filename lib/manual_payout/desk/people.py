@@ -19,7 +19,7 @@ from typing import Any
 from manual_payout.desk.signatures import AllowedSigners, load_signers
 from manual_payout.domain.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.domain.models import Team
-from manual_payout.domain.plain_text import find_invisible
+from truthful_papermill.plain_text import find_invisible
 
 _MAY = frozenset({"request", "operate", "approve"})
 _NEEDED = ("id", "handle", "name", "email", "teams", "may", "valid_from")

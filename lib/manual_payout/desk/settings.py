@@ -20,11 +20,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from manual_payout.desk.messengers import LOOPBACK, Messengers
+from manual_payout.desk.messengers import Messengers
+from manual_payout.domain.addresses import LOOPBACK
 from manual_payout.domain.errors import ManualPayoutError, SettingsError
 from manual_payout.domain.models import Mode
 from manual_payout.domain.money import AMOUNT_MINOR_MAX, exponent
-from manual_payout.domain.plain_text import find_invisible
+from truthful_papermill.plain_text import find_invisible
 
 if TYPE_CHECKING:
     from manual_payout.domain.models import Approval, Request

@@ -22,14 +22,14 @@ from manual_payout.database.clock import Clock, DatabaseClock, SandboxClock, fin
 from manual_payout.database.spool import Spool
 from manual_payout.database.store import Store
 from manual_payout.desk.people import Registry, load_registry
+from manual_payout.desk.secret_settings import named_secrets, passwords_in, refuse_our_words
 from manual_payout.desk.settings import STRIPE_API, Settings, variables
 from manual_payout.desk.signing import refuse_sandbox_keys
 from manual_payout.domain.errors import ApprovalError, SecretError, SettingsError, StripeRefusedError
 from manual_payout.domain.models import Mode, Request, stream_of
 from manual_payout.ledger import Ledger, LedgerMapping
-from truthful_papermill.redaction import Redactor
-from truthful_papermill.secret_settings import REMEDY as SECRET_REMEDY
-from truthful_papermill.secret_settings import Secret, named_secrets, passwords_in, refuse_our_words
+from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
+from truthful_papermill.redaction import Redactor, Secret
 
 if TYPE_CHECKING:
     from manual_payout.gateway import Gateway

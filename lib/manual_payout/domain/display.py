@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout.domain.models import Check, CheckStatus
-from manual_payout.domain.plain_text import shown, width
+from truthful_papermill.plain_text import shown, width
 
 # Colour only repeats what the word says.
 _COLOURS = {

@@ -24,106 +24,49 @@ Every refusal and failure that a person can meet, with its remedy and exit code.
     ├─ StripeRefusedError (6)      Stripe did not answer a question; says nothing of the money
     └─ AstrayError (7)             moved, and did not arrive or came back: a person must act
 
-Only a `RefusedError` says that nothing moved. `books.as_it_is` puts another in its place where something has; whatever
+The upper classes are those of `truthful_papermill.errors`, which its engine raises too. Only a `RefusedError` says that nothing moved. `books.as_it_is` puts another in its place where something has; whatever
 lets one out of this software has asked it. Messages never hold secrets, local variables or request headers.
 """
 
 from __future__ import annotations
 
+from truthful_papermill.errors import (
+    EvidenceError,
+    ParameterError,
+    RefusedError,
+    SecretError,
+    SettingsError,
+    UsageError,
+    shorten,
+    where_secret,
+)
+from truthful_papermill.errors import ExplainedError as ManualPayoutError
 
-class ManualPayoutError(Exception):
-    """
-    Base of everything this software refuses or fails at.
-
-    Attributes:
-        message: One sentence: what, which object, expected and found.
-
-        remedy: One sentence: what the person does next.
-
-        exit_code: The process exit code that this error becomes.
-
-        aside: What is said on a terminal and never kept: it would help whoever reads the evidence to guess a secret.
-
-        heading: What a tired operator reads first, where the exit code's own words would not fit; else empty.
-    """
-
-    exit_code = 1
-    aside = ""
-    heading = ""
-
-    def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message, remedy)
-        self.message = message
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.remedy}".strip()
-
-    def _render_traceback_(self) -> list[str]:
-        """Show the sentence alone in a notebook: a refusal is not a crash (IPython protocol)."""
-        return [f"{self.title}: {self.message}", f"What to do: {self.remedy}"]
-
-    @property
-    def title(self) -> str:
-        """What a tired operator reads first."""
-        return self.heading or _TITLES.get(self.exit_code, "Failed")
-
-
-_TITLES = {
-    2: "Cannot start",
-    3: "Refused, nothing moved",
-    4: "Outcome unknown",
-    5: "Evidence or database failure",
-    6: "Not finished yet",
-    7: "Moved, and did not arrive",
-}
-
-
-class UsageError(ManualPayoutError):
-    """The command, its arguments or the configuration cannot be right."""
-
-    exit_code = 2
-
-
-class ParameterError(UsageError):
-    """
-    One parameter is wrong.
-
-    Args:
-        field: The parameter's name as the person typed it.
-
-        found: What was given; shown shortened and with control characters escaped.
-
-        expected: What would have been right.
-
-        remedy: What to do next; a general sentence is used when empty.
-    """
-
-    def __init__(self, field: str, found: object, expected: str, remedy: str = "") -> None:
-        self.field = field
-        self.found = shorten(found)
-        self.expected = expected
-        super().__init__(
-            f"{field}: found {self.found}, expected {expected}.",
-            remedy or f"Correct {field} and run the command again.",
-        )
-
-
-class SettingsError(UsageError):
-    """A setting or secret is missing, malformed or contradicts another."""
-
-
-class SecretError(SettingsError):
-    """
-    A secret of this installation cannot be kept out of the evidence without destroying it.
-
-    Args:
-        variables: The environment variables that hold it; shown on a terminal alone.
-    """
-
-    def __init__(self, message: str, remedy: str, *variables: str) -> None:
-        super().__init__(message, remedy)
-        self.aside = where_secret(*variables)
+__all__ = [
+    "ApprovalError",
+    "AstrayError",
+    "AttemptRefusedError",
+    "ClaimError",
+    "DatabaseError",
+    "EvidenceError",
+    "IntentConflictError",
+    "ManualPayoutError",
+    "MovedBeforeError",
+    "NotFinishedError",
+    "OtherValuesError",
+    "ParameterError",
+    "PolicyRefusedError",
+    "RefusedError",
+    "SecretError",
+    "SettingsError",
+    "SignatureError",
+    "StripeRefusedError",
+    "UnknownOutcomeError",
+    "UsageError",
+    "kind_of",
+    "shorten",
+    "where_secret",
+]
 
 
 class OtherValuesError(UsageError):
@@ -152,12 +95,6 @@ class IntentConflictError(OtherValuesError):
             f"{field} differs from what is on record: recorded {shorten(recorded)}, found {shorten(found)}.",
             remedy,
         )
-
-
-class RefusedError(ManualPayoutError):
-    """A gate said no, and nothing of this payout has moved."""
-
-    exit_code = 3
 
 
 class PolicyRefusedError(RefusedError):
@@ -207,12 +144,6 @@ class UnknownOutcomeError(ManualPayoutError):
     exit_code = 4
 
 
-class EvidenceError(ManualPayoutError):
-    """Evidence is missing, damaged or contradicts itself."""
-
-    exit_code = 5
-
-
 class DatabaseError(EvidenceError):
     """A database is unreachable, not migrated, or refused to keep its promise."""
 
@@ -240,15 +171,3 @@ def kind_of(name: str) -> type[ManualPayoutError]:
     """Return the class of that name; a notebook that ended in anything else is evidence that does not say what happened."""
     kind = globals().get(name)
     return kind if isinstance(kind, type) and issubclass(kind, ManualPayoutError) else EvidenceError
-
-
-def where_secret(*variables: str) -> str:
-    """Say on a terminal which *variables* hold the secret in question; those without a name are left out."""
-    named = " and ".join(filter(None, variables))
-    return f"The secret is in {named}." if named else ""
-
-
-def shorten(value: object, limit: int = 80) -> str:
-    """Show *value* on one line in at most *limit* characters, control characters escaped."""
-    text = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

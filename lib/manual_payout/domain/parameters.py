@@ -19,7 +19,7 @@ from typing import Any
 from manual_payout.domain.errors import ParameterError
 from manual_payout.domain.models import Reason
 from manual_payout.domain.money import Money, amount_text, check_payable, parse
-from manual_payout.domain.plain_text import find_invisible, shown
+from truthful_papermill.plain_text import find_invisible, shown
 
 # The parameters of every stage notebook, in the order of the SOP's flags.
 STAGE_PARAMETERS = (

@@ -19,12 +19,12 @@ from manual_payout.desk.inventory import override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.models import MOVED_STATES, Event, MessageState, Mode
-from manual_payout.domain.plain_text import shown
 from manual_payout.domain.rendering import environment
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.story import Story, gather
 from manual_payout.evidence.timeline import draw
 from manual_payout.evidence.verdicts import verdict_of
+from truthful_papermill.plain_text import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from manual_payout.domain.errors import EvidenceError, where_secret
-from manual_payout.domain.plain_text import shown
 from manual_payout.evidence.verifier import kind_of
+from truthful_papermill.plain_text import shown
 from truthful_papermill.redaction import Redactor
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from manual_payout.domain.models import Event
-from manual_payout.domain.plain_text import one_line
+from truthful_papermill.plain_text import one_line
 
 # What of the journal a reviewer wants to see; the rest is in journal.json. The second word is the shape of the point.
 _SHOWN = {

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from manual_payout.desk.messengers import LOOPBACK
+from manual_payout.domain.addresses import LOOPBACK
 from truthful_papermill.lean import without
 
 # The SDK imports every HTTP library that it finds; this room uses requests.

@@ -10,6 +10,7 @@ from typing import Any
 from manual_payout import transfer
 from manual_payout.approval.reversal import verify_reversal as verify_afresh
 from manual_payout.desk.people import Person
+from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import load_settings
 from manual_payout.desk.wiring import Desk, open_desk
 from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, verdict
@@ -21,7 +22,6 @@ from manual_payout.domain.parameters import ReversalParameters, validate_reversa
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
-from truthful_papermill.redaction import refuse_typed_secret
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 

@@ -13,7 +13,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import scrapbook
 
+from manual_payout.approval.books import by_the_books
 from manual_payout.desk.people import Person
+from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import STRIPE_API, load_settings
 from manual_payout.desk.wiring import Desk, open_desk, runner_process
 from manual_payout.domain.canonical import instant_text
@@ -23,8 +25,7 @@ from manual_payout.domain.models import Mode, PayoutRecord, Record, Request, Sta
 from manual_payout.domain.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
-from manual_payout.transfer.books import by_the_books
-from truthful_papermill.redaction import Redactor, refuse_typed_secret
+from truthful_papermill.redaction import Redactor
 
 B = TypeVar("B", bound="Bound")
 P = ParamSpec("P")

@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from manual_payout.approval.books import account_at
 from manual_payout.comms.telling import tell_seal
+from manual_payout.desk.kernels import PAGE_OF_FILE, fork_server, needed_by
+from manual_payout.desk.papermill_engine import HOUSE
 from manual_payout.desk.reviewed import reviewed_digest
 from manual_payout.desk.wiring import Desk, kernel_environment
 from manual_payout.domain.account import Standing
@@ -28,12 +31,11 @@ from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.steps.endings import StageResult, as_it_is, judge, unkept, unsaved
-from manual_payout.transfer.books import account_at
 from truthful_papermill.durable import make_folder
 from truthful_papermill.engine import Execution, NameTakenError, execute, orderly_signals
 from truthful_papermill.warm.errands import run_errand
 from truthful_papermill.warm.kernels import NoKernelError
-from truthful_papermill.warm.starting import KERNELS_AHEAD, ForkServer, fork_server, needed_by
+from truthful_papermill.warm.starting import KERNELS_AHEAD, ForkServer
 
 # What each command runs: a dry run ends before Stripe; a live run ends when settlement has been looked at.
 DRY_RUN = (Stage.VERIFY, Stage.EXECUTE)
@@ -227,6 +229,7 @@ def _run_stage(
         kernel_env=kernel_environment(desk.settings),
         expected_digest=reviewed_digest(stage),
         fork_server=kernels,
+        house=HOUSE,
         started=started,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
@@ -340,7 +343,7 @@ class _Pages:
         # nbconvert is slow to import; where kernels are forked, it is there already, and this process stays small.
         if self._kernels is not None:
             with suppress(NoKernelError):
-                return run_errand(self._kernels, "manual_payout.evidence.pages:page_of_file", str(notebook.absolute()))
+                return run_errand(self._kernels, PAGE_OF_FILE, str(notebook.absolute()))
         from manual_payout.evidence.pages import page_of
 
         return page_of(notebook)

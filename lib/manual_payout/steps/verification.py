@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from manual_payout.approval.approvals import teams_approved
+from manual_payout.approval.books import account_at
 from manual_payout.approval.policy import AS_FILED, Facts, balance_at
 from manual_payout.approval.verification import verify as verify_afresh
 from manual_payout.domain.account import Standing
@@ -19,7 +20,6 @@ from manual_payout.evidence.folder import json_text
 from manual_payout.gateway.privileges import clocks_differ, least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
-from manual_payout.transfer.books import account_at
 
 # What a spreadsheet would run as a formula (OWASP, *CSV Injection*), full-width forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the full-width forms are meant

@@ -9,6 +9,7 @@ from typing import Any
 
 from manual_payout import monitoring
 from manual_payout.desk.people import Person
+from manual_payout.desk.secret_settings import redactor_of, refuse_typed_secret
 from manual_payout.desk.settings import load_settings
 from manual_payout.desk.wiring import Desk, open_desk
 from manual_payout.domain.alerts import Alert, monitoring_stream
@@ -17,7 +18,7 @@ from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.domain.models import Record, Stage
 from manual_payout.domain.parameters import MonitorParameters, validate_monitor
 from manual_payout.steps.run import Bound, parameters_in, place, question
-from truthful_papermill.redaction import Redactor, refuse_typed_secret
+from truthful_papermill.redaction import Redactor
 
 _COLUMNS = ("severity", "rule", "about", "found", "accepted until", "since", "what")
 
@@ -58,7 +59,7 @@ class MonitorRun(Bound):
     @cached_property
     def redactor(self) -> Redactor:
         """The monitor has no folder, and needs no key only to keep it out of the journal."""
-        return Redactor.from_environment()
+        return redactor_of()
 
     def standing(self) -> Record | None:
         """The monitor moves no money."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from manual_payout.approval.books import by_the_books
 from manual_payout.approval.others import equal_to
 from manual_payout.approval.reversal import verify_reversal
 from manual_payout.approval.verification import verify
@@ -28,7 +29,6 @@ from manual_payout.domain.intent import difference
 from manual_payout.domain.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
 from manual_payout.domain.parameters import NOTES_LENGTH_MAX, Parameters, check, check_text
 from manual_payout.gateway import Refused
-from manual_payout.transfer.books import by_the_books
 from manual_payout.transfer.delivery import (
     KEY_WINDOW,
     deliver,

@@ -11,6 +11,7 @@ from typing import Any
 
 from manual_payout.approval import policy
 from manual_payout.approval.approvals import Approved
+from manual_payout.approval.books import by_the_books
 from manual_payout.approval.reversal import verify_reversal
 from manual_payout.approval.verification import verify
 from manual_payout.database.store.shapes import R
@@ -34,7 +35,6 @@ from manual_payout.domain.models import (
     State,
 )
 from manual_payout.domain.parameters import Parameters, ReversalParameters
-from manual_payout.transfer.books import by_the_books
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
 from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, record_leave, rules_now
 from manual_payout.transfer.movement import subject

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from manual_payout.desk.messengers import LOOPBACK
+from manual_payout.domain.addresses import LOOPBACK
 from manual_payout.domain.errors import SettingsError
 
 # As long as the SDK's own patience at most; whoever is waiting here gives up earlier.

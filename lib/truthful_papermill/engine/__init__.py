@@ -11,20 +11,14 @@ says what of papermill stays as it was.
 A dead run never proves that no money moved: only its kernel has stopped, and a request may have been on the wire.
 """
 
-from typing import TYPE_CHECKING
-
-if not TYPE_CHECKING:
-    # papermill loads the engines of installed packages while it is itself being imported. If this package is what
-    # imports it, papermill looks for the class now, before it exists; the last line of this module sets that right.
-    TruthfulEngine = None
-
 from truthful_papermill.lean import without
 
 # papermill would bring it for outputs in Hadoop, of which the engine has none.
 with without("pyarrow"):
-    from papermill.engines import papermill_engines
+    import papermill.engines  # noqa: F401
 
 from truthful_papermill.engine.execution import execute
+from truthful_papermill.engine.holding import House, PlainTranslator
 from truthful_papermill.engine.papermill_door import TruthfulEngine
 from truthful_papermill.engine.recording import SAID, Progress
 from truthful_papermill.engine.saving import NameTakenError
@@ -35,8 +29,10 @@ __all__ = [
     "SAID",
     "CellStatus",
     "Execution",
+    "House",
     "NameTakenError",
     "NotebookStatus",
+    "PlainTranslator",
     "Progress",
     "StoppedBySignal",
     "TruthfulEngine",
@@ -44,5 +40,3 @@ __all__ = [
     "orderly_signals",
     "read_status",
 ]
-
-papermill_engines.register("manual_payout", TruthfulEngine)

@@ -12,15 +12,15 @@ from papermill.iorw import load_notebook_node
 from papermill.log import logger
 from papermill.parameterize import parameterize_notebook
 
-from manual_payout.domain.errors import SecretError
 from truthful_papermill.engine.client import Client
-from truthful_papermill.engine.holding import PLAIN, hold_parameters, refuse, refuse_record
+from truthful_papermill.engine.holding import NO_HOUSE, PLAIN, House, hold_parameters, refuse, refuse_record
 from truthful_papermill.engine.recording import Progress, Run
 from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.signals import Stop, StoppedBySignal, deferred_signals
 from truthful_papermill.engine.statuses import Execution
+from truthful_papermill.errors import SecretError
+from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
 from truthful_papermill.redaction import Redactor
-from truthful_papermill.secret_settings import REMEDY as SECRET_REMEDY
 from truthful_papermill.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
 from truthful_papermill.warm.ahead import kernel_place
 
@@ -44,6 +44,7 @@ def execute(
     expected_digest: str | None = None,
     fork_server: ForkServer | None = None,
     started: Callable[[], None] = lambda: None,
+    house: House = NO_HOUSE,
 ) -> Execution:
     """
     Run the template with *parameters* and save it as a new notebook.
@@ -69,6 +70,8 @@ def execute(
 
         started: Called once the kernel answers, before its first cell.
 
+        house: Whose template it is.
+
     Raises:
         RefusedError: The template is not the reviewed one, is the record of a run, or a cell of it escapes its execution;
             nothing ran.
@@ -82,7 +85,7 @@ def execute(
         StoppedBySignal: A signal stopped the run; the notebook is saved and the kernel is gone.
     """
     nb = read_notebook(template_path)
-    refuse_record(template_path, nb)
+    refuse_record(template_path, nb, house)
     digest = digest_of(nb)
     if expected_digest not in (None, digest):
         refuse(template_path, [f"Its digest is {digest}, the reviewed one is {expected_digest}."])
@@ -95,7 +98,7 @@ def execute(
     # The run has recorded these two, with all that is known about them.
     with deferred_signals() as stop, contextlib.suppress(DeadKernelError, CellTimeoutError):
         environment = os.environ if kernel_env is None else kernel_env
-        carry_out(run, stop, environment, timeout=timeout_s, fork_server=fork_server, started=started)
+        carry_out(run, stop, environment, house, timeout=timeout_s, fork_server=fork_server, started=started)
     found = run.statuses()
     execution = Execution(found.status, found.failing_cell, found.cells, output.path, run.error_name, run.error_message)
     if stop.signum is not None:
@@ -125,6 +128,7 @@ def carry_out(
     run: Run,
     stop: Stop,
     environment: Mapping[str, str],
+    house: House,
     *,
     fork_server: ForkServer | None = None,
     started: Callable[[], None] = lambda: None,
@@ -137,7 +141,7 @@ def carry_out(
         ParameterError, RefusedError: As of `hold_parameters`; no kernel was started and nothing saved.
     """
     # Every kernel is started by the lines below, whichever door the notebook came in by.
-    hold_parameters(str(run.nb.metadata.papermill.get("input_path", "The notebook")), run.nb)
+    hold_parameters(str(run.nb.metadata.papermill.get("input_path", "The notebook")), run.nb, house)
     for cell in run.nb.cells:
         cell.metadata.pop("execution", None)  # another run's timing would pass as the proof of this one
     run.notebook_start()

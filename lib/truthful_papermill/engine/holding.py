@@ -9,14 +9,14 @@ code that runs before every gate, with the key in its environment.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from papermill.translators import PythonTranslator, papermill_translators
 
-from manual_payout.desk.reviewed import reviewed_digests
-from manual_payout.domain.errors import ManualPayoutError, ParameterError, RefusedError
-from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
+from truthful_papermill.errors import ExplainedError, ParameterError, RefusedError
 from truthful_papermill.redaction import Redactor
 from truthful_papermill.templates import (
     INJECTED_TAG,
@@ -31,7 +31,6 @@ from truthful_papermill.templates import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from nbformat import NotebookNode
@@ -40,9 +39,46 @@ PLAIN = (str, int, float, bool, type(None))
 """The types of JSON's scalars, which are all that a parameter can be."""
 
 # The name under which papermill finds our translator; no kernel is called that.
-TRANSLATOR = "manual_payout"
+TRANSLATOR = "truthful_papermill"
 
-_OURS = re.compile(r"\bmanual_payout\b")
+
+def _no_names(_: str | None) -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True)
+class House:
+    """
+    What somebody's own notebooks are known by. Without it, every notebook is somebody else's.
+
+    Attributes:
+        reviewed: The digest of each reviewed template, by its name.
+
+        imports: Packages that only their notebooks import; one that does must be a reviewed one.
+
+        also_known: Parameters that the reviewed template of a name may be given besides those that it declares.
+
+        folder: Where the templates lie, for the sentence that says which to run instead.
+    """
+
+    reviewed: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    also_known: Callable[[str | None], frozenset[str]] = _no_names
+    folder: str = ""
+
+    def name_of(self, nb: NotebookNode) -> str | None:
+        """Return which reviewed template *nb* is when what a run has added is left out; None if it is none of them."""
+        digest = digest_of(nb, [cell for cell in nb.cells if INJECTED_TAG not in tags_of(cell) and not is_banner(cell)])
+        return next((name for name, reviewed in self.reviewed.items() if reviewed == digest), None)
+
+    def owns(self, template: Path | str, nb: NotebookNode) -> bool:
+        """Say whether a notebook passes itself off as one of this house: by its name, or by what its code names."""
+        named = re.compile(rf"\b({'|'.join(self.imports)})\b") if self.imports else None
+        told = named and any(cell.cell_type == "code" and named.search(cell.source) for cell in nb.cells)
+        return bool(told) or Path(str(template)).stem in self.reviewed
+
+
+NO_HOUSE = House()
 
 
 def refuse(template: Path | str, findings: list[str]) -> None:
@@ -54,7 +90,7 @@ def refuse(template: Path | str, findings: list[str]) -> None:
         )
 
 
-def refuse_record(template: Path | str, nb: NotebookNode) -> None:
+def refuse_record(template: Path | str, nb: NotebookNode, house: House = NO_HOUSE) -> None:
     """
     Refuse the notebook of an earlier run as a template: its parameters were another run's, and it is evidence.
 
@@ -63,10 +99,10 @@ def refuse_record(template: Path | str, nb: NotebookNode) -> None:
     """
     if not _is_record(nb):
         return
-    name = nb.metadata.get("manual_payout", {}).get("template") or _reviewed_name(nb)
+    name = nb.metadata.get("manual_payout", {}).get("template") or house.name_of(nb)
     raise RefusedError(
         f"{template} is the record of a run that was, and no template; nothing ran.",
-        f"Run the template runbooks/{name}.ipynb." if name else "Run the template that it was made from.",
+        f"Run the template {house.folder}{name}.ipynb." if name else "Run the template that it was made from.",
     )
 
 
@@ -77,23 +113,21 @@ def _is_record(nb: NotebookNode) -> bool:
     return began or "manual_payout" in nb.metadata or any(is_banner(cell) for cell in nb.cells)
 
 
-def hold_template(template: Path | str, nb: NotebookNode) -> None:
+def hold_template(template: Path | str, nb: NotebookNode, house: House = NO_HOUSE) -> None:
     """
-    Refuse what papermill was given to run unless it is a reviewed template, or a notebook that has nothing to do with us.
+    Refuse what papermill was given to run unless it is a reviewed template, or a notebook of another house.
 
     Raises:
-        RefusedError: A cell is excused from running or failing, the notebook is the record of a run, or it is ours and not
-            as it was reviewed.
+        RefusedError: A cell is excused from running or failing, the notebook is the record of a run, or it is of this house and
+            not as it was reviewed.
     """
-    refuse_record(template, nb)
+    refuse_record(template, nb, house)
     refuse(template, check_tags(nb, injected=True))
-    named = Path(str(template)).stem in reviewed_digests()
-    ours = named or any(cell.cell_type == "code" and _OURS.search(cell.source) for cell in nb.cells)
-    if ours and _reviewed_name(nb) is None:
+    if house.owns(template, nb) and house.name_of(nb) is None:
         refuse(template, ["Its cells are not those of a reviewed template."])
 
 
-def hold_parameters(template: Path | str, nb: NotebookNode) -> None:
+def hold_parameters(template: Path | str, nb: NotebookNode, house: House = NO_HOUSE) -> None:
     """
     Refuse every parameter that was injected unless it is a known name with a plain value, and nothing else stands there.
 
@@ -106,7 +140,8 @@ def hold_parameters(template: Path | str, nb: NotebookNode) -> None:
     injected = [index for index, cell in enumerate(nb.cells) if INJECTED_TAG in tags_of(cell)]
     if not given and not injected:
         return
-    check_parameters(given, dict.fromkeys(_known_names(nb), PLAIN))
+    known = {*declared_parameters(nb), *house.also_known(house.name_of(nb))}
+    check_parameters(given, dict.fromkeys(known, PLAIN))
     after = next((index for index, cell in enumerate(nb.cells, 1) if PARAMETERS_TAG in tags_of(cell)), None)
     if injected != [after]:
         refuse(template, [f"Injected parameters stand at {injected} among its cells, expected at [{after}]."])
@@ -116,20 +151,13 @@ def hold_parameters(template: Path | str, nb: NotebookNode) -> None:
     refuse(template, check_injected(cell.source, nb))
 
 
-def _known_names(nb: NotebookNode) -> set[str]:
-    names = set(declared_parameters(nb))
-    # One file of parameters serves all stages: each takes what another one declares, and compares or leaves it.
-    return names | {*STAGE_PARAMETERS, *CLOSE_PARAMETERS} if (_reviewed_name(nb) or "")[:1].isdigit() else names
-
-
-def _reviewed_name(nb: NotebookNode) -> str | None:
-    """Return which reviewed template *nb* is when what a run has added is left out; None if it is none of them."""
-    digest = digest_of(nb, [cell for cell in nb.cells if INJECTED_TAG not in tags_of(cell) and not is_banner(cell)])
-    return next((name for name, reviewed in reviewed_digests().items() if reviewed == digest), None)
-
-
 class PlainTranslator(PythonTranslator):  # type: ignore[misc]  # papermill is untyped
     """Writes parameters as papermill does, once they are known to be plain: the first lock, also of ``--prepare-only``."""
+
+    @staticmethod
+    def redactor() -> Redactor:
+        """Return what a refusal passes before it is shown; whoever knows of secrets overrides it."""
+        return Redactor()
 
     @classmethod
     def codify(cls, parameters: Mapping[str, Any], comment: str = "Parameters") -> str:
@@ -143,7 +171,7 @@ class PlainTranslator(PythonTranslator):  # type: ignore[misc]  # papermill is u
             # Which names the template knows is asked before it runs; here it is only what could be code.
             check_parameters(parameters, {name: PLAIN for name in parameters if _is_plain_name(name)})
         except ParameterError as error:
-            raise for_papermill(error) from None
+            raise for_papermill(error, cls.redactor()) from None
         source: str = super().codify(parameters, comment)
         return source
 
@@ -152,15 +180,12 @@ def _is_plain_name(name: object) -> bool:
     return type(name) is str and re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None
 
 
-def for_papermill(error: ManualPayoutError, redactor: Redactor | None = None) -> ManualPayoutError:
+def for_papermill(error: ExplainedError, clean: Redactor) -> ExplainedError:
     """Return *error* as one that papermill's command shows as its sentence, without a traceback, and exits with its code."""
-    import os
-
     from click import ClickException
 
-    clean = redactor or Redactor.from_environment(os.environ)
     kind = type(error)
-    shown: type[ManualPayoutError] = type(
+    shown: type[ExplainedError] = type(
         kind.__name__,
         (kind, ClickException),
         {"__module__": kind.__module__, "format_message": lambda self: f"{self.title}: {self}", "show": _show},

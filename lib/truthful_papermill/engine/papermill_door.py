@@ -1,5 +1,5 @@
 """
-papermill's door: ``papermill --engine manual_payout in.ipynb out.ipynb``.
+papermill's door: the engine behind ``papermill --engine NAME in.ipynb out.ipynb``, whatever name it is registered under.
 
 papermill still does what it does before an engine begins: it reads parameters its own way (types guessed, YAML tags obeyed),
 expands ``{name}`` in paths, and with ``--prepare-only`` writes without any engine. What could be code among parameters is
@@ -14,21 +14,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import nbformat
 from papermill.engines import NBClientEngine
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io
 
-from manual_payout.domain.errors import EvidenceError, ManualPayoutError, SecretError, shorten
 from truthful_papermill.engine.execution import carry_out
-from truthful_papermill.engine.holding import TRANSLATOR, for_papermill, hold_parameters, hold_template
+from truthful_papermill.engine.holding import NO_HOUSE, TRANSLATOR, House, for_papermill, hold_parameters, hold_template
 from truthful_papermill.engine.recording import AUTOSAVE_S, Run
 from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.signals import StoppedBySignal, deferred_signals
+from truthful_papermill.errors import EvidenceError, ExplainedError, SecretError, shorten
 from truthful_papermill.redaction import Redactor
-from truthful_papermill.secret_settings import named_secrets, refuse_our_words
 from truthful_papermill.terminal import guard
 
 if TYPE_CHECKING:
@@ -38,12 +37,34 @@ START_TIMEOUT_S = 60
 
 
 class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is untyped
-    """The engine behind ``papermill --engine manual_payout``; see the top of this module for what that covers."""
+    """
+    The engine; see the top of this module for what it covers.
+
+    Whoever has notebooks and secrets of their own registers a subclass that knows them.
+
+    Attributes:
+        house: Whose templates are known.
+
+        translator: Under what name papermill finds the translator of parameters.
+    """
+
+    house: ClassVar[House] = NO_HOUSE
+    translator: ClassVar[str] = TRANSLATOR
+
+    @classmethod
+    def redactor(cls) -> Redactor:
+        """
+        Return what everything saved passes.
+
+        Raises:
+            SecretError: A secret cannot be kept out of the notebook; nothing ran.
+        """
+        return Redactor()
 
     @classmethod
     def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:  # noqa: ARG003  # papermill's signature
         """Name what papermill looks its translator of parameters up by; which kernel runs is not asked of it."""
-        return TRANSLATOR
+        return cls.translator
 
     @classmethod
     def execute_notebook(  # papermill's signature
@@ -81,16 +102,15 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
         guard()
         try:
             # Before there is a file: one whose words are taken out of it would be damaged evidence.
-            refuse_our_words(named_secrets(os.environ))
+            redactor = cls.redactor()
         except SecretError as error:
             # As it is: a secret that is a word of the sentence would be missed in it.
             raise for_papermill(error, Redactor()) from None
-        redactor = Redactor.from_environment(os.environ)
         template = str(nb.metadata.papermill.get("input_path", "The notebook"))
         try:
-            hold_template(template, nb)
-            hold_parameters(template, nb)
-        except ManualPayoutError as error:
+            hold_template(template, nb, cls.house)
+            hold_parameters(template, nb, cls.house)
+        except ExplainedError as error:
             raise for_papermill(error, redactor) from None
         # papermill names no output to its engine under --no-request-save-on-cell-execute, but writes it all the same.
         output = _registered(output_path or nb.metadata.papermill.get("output_path"), redactor)
@@ -107,6 +127,7 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
                 run,
                 stop,
                 os.environ,
+                cls.house,
                 log_output=log_output,
                 stdout_file=options.get("stdout_file"),
                 stderr_file=options.get("stderr_file"),

@@ -11,9 +11,9 @@ import nbformat
 from papermill.engines import NotebookExecutionManager
 from papermill.log import logger
 
-from manual_payout.domain.errors import EvidenceError
 from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.statuses import NotebookStatus, cell_numbers, summarize
+from truthful_papermill.errors import EvidenceError
 from truthful_papermill.redaction import Redactor, redact_notebook
 from truthful_papermill.templates import BANNER_TAG, PAPERMILL_BANNER_TAG, heading_above, is_banner
 from truthful_papermill.terminal import safely

@@ -13,8 +13,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from manual_payout.domain.errors import EvidenceError
 from truthful_papermill.durable import hold, sync_folder
+from truthful_papermill.errors import EvidenceError
 from truthful_papermill.redaction import Redactor, redact_notebook
 
 

@@ -11,10 +11,6 @@ import site
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# Read by our own code when it runs, never while something is imported: the settings of one run, its secrets among them.
-# STRIPE_LOG is the SDK's own, which it reads at import.
-OURS = re.compile(r"STRIPE_(?!LOG$)\w+|(SLACK|SMTP|PAGERDUTY|JIRA|MANUAL_PAYOUT)_\w+|(LEDGER_)?DATABASE_URL")
-
 # They name folders of one kernel, and the process that it belongs to.
 _OF_ONE_KERNEL = re.compile(r"JUPYTER_(RUNTIME|CONFIG|DATA)_DIR|IPYTHONDIR|JPY_\w+")
 
@@ -56,12 +52,12 @@ def _absolute(entry: str) -> str:
         return entry  # the folder in which we stand is gone, and nothing is read there
 
 
-def importing_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that only imports: that of a kernel without what belongs to one run."""
-    return {name: value for name, value in python_environment(given).items() if not OURS.fullmatch(name)}
+def importing_environment(given: Mapping[str, str], settings: str) -> dict[str, str]:
+    """Return the environment of a process that only imports: that of a kernel without *settings*, which belong to one run."""
+    return {name: value for name, value in python_environment(given).items() if not re.fullmatch(settings, name)}
 
 
-def differences(imported_under: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+def differences(imported_under: Mapping[str, str], wanted: Mapping[str, str], settings: str) -> list[str]:
     """
     Name the variables that might have made an import come out differently, sorted.
 
@@ -69,9 +65,11 @@ def differences(imported_under: Mapping[str, str], wanted: Mapping[str, str]) ->
         imported_under: The environment in which things were imported.
 
         wanted: The environment of the kernel.
+
+        settings: A pattern of the names that may differ.
     """
     names = {name for name in {*imported_under, *wanted} if imported_under.get(name) != wanted.get(name)}
-    return sorted(name for name in names if not OURS.fullmatch(name) and not _OF_ONE_KERNEL.fullmatch(name))
+    return sorted(name for name in names if not re.fullmatch(settings, name) and not _OF_ONE_KERNEL.fullmatch(name))
 
 
 def say_nothing_outside() -> None:

@@ -28,7 +28,7 @@ from truthful_papermill.lean import importing, leave_out_unused, put_off, withou
 from truthful_papermill.warm.environment import differences, say_nothing_outside
 from truthful_papermill.warm.protocol import LATER
 
-# What a kernel needs before its first cell, and what the cells of every stage need.
+# What every kernel needs before its first cell.
 IMPORTS = (
     "ipykernel.kernelapp",
     "IPython.core.completerlib",
@@ -37,12 +37,9 @@ IMPORTS = (
     "ipykernel.debugger",
     "sqlite3",
     "tornado.platform.asyncio",
-    "manual_payout.steps",
-    "manual_payout.desk.signatures.keys:make_ready",
-    "manual_payout.gateway.sdk:make_ready",
 )
 # Imported while nobody waits, and called where a function is named.
-LATER_IMPORTS = ("psutil", "manual_payout.evidence.pages:make_ready", "manual_payout.evidence.review:make_ready")
+LATER_IMPORTS = ("psutil",)
 
 # As ipykernel sets it before anything can import matplotlib, which reads it only then.
 _INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
@@ -71,7 +68,7 @@ class _Kernel:
     ended: bool = False
 
 
-def serve(control: int, *, dies_with: int) -> None:
+def serve(control: int, *, dies_with: int, needs: str) -> None:
     """
     Serve until the runner goes away, which ends the process. Returns in a forked kernel, once it has become one.
 
@@ -79,20 +76,22 @@ def serve(control: int, *, dies_with: int) -> None:
         control: Descriptor of the server's end of the control socket.
 
         dies_with: The process whose death ends this one at once, or 0 to rely on the control socket alone.
+
+        needs: What its kernels are made of, as JSON of `starting.KernelNeeds`.
     """
     if dies_with:
         die_with_parent(dies_with)
     # The first to be registered is the last to be called.
     atexit.register(_leave_at_once)
-    environment = dict(os.environ)
+    environment, wanted = dict(os.environ), json.loads(needs)
     with socket.socket(fileno=control) as runner:
         try:
-            _import(IMPORTS)
+            _import([*IMPORTS, *wanted["first"]])
         except Exception as error:  # noqa: BLE001  # whatever it is, kernels are started the ordinary way then, and it is said
             why = f"the fork server could not import what kernels need: {type(error).__name__}: {error}"
             runner.sendall(why.encode(errors="replace")[:_WHY_BYTES])
             os._exit(1)
-        _Server(runner, environment).serve()
+        _Server(runner, environment, wanted).serve()
 
 
 def _leave_at_once() -> None:
@@ -112,11 +111,12 @@ def die_with_parent(parent: int) -> None:
 
 
 class _Server:
-    def __init__(self, runner: socket.socket, environment: dict[str, str]) -> None:
+    def __init__(self, runner: socket.socket, environment: dict[str, str], needs: dict[str, Any]) -> None:
         self._runner = runner
         self._environment = environment
         self._kernels: list[_Kernel] = []
-        self._later = list(LATER_IMPORTS)
+        self._settings = needs["settings"]
+        self._later = [*LATER_IMPORTS, *needs["later"]]
         self._forked = False
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -176,7 +176,7 @@ class _Server:
         if pid == 0:
             self._forked = True
             self._leave()
-            _become(channel, self._environment)
+            _become(channel, self._environment, self._settings)
             return
         self._kernels.append(_Kernel(pid, channel))
         _say(channel, pid=pid)
@@ -215,7 +215,7 @@ class _Server:
         os._exit(0)
 
 
-def _import(names: tuple[str, ...] | list[str]) -> None:
+def _import(names: list[str]) -> None:
     os.environ.update(_WHILE_IMPORTING)
     if not os.environ.get("MPLBACKEND"):
         os.environ["MPLBACKEND"] = _INLINE_BACKEND
@@ -239,7 +239,7 @@ def _why_not_fork() -> str:
     return f"an import has started threads, there are {count}" if count > 1 else ""
 
 
-def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
+def _become(channel: socket.socket, imported_under: dict[str, str], settings: str) -> None:
     """Turn this fork into the process that the runner asked for."""
     server = os.getppid()
     os.setsid()
@@ -248,7 +248,7 @@ def _become(channel: socket.socket, imported_under: dict[str, str]) -> None:
     if "function" in order:
         _run_errand(channel, order)
     environment: dict[str, str] = order["environment"] | {"JPY_PARENT_PID": str(server)}
-    if names := differences(imported_under, environment):
+    if names := differences(imported_under, environment, settings):
         _say(channel, refused=f"its environment differs from the fork server's in {', '.join(names)}")
         os._exit(1)
     os.chdir(order["folder"])

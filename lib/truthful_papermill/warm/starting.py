@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from truthful_papermill.warm.environment import importing_environment
@@ -19,22 +20,37 @@ from truthful_papermill.warm.protocol import KERNEL, LATER
 if TYPE_CHECKING:
     from truthful_papermill.warm.ahead import Ahead, Place
 
-# What single stages need besides: the one that draws the settlement's timeline, and the one that sums the stages up.
-# pandas, which the server puts off, comes with the module below it.
-NEEDED_BY = {"settle": ("matplotlib.figure", "matplotlib.backends.backend_agg"), "close": ("pandas.api",)}
-
 # How many kernels a run starts before their notebooks; see `ForkServer.prepare`.
 KERNELS_AHEAD = 2
 
-# What the rehearsal's notebook needs.
-REHEARSING = ("payout_rehearsal.play", *NEEDED_BY["settle"], *NEEDED_BY["close"])
+
+@dataclass(frozen=True, slots=True)
+class KernelNeeds:
+    """
+    What the kernels of a fork server are made of besides what every kernel needs.
+
+    Attributes:
+        first: Modules, or functions as ``module:function``, that the cells of every notebook need.
+
+        later: The same, for what is imported while nobody waits.
+
+        settings: A pattern of the variables that are read when code runs, never while something is imported: kernels may
+            be given others than the server has, and the server is given none.
+    """
+
+    first: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    settings: str = ""
+
+
+PLAIN_KERNELS = KernelNeeds()
 
 # -P keeps the working directory off sys.path, -s the user's own site-packages, as for every kernel of ours. What
 # becomes a kernel leaves `serve` and goes on as a kernel of the ordinary start would.
 _CODE = """\
 import os, sys
 from truthful_papermill.warm.server import serve
-serve(int(sys.argv[1]), dies_with=int(sys.argv[2]))
+serve(int(sys.argv[1]), dies_with=int(sys.argv[2]), needs=sys.argv[3])
 from ipykernel.kernelapp import launch_new_instance
 launch_new_instance(parent_handle=os.getppid())
 """
@@ -52,6 +68,8 @@ class ForkServer:
     Args:
         environment: What kernels will be given, as far as it is known; the settings of a run may still change.
 
+        needs: What its kernels are made of.
+
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
 
@@ -59,7 +77,7 @@ class ForkServer:
             before the first.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], needs: KernelNeeds = PLAIN_KERNELS) -> None:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
@@ -68,19 +86,19 @@ class ForkServer:
         self._control, theirs = socket.socketpair()
         with theirs:
             if not self.why_not:
-                self._start(theirs, environment)
+                self._start(theirs, environment, needs)
 
-    def _start(self, theirs: socket.socket, environment: Mapping[str, str]) -> None:
+    def _start(self, theirs: socket.socket, environment: Mapping[str, str], needs: KernelNeeds) -> None:
         # Linux ties the death to the thread that started it; only the main thread lives as long as the process.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         try:
             self._process = subprocess.Popen(  # noqa: S603  # this Python
-                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent)],
+                [sys.executable, "-P", "-s", "-c", _CODE, str(theirs.fileno()), str(parent), json.dumps(asdict(needs))],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # No file that lies where the operator stands is read by an import.
                 cwd="/",
-                env=importing_environment(environment),
+                env=importing_environment(environment, needs.settings),
                 # Ctrl-C is the runner's to judge.
                 start_new_session=True,
             )
@@ -167,18 +185,15 @@ class ForkServer:
         return self._process.pid if self._process else None
 
 
-def needed_by(stages: Iterable[str]) -> list[str]:
-    """Return what the stages of these short names need besides what all need, for ``later`` of `fork_server`."""
-    return [name for stage in stages for name in NEEDED_BY.get(stage, ())]
-
-
-def begin() -> None:
+def begin(needs: KernelNeeds = PLAIN_KERNELS) -> None:
     """Start the server that the next `fork_server` of this process will be, as the first thing that the process does."""
-    _begun.append(ForkServer(os.environ))
+    _begun.append(ForkServer(os.environ, needs))
 
 
 @contextlib.contextmanager
-def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[str] = ()) -> Iterator[ForkServer]:
+def fork_server(
+    environment: Mapping[str, str] | None = None, later: Sequence[str] = (), needs: KernelNeeds = PLAIN_KERNELS
+) -> Iterator[ForkServer]:
     """
     Start a fork server for the time of this block; it imports while the block goes on.
 
@@ -186,9 +201,11 @@ def fork_server(environment: Mapping[str, str] | None = None, later: Sequence[st
         environment: As for `ForkServer`; this process's own where none is given.
 
         later: As for `ForkServer.import_later`.
+
+        needs: As for `ForkServer`; a server that was begun has its own.
     """
     begun = _begun.pop() if _begun and environment is None else None
-    server = begun or ForkServer(os.environ if environment is None else environment)
+    server = begun or ForkServer(os.environ if environment is None else environment, needs)
     try:
         server.import_later(later)
         yield server

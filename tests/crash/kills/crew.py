@@ -22,6 +22,7 @@ import sqlalchemy as sa
 import urllib3.connection
 
 from manual_payout import transfer
+from manual_payout.approval import books
 from manual_payout.database import engines
 from manual_payout.database.store import Store
 from manual_payout.desk.wiring import Desk
@@ -30,7 +31,6 @@ from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.parameters import Parameters
 from manual_payout.gateway import Accepted, Gateway, Refused
 from manual_payout.ledger import Ledger
-from manual_payout.transfer import books
 from payout_rehearsal.demo import automation
 
 from .world import die_with_parent

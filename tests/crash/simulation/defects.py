@@ -18,13 +18,13 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout.approval import policy
+from manual_payout.approval import books, policy
 from manual_payout.approval.approvals import standing
 from manual_payout.approval.reversal import checks
 from manual_payout.domain import intent, models
 from manual_payout.domain.errors import ClaimError, RefusedError, UnknownOutcomeError
 from manual_payout.gateway import Answer, Refused, Unknown, client
-from manual_payout.transfer import books, delivery, movement, reconciling, sending
+from manual_payout.transfer import delivery, movement, reconciling, sending
 
 from .colleague import has_colleague
 from .memory_ledger import MemoryLedger

@@ -20,11 +20,11 @@ from manual_payout.database.store.announcing import (
     message_key,
 )
 from manual_payout.database.store.events import Journal
+from manual_payout.database.store.looking import Watching
 from manual_payout.database.store.outbox import Outbox
 from manual_payout.database.store.payouts import PayoutRecords
 from manual_payout.database.store.requests import RequestsAndApprovals
 from manual_payout.database.store.watched import Watched
-from manual_payout.database.store.watching import Watching
 
 __all__ = [
     "ARRIVED",

@@ -20,9 +20,9 @@ from manual_payout.database.store.announcing import SENT, announce
 from manual_payout.database.store.reversals import ReversalRecords
 from manual_payout.database.store.rows import record_stream, record_values
 from manual_payout.database.store.shapes import R, Shape, shape_of
-from manual_payout.desk.inventory import OVERRIDDEN
 from manual_payout.domain.errors import ApprovalError, ClaimError
 from manual_payout.domain.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State
+from manual_payout.domain.overrides import OVERRIDDEN
 
 
 class Sendings(ReversalRecords):

@@ -13,12 +13,12 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.models import Mode
-from manual_payout.domain.plain_text import shown
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.manifest import head_digest
 from manual_payout.evidence.scan import refuse_secrets
 from manual_payout.evidence.verifier import check_files, read_folder
 from truthful_papermill.durable import hold
+from truthful_papermill.plain_text import shown
 
 # The earliest that a zip can say; the times of the files are not evidence, the journal's are.
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)

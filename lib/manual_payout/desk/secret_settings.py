@@ -11,32 +11,28 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
-from manual_payout.domain.errors import SecretError
+from manual_payout.domain.errors import ParameterError, SecretError, where_secret
+from truthful_papermill.redaction import REMEDY, Redactor, Secret, refuse_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
-_PACKAGE = Path(__file__).resolve().parent
-
-# Shorter than this, a "secret" is found inside ordinary words and redaction destroys the evidence. Six given characters stand
-# among the 30,000 in base64 of a folder's signatures by chance once in two million folders, five once in 36,000.
-SHORTEST_SECRET = 6
+_LIBRARY = Path(__file__).resolve().parents[2]
+# Whatever lies beside us writes evidence too: the rehearsal its reports, the demo its names.
+_PACKAGES = ("manual_payout", "truthful_papermill", "payout_rehearsal", "local_stripe")
 
 # A folder holds some 100,000 hexadecimal digits, in digests and ids. Twelve given ones stand among them by chance once in
 # two thousand million folders, eight once in forty thousand. Dates, times and amounts are shorter.
 _SHORTEST_NUMBER = 12
 _NUMBER = re.compile(r"[0-9a-fA-F .,:;/+_TZ-]*")
 _NO_DIGIT = re.compile(r"[^0-9a-fA-F]")
-
-# A secret that occurs in the marks themselves could never be removed.
-_MARK_WORDS = "[redacted sk_live rk_live rkcs_live sk_test rk_test rkcs_test sha256:]"
 
 # What its issuer made cannot be a word, and the sandbox has keys of its own among our sources.
 _ISSUED = re.compile(
@@ -51,32 +47,22 @@ _SECRET_SETTING = re.compile(
 _URL_SETTINGS = ("DATABASE_URL", "LEDGER_DATABASE_URL")
 _PASSWORD_OPTIONS = frozenset({"password", "sslpassword"})
 
-REMEDY = (
-    "Change that secret where it was made, to what `openssl rand -hex 24` prints; `manual-payout status`, on a terminal, "
-    "names its variable (docs/configuration.md, Secrets)."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """
-    One secret.
-
-    Attributes:
-        variable: The environment variable that holds it; empty where it has none.
-
-        value: Without the white space around it, since a key file ends in a newline.
-    """
-
-    variable: str
-    value: str = field(repr=False)
-
 
 def named_secrets(environment: Mapping[str, str]) -> list[Secret]:
     """Return what of *environment* must never be saved: keys, tokens and database passwords."""
     found = [(name, value) for name, value in environment.items() if value and _SECRET_SETTING.fullmatch(name)]
     found += [(name, password) for name in _URL_SETTINGS for password in passwords_in(environment.get(name, ""))]
     return [Secret(name, value.strip()) for name, value in found]
+
+
+def redactor_of(environment: Mapping[str, str] | None = None) -> Redactor:
+    """
+    Build the redactor of this installation from its settings: this process's where no *environment* is given.
+
+    A key that a command prints (``STRIPE_FALLBACK_SECRET_KEY_COMMAND``) is not in the environment: whoever runs the
+    command adds the key (`Redactor.with_secrets`); the net for Stripe keys catches it meanwhile.
+    """
+    return Redactor(named_secrets(os.environ if environment is None else environment))
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:
@@ -97,18 +83,28 @@ def passwords_in(url: str) -> list[str]:
     return [password for password in dict.fromkeys(found) if password]
 
 
-def refuse_unfit(secret: Secret) -> None:
+def refuse_typed_secret(values: Mapping[str, Any]) -> None:
     """
-    Refuse a secret that is too short to be told from ordinary text, or that is one of the marks of a removed secret.
+    Refuse parameters of which one holds a secret of this process's environment, before anything is kept or shown of them.
+
+    So is what redaction would change although it tells nothing, such as the key that Stripe masks in its own errors: the
+    journal would be saved with other words than those that its digests are of, and no check would pass again.
+
+    Args:
+        values: By name, as somebody typed them.
 
     Raises:
-        SecretError: It is.
+        ParameterError: Naming the parameter, and nothing of its value.
     """
-    if len(secret.value) < SHORTEST_SECRET:
-        length = f"it has {len(secret.value)} characters, expected at least {SHORTEST_SECRET}"
-        raise SecretError(f"A secret is too short: {length}.", REMEDY, secret.variable)
-    if secret.value in _MARK_WORDS:
-        raise SecretError("A secret is one of the words that mark a removed secret.", REMEDY, secret.variable)
+    redactor = redactor_of(os.environ)
+    for name, value in values.items():
+        if isinstance(value, str) and redactor.redact(value) != value:
+            exposed = " and rotate that key: it was exposed" if redactor.find(value) else ""
+            error = ParameterError(
+                name, "[redacted]", "text without a key or token", f"Take it out of {name}{exposed}."
+            )
+            error.aside = where_secret(*redactor.variables_in(value))
+            raise error
 
 
 def refuse_our_words(secrets: Iterable[Secret], *texts: str) -> None:
@@ -149,7 +145,7 @@ def _ours(words: tuple[bytes, ...]) -> frozenset[bytes]:
 
 def _texts() -> Iterator[bytes]:
     # The templates are inside an installed package, and beside that of a checkout.
-    for root in (_PACKAGE, _PACKAGE.parents[1] / "runbooks"):
+    for root in (*(_LIBRARY / name for name in _PACKAGES), _LIBRARY.parent / "runbooks"):
         for folder, below, names in os.walk(root):
             if "__pycache__" in below:
                 below.remove("__pycache__")

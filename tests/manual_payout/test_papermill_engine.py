@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from manual_payout.desk.papermill_engine import HOUSE
 from manual_payout.desk.reviewed import reviewed_digest
 from manual_payout.domain.errors import ManualPayoutError, ParameterError, RefusedError
 from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
@@ -95,7 +96,7 @@ def test_plain_values_under_known_names_are_all_that_the_kernel_reads(values):
     """IPython rewrites nothing of the injected cell, and Python reads exactly what was given."""
     nb = injected(values)
     source = nb.cells[3].source
-    hold_parameters("2-execute.ipynb", nb)
+    hold_parameters("2-execute.ipynb", nb, HOUSE)
     read = {}
     exec(compile(ast.parse(source), "cell", "exec"), {"__builtins__": {}}, read)
 
@@ -112,7 +113,7 @@ def test_a_name_that_the_template_does_not_know_is_refused(good, name, value):
     # A dictionary would keep the key it has, were another one equal to it.
     others = {known: given for known, given in good.items() if known != name}
     with pytest.raises(ParameterError):
-        hold_parameters("2-execute.ipynb", injected({**others, name: value}))
+        hold_parameters("2-execute.ipynb", injected({**others, name: value}), HOUSE)
 
 
 @given(good=st.dictionaries(known, plain, max_size=2), name=known, value=hostile_values)
@@ -126,7 +127,7 @@ def test_a_value_that_is_no_scalar_of_json_is_refused(good, name, value):
     except (ValueError, AttributeError, TypeError):
         return  # papermill itself cannot write it
     with pytest.raises(ParameterError, match=name):
-        hold_parameters("2-execute.ipynb", nb)
+        hold_parameters("2-execute.ipynb", nb, HOUSE)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_an_injected_cell_that_is_anything_else_is_refused(source):
     nb.cells[3].source = source
 
     with pytest.raises(RefusedError, match="may not run"):
-        hold_parameters("2-execute.ipynb", nb)
+        hold_parameters("2-execute.ipynb", nb, HOUSE)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_an_injected_cell_elsewhere_twice_or_off_the_record_is_refused(tamper):
     tamper(nb)
 
     with pytest.raises(RefusedError, match="may not run"):
-        hold_parameters("2-execute.ipynb", nb)
+        hold_parameters("2-execute.ipynb", nb, HOUSE)
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in RUNBOOKS.glob("[1-6]-*.ipynb")))
@@ -210,7 +211,7 @@ def test_one_file_of_parameters_serves_every_stage(stage):
     """The SOP's twelve and those of closing may be given to any of them."""
     nb = injected(dict.fromkeys(STAGE_PARAMETERS + CLOSE_PARAMETERS, "x"), read_notebook(RUNBOOKS / f"{stage}.ipynb"))
 
-    assert (None, None) == (hold_template(f"{stage}.ipynb", nb), hold_parameters(f"{stage}.ipynb", nb))
+    assert (None, None) == (hold_template(f"{stage}.ipynb", nb, HOUSE), hold_parameters(f"{stage}.ipynb", nb, HOUSE))
 
 
 def _edit(nb):
@@ -241,7 +242,7 @@ def test_a_notebook_of_ours_that_was_not_reviewed_is_refused(tamper):
     tamper(nb)
 
     with pytest.raises(RefusedError, match="not those of a reviewed template"):
-        hold_template(nb.metadata.papermill.input_path, nb)
+        hold_template(nb.metadata.papermill.input_path, nb, HOUSE)
 
 
 # Through papermill, with nothing in between --------------------------------------------------------------------------
@@ -305,7 +306,14 @@ def test_a_record_of_a_run_is_refused_as_a_template(tmp_path):
         assert shown.endswith(f"{expected}\n")
         assert "Traceback" not in shown
     with pytest.raises(RefusedError, match="no template; nothing ran"):
-        execute(record, tmp_path / "out.ipynb", {}, redactor=Redactor(), expected_digest=reviewed_digest("2-execute"))
+        execute(
+            record,
+            tmp_path / "out.ipynb",
+            {},
+            redactor=Redactor(),
+            expected_digest=reviewed_digest("2-execute"),
+            house=HOUSE,
+        )
 
 
 @pytest.mark.parametrize(
@@ -320,11 +328,11 @@ def test_a_record_of_a_run_is_refused_as_a_template(tmp_path):
 def test_any_mark_of_a_run_makes_a_record(mark):
     """Also of a run without parameters, whose cells are those of the template."""
     nb = load_notebook_node(copy.deepcopy(TEMPLATE))
-    hold_template("x.ipynb", nb)
+    hold_template("x.ipynb", nb, HOUSE)
     mark(nb)
 
     with pytest.raises(RefusedError, match=r"Run the template runbooks/2-execute\.ipynb"):
-        hold_template("x.ipynb", nb)
+        hold_template("x.ipynb", nb, HOUSE)
 
 
 def test_a_notebook_that_is_not_ours_runs_with_the_parameters_it_declares():
@@ -332,13 +340,13 @@ def test_a_notebook_that_is_not_ours_runs_with_the_parameters_it_declares():
     nb = new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}})
     nb.cells = [new_code_cell("rate = 1", metadata={"tags": ["parameters"]}), new_code_cell("rate")]
 
-    assert None is hold_template("x.ipynb", injected({"rate": 2.5}, nb))
-    assert None is hold_parameters("x.ipynb", injected({"rate": 2.5}, nb))
+    assert None is hold_template("x.ipynb", injected({"rate": 2.5}, nb), HOUSE)
+    assert None is hold_parameters("x.ipynb", injected({"rate": 2.5}, nb), HOUSE)
     with pytest.raises(ManualPayoutError, match=r"rates: .* did you mean rate"):
-        hold_parameters("x.ipynb", injected({"rates": 2.5}, nb))
+        hold_parameters("x.ipynb", injected({"rates": 2.5}, nb), HOUSE)
     nb.cells[0].source = "%matplotlib inline"
     with pytest.raises(ManualPayoutError, match="one assignment on each line"):
-        hold_parameters("x.ipynb", injected({"rate": 2.5}, nb))
+        hold_parameters("x.ipynb", injected({"rate": 2.5}, nb), HOUSE)
     nb.cells.pop(0)
     with pytest.raises(ManualPayoutError, match="declares none"):
-        hold_parameters("x.ipynb", injected({"rate": 2.5}, nb))
+        hold_parameters("x.ipynb", injected({"rate": 2.5}, nb), HOUSE)
