@@ -86,7 +86,7 @@ LONG_MODULES = {
     "truthful_papermill/templates.py": "what a notebook may hold",
 }
 LONG_FUNCTIONS = {
-    "record_outcome", "request", "run", "run_stages", "ground", "execute", "execute_notebook", "upgrade",
+    "record_adoption", "record_outcome", "request", "run", "run_stages", "ground", "execute", "execute_notebook", "upgrade",
 }  # fmt: skip
 
 FILES = sorted(LIBRARY.rglob("*.py"))
