@@ -80,7 +80,7 @@ def at_stripe(**changes):
 OTHER_LINE = {
     "line_id": "line-2", "line_no": 2, "studio_id": "studio-2", "studio_name": "Other", "ledger_payout_id": "ledger-2",
     "amount": Money(125_076, "usd"), "reserve_after": Money(0, "usd"), "destination_account": "acct_124",
-    "stripe_transfer_id": "tr_2", "reversed_before_minor": 501,
+    "stripe_transfer_id": "tr_2", "reversed_before_minor": 501, "acknowledged": ("tr_1OtherTransfer",),
 }  # fmt: skip
 OTHER_REQUEST = {
     "request_id": "request-2", "incident_id": "INC-124", "kind": Kind.REVERSAL, "mode": Mode.TEST,

@@ -56,7 +56,7 @@ def told_desk(scene, services, **policy):
             "slack_rehearsal_bot_token": SecretStr("xoxb-rehearsal-1111"),
             "slack_api_base": f"{slack.url}/api/",
             "pagerduty_routing_key": SecretStr("LIVEROUTINGKEY"),
-            "pagerduty_rehearsal_routing_key": SecretStr("REHEARSALKEY"),
+            "pagerduty_rehearsal_routing_key": SecretStr("R7PXKQ2MZL4TND"),
             "pagerduty_events_base": pagerduty.url,
             "policy": desk.settings.policy.model_copy(update={"monitoring": section}),
         }
@@ -140,7 +140,7 @@ def test_alert_of_a_rehearsal_reaches_its_own_readers_only(scene, services):
     watch_round(told_desk(scene, services))
     events = [body for _, _, body in pagerduty.requests]
 
-    assert {"REHEARSALKEY"} == {event["routing_key"] for event in events}
+    assert {"R7PXKQ2MZL4TND"} == {event["routing_key"] for event in events}
     assert {"info"} == {event["payload"]["severity"] for event in events}
     assert all(event["payload"]["summary"].startswith("REHEARSAL: [") for event in events)
     assert {"Bearer xoxb-rehearsal-1111"} == {headers["Authorization"] for _, headers, _ in slack.requests}
@@ -502,7 +502,7 @@ def test_request_pages_and_says_who_was_told(shell, services, authority):
     slack, pagerduty = services
     configured = {
         "SLACK_REHEARSAL_BOT_TOKEN": "xoxb-rehearsal-1111", "SLACK_API_BASE": f"{slack.url}/api/",
-        "PAGERDUTY_REHEARSAL_ROUTING_KEY": "REHEARSALKEY", "PAGERDUTY_EVENTS_BASE": pagerduty.url,
+        "PAGERDUTY_REHEARSAL_ROUTING_KEY": "R7PXKQ2MZL4TND", "PAGERDUTY_EVENTS_BASE": pagerduty.url,
         "SSL_CERT_FILE": str(authority[1]),
     }  # fmt: skip
     bare = shell.request()

@@ -229,7 +229,7 @@ def test_payout_to_the_bank_fails_afterwards_and_the_settlement_sees_it(ground, 
     assert [0] * 4 == [stage.exit_code for stage in live], [stage.message for stage in live]
     assert ("failed", "no_account") == (payout.status, payout.failure_code)
     assert before + payout.amount == stripe_books.books.available(night.parameters.destination_account, "usd")
-    assert 3 == settled.exit_code, settled.message
+    assert 7 == settled.exit_code, settled.message
     assert {"studio_email", "studio_failed"} <= told
     assert 1 == ground.transfers(night.parameters.ledger_payout_id)
 

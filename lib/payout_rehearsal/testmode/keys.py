@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from manual_payout.desk.settings import Settings
-from manual_payout.domain.errors import SettingsError, StripeRefusedError
+from manual_payout.domain.errors import PolicyRefusedError, SettingsError
 from manual_payout.gateway import Gateway, KeyIdentity, identify_key
 from payout_rehearsal.testmode.seeding import COUNTRY, Seeder
 
@@ -73,7 +73,9 @@ def find_platform(keys: RehearsalKeys, seeder: Seeder, *, base_url: str, timeout
         The platform's account id.
 
     Raises:
-        StripeRefusedError: Stripe calls one of them live, does not show its account, or shows another; or refuses.
+        PolicyRefusedError: Stripe calls one of them live, does not show its account, or shows another.
+
+        StripeRefusedError: Stripe does not answer.
 
         SettingsError: A key is not accepted, or the platform is in a country that cannot be seeded.
     """
@@ -86,7 +88,7 @@ def find_platform(keys: RehearsalKeys, seeder: Seeder, *, base_url: str, timeout
         _must_be_test(name, live=gateway.livemode())
         found = gateway.account_id()
         if found != platform["id"]:
-            raise StripeRefusedError(
+            raise PolicyRefusedError(
                 f"{name} belongs to {found or 'an account that Stripe does not show to it'}, {_SEEDING} to {platform['id']}.",
                 "Use keys of one sandbox or one account's test mode; grant the restricted key Accounts: Read if it is hidden.",
             )
@@ -124,7 +126,7 @@ def _of_test_mode(key: str, name: str) -> KeyIdentity:
 
 def _must_be_test(name: str, *, live: bool) -> None:
     if live:
-        raise StripeRefusedError(
+        raise PolicyRefusedError(
             f"Stripe says that the key in {name} is live; nothing was written.",
             "Use keys of Stripe's test mode (docs/test-mode.md).",
         )

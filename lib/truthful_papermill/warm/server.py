@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from truthful_papermill.lean import importing, leave_out_unused, put_off, without
+from truthful_papermill.terminal import outlive_the_terminal
 from truthful_papermill.warm.environment import differences, say_nothing_outside
 from truthful_papermill.warm.protocol import LATER
 
@@ -81,6 +82,8 @@ def serve(control: int, *, dies_with: int, needs: str) -> None:
     """
     if dies_with:
         die_with_parent(dies_with)
+    # As whatever the runner starts: its terminal may be closed, and the run goes on to its end.
+    outlive_the_terminal()
     # The first to be registered is the last to be called.
     atexit.register(_leave_at_once)
     environment, wanted = dict(os.environ), json.loads(needs)
