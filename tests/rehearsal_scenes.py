@@ -19,23 +19,23 @@ PROGRAM = "import sys; from manual_payout.cli import main; sys.argv[0] = 'manual
 # expected, and the edits, each of a file and a text that it holds once.
 DEFECTS = {
     "answer-lost": ("row", [(
-        "transfer/delivery.py", "    except (StripeRefusedError, SettingsError, EvidenceError) as error:\n        if not sending.in_doubt:",
+        "manual_payout/transfer/delivery.py", "    except (StripeRefusedError, SettingsError, EvidenceError) as error:\n        if not sending.in_doubt:",
         "    except (StripeRefusedError, SettingsError, EvidenceError) as error:\n        if True:",
     )]),
     "killed-kernel": ("live run", [(
-        "runner.py", "return record is not None and record.state in OPEN_STATES\n\n\ndef _result_of", "return False\n\n\ndef _result_of",
+        "manual_payout/steps/endings.py", "code = exit_code(last.exit_code, account, reversal=bool(reversal))", "code = last.exit_code",
     )]),
-    "stale-approval": ("live run", [("approvals/standing.py", "at >= ends", "False")]),
+    "stale-approval": ("live run", [("manual_payout/approval/approvals/standing.py", "at >= ends", "False")]),
     "wrong-account": ("transfers at Stripe", [
-        ("policy.py", '"destination_account": (line.destination_account, parameters.destination_account),', ""),
-        ("policy.py", "expected, due = facts.parameters.destination_account, facts.due", "expected, due = facts.due.destination_account, facts.due"),
+        ("manual_payout/approval/policy.py", '"destination_account": (line.destination_account, parameters.destination_account),', ""),
+        ("manual_payout/approval/policy.py", "expected, due = facts.parameters.destination_account, facts.due", "expected, due = facts.due.destination_account, facts.due"),
     ]),
     "not-connected": ("row", [(
-        "transfer/delivery.py", "if isinstance(answer, Refused) and not sending.in_doubt:", "if False:",
+        "manual_payout/transfer/delivery.py", "if isinstance(answer, Refused) and not sending.in_doubt:", "if False:",
     )]),
-    "insufficient-balance": ("dry run", [("policy.py", "drawable >= needed", "True")]),
+    "insufficient-balance": ("dry run", [("manual_payout/approval/policy.py", "drawable >= needed", "True")]),
     "failing-later": ("studio told", [(
-        "store/announcing.py", 'FAILED = ("slack_failed", "studio_failed", "page_failed")', 'FAILED = ("slack_failed", "page_failed")',
+        "manual_payout/database/store/announcing.py", 'FAILED = ("slack_failed", "studio_failed", "page_failed")', 'FAILED = ("slack_failed", "page_failed")',
     )]),
 }  # fmt: skip
 
@@ -61,10 +61,10 @@ def copy_with_stripe_at(root: Path, address: str, short_approval_s: int = 20) ->
     return _edited_copy(
         root,
         [
-            ("rehearsal/grounds.py", opening, f"testmode.ground(root, _settings(), {options})"),
-            ("rehearsal/grounds.py", imports, imports + more),
+            ("payout_rehearsal/grounds.py", opening, f"testmode.ground(root, _settings(), {options})"),
+            ("payout_rehearsal/grounds.py", imports, imports + more),
             # Of what is waited for in earnest when a sender was killed, most is patience with Stripe's rate limits.
-            ("transfer/tries.py", "PAUSE_MAX_S = 20.0", "PAUSE_MAX_S = 5.0"),
+            ("manual_payout/transfer/tries.py", "PAUSE_MAX_S = 20.0", "PAUSE_MAX_S = 5.0"),
         ],
     )
 
@@ -74,7 +74,7 @@ def _edited_copy(root: Path, edits: Iterable[tuple[str, str, str]]) -> Path:
     shutil.copytree(ROOT / "lib", lib, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "runbooks", root / "runbooks")
     for file, right, wrong in edits:
-        path = lib / "manual_payout" / file
+        path = lib / file
         text = path.read_text("utf-8")
         assert 1 == text.count(right), (file, right)
         path.write_text(text.replace(right, wrong), "utf-8")

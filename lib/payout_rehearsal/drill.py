@@ -274,7 +274,8 @@ DRILL = (
     ),
     Scene(
         SceneName.WRONG_ACCOUNT, "another studio's account is typed", "What was approved is what is sent, or nothing is.",
-        {"dry run": "exit 0", **_REFUSED}, _wrong_account,
+        {"dry run": "exit 0", **_REFUSED, "live run": "exit 2 at 1-verify", "2-execute run alone": "exit 2 at 2-execute"},
+        _wrong_account,
     ),
     Scene(
         SceneName.NOT_CONNECTED, "the account is not connected", "A refusal by Stripe is final for its key, and moves nothing.",
@@ -288,8 +289,8 @@ DRILL = (
     ),
     Scene(
         SceneName.FAILING_LATER, "the payout to the bank fails later", "The studio is told again, and nothing is sent again.",
-        {"dry run": "exit 0", "live run": "exit 0", "settlement": "exit 3 at 5-settle",
-         "studio told": "studio_email, studio_failed", **_SENT_ONCE},
+        {"dry run": "exit 0", "live run": "exit 0", "settlement": "exit 7 at 5-settle",
+         "studio told": "studio_email, studio_failed", **_SENT_ONCE, "same command again": "exit 7 at 2-execute"},
         _failing_later,
     ),
 )  # fmt: skip

@@ -78,7 +78,7 @@ def test_disk_that_is_full_at_the_intent_sends_nothing(scene, full_disk, monkeyp
 def test_disk_that_is_full_at_the_fence_sends_nothing(scene, full_disk, monkeypatch):
     """What cannot be announced is not sent."""
     full_disk(Store, "mark_sent")
-    with pytest.raises(DatabaseError, match="did not answer as it should"):
+    with pytest.raises(UnknownOutcomeError, match="did not answer as it should"):
         scene.send()
     monkeypatch.undo()
 

@@ -27,7 +27,7 @@ def told_desk(scene, services):
         update={
             "slack_rehearsal_bot_token": SecretStr("xoxb-rehearsal-1111"),
             "slack_api_base": f"{slack.url}/api/",
-            "pagerduty_rehearsal_routing_key": SecretStr("REHEARSALKEY"),
+            "pagerduty_rehearsal_routing_key": SecretStr("R7PXKQ2MZL4TND"),
             "pagerduty_events_base": pagerduty.url,
         }
     )
@@ -69,7 +69,7 @@ def test_the_digest_that_slack_and_pagerduty_got_is_that_of_the_seal(scene, serv
     assert next(post["text"] for post in slack.posted if "is sealed" in post["text"]).startswith(
         "REHEARSAL: Evidence of INC-123"
     )
-    assert ("REHEARSALKEY", []) == (change["routing_key"], pagerduty.notified)
+    assert ("R7PXKQ2MZL4TND", []) == (change["routing_key"], pagerduty.notified)
 
 
 def test_a_folder_that_grew_since_still_matches_and_a_rewritten_one_does_not(scene, services):

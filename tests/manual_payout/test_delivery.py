@@ -138,7 +138,7 @@ def test_client_that_cannot_be_made_delays_its_messages(demo, store, monkeypatch
     """A proxy that it has no code for: that is a line in `status`, and no traceback; nothing was handed over."""
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     put(store, message(channel=Channel.PAGERDUTY))
-    paged = demo.model_copy(update={"pagerduty_rehearsal_routing_key": SecretStr("REHEARSALKEY")})
+    paged = demo.model_copy(update={"pagerduty_rehearsal_routing_key": SecretStr("R7PXKQ2MZL4TND")})
 
     assert 1 == Postroom(paged, store, "tomas").deliver().delayed
     assert ("The client cannot be made (ImportError).", None) == (

@@ -22,7 +22,7 @@ from manual_payout.approval.verification import verify
 from manual_payout.cli.answers import show_results
 from manual_payout.comms.telling import sent_messages
 from manual_payout.desk.reviewed import procedure_digest, reviewed_digests
-from manual_payout.domain.errors import ClaimError, DatabaseError
+from manual_payout.domain.errors import ClaimError, DatabaseError, UnknownOutcomeError
 from manual_payout.domain.models import CheckStatus, Stage, State
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.postmortem import postmortem_text
@@ -222,7 +222,7 @@ def test_whoever_continues_a_sending_is_on_record_too(live, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(sending, "deliver", lost)
-        with pytest.raises(DatabaseError):
+        with pytest.raises(UnknownOutcomeError):
             live.send()
     live.rehearsed()
     other = live.desk.registry.find("noor")

@@ -101,11 +101,13 @@ def taken_back_minor(transfer_id: str | None, reversals: Sequence[ReversalRecord
 
 def _open(record: Record) -> Account:
     what = "take back" if isinstance(record, ReversalRecord) else "send"
+    # The right to send is committed before the request leaves.
+    moved = "the money may have moved" if record.sent else "nothing was sent by now"
     return Account(
         Standing.OPEN,
         record.state.value,
         f"Attempt {record.attempt_no} to {what} {record.amount.grouped} is open ({record.state.value}), under the key "
-        f"{record.idempotency_key}: the money may have moved.",
+        f"{record.idempotency_key}: {moved}.",
         f"Run `{reconcile_command(record)}`; never send again before.",
     )
 
