@@ -378,4 +378,7 @@ def _with_lifetimes(settings: Settings, lifetimes_s: Lifetimes) -> Settings:
     rules = settings.policy.request.model_copy(
         update={"request_lifetime_s": request, "approval_lifetime_s": approval}
     )  # fmt: skip
-    return settings.model_copy(update={"policy": settings.policy.model_copy(update={"request": rules})})
+    # Nobody computes balances anew in these stories, of which some sleep for a day and a half.
+    ledger = settings.policy.ledger.model_copy(update={"balance_age_max_s": 30 * 86_400})
+    policy = settings.policy.model_copy(update={"request": rules, "ledger": ledger})
+    return settings.model_copy(update={"policy": policy})

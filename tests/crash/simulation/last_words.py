@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.domain.errors import ClaimError, DatabaseError, ManualPayoutError
+from manual_payout.domain.errors import ClaimError, DatabaseError, ManualPayoutError, RefusedError
 from manual_payout.domain.models import Record, State
 
 if TYPE_CHECKING:
@@ -27,11 +27,14 @@ class Before:
 
     moved: set[str] = field(default_factory=set)
     open: bool = False
+    attempts: int = 0
 
 
 def look(store: MemoryStore, books: Books) -> Before:
     """Note what a command finds that begins now."""
-    return Before({_line(one) for one in (*books.transfers, *books.reversals) if one.key}, _any_open(store))
+    return Before(
+        {_line(one) for one in (*books.transfers, *books.reversals) if one.key}, _any_open(store), len(store.attempts)
+    )
 
 
 def contradiction(run: Any, error: BaseException | None, before: Before, store: MemoryStore, books: Books) -> str:
@@ -44,7 +47,9 @@ def contradiction(run: Any, error: BaseException | None, before: Before, store: 
     if code == 3 and own:
         return f"exit code 3, and {sorted(own)} had moved"
     foreign = any(not one.key for one in books.transfers)
-    if code == 4 and not (before.open or _any_open(store) or foreign or _was_cut_off(error)):
+    # Refused while another run was at it, which has come to its end since.
+    met = len(store.attempts) > before.attempts and _has_cause(error, RefusedError)
+    if code == 4 and not (before.open or _any_open(store) or foreign or met or _was_cut_off(error)):
         return "exit code 4, and no attempt is open"
     if code == 7 and (run.back or all(one.key for one in books.reversals)):
         return "exit code 7, and everything arrived or was taken back as approved"
@@ -55,8 +60,12 @@ def contradiction(run: Any, error: BaseException | None, before: Before, store: 
 
 def _was_cut_off(error: BaseException | None) -> bool:
     """Whether the run could not find out by itself: the database's answer was lost, or another run settled it meanwhile."""
+    return _has_cause(error, DatabaseError, ClaimError)
+
+
+def _has_cause(error: BaseException | None, *kinds: type[BaseException]) -> bool:
     while error is not None:
-        if isinstance(error, DatabaseError | ClaimError):
+        if isinstance(error, kinds):
             return True
         error = error.__cause__
     return False
