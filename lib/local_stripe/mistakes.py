@@ -10,13 +10,13 @@ class InvalidValueError(Exception):
     Args:
         field: What it was given for, as the person named it.
 
-        found: What was given; shown shortened.
+        found: What was given; the sentence shows it shortened.
 
         expected: What would have been right.
     """
 
     def __init__(self, field: str, found: object, expected: str) -> None:
         self.field = field
-        self.found = repr(found)[:80]
+        self.found = found
         self.expected = expected
-        super().__init__(f"{field}: found {self.found}, expected {expected}. Correct {field} and start again.")
+        super().__init__(f"{field}: found {repr(found)[:80]}, expected {expected}. Correct {field} and start again.")

@@ -147,6 +147,8 @@ def sandbox(
     Example: manual-payout sandbox
     """
     from local_stripe import serve
+    from local_stripe.mistakes import InvalidValueError
+    from manual_payout.domain.errors import ParameterError
     from payout_rehearsal import nightly_job, sandbox_books, set_up_database
     from payout_rehearsal.demo import incident
 
@@ -160,15 +162,18 @@ def sandbox(
         else:
             typer.echo(_announcement(exports, folder))
 
-    serve(
-        "127.0.0.1",
-        port,
-        start=incident.NOW,
-        accounts=accounts,
-        available=available,
-        on_ready=announce,
-        on_advance=nightly_job(url),
-    )
+    try:
+        serve(
+            "127.0.0.1",
+            port,
+            start=incident.NOW,
+            accounts=accounts,
+            available=available,
+            on_ready=announce,
+            on_advance=nightly_job(url),
+        )
+    except InvalidValueError as error:
+        raise ParameterError(error.field, error.found, error.expected) from error
 
 
 def _exports(base_url: str, database_url: str, folder: Path) -> dict[str, str]:

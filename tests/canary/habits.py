@@ -90,7 +90,7 @@ SHOWN = {
     "stripe_debug": "import stripe; stripe.log = 'debug'; client = stripe.StripeClient(key, base_addresses={'api': os.environ['STRIPE_API_BASE']}); print(vars(client._requestor._options)); print(client.v1.balance.retrieve()._requestor.api_key)",
     "pickle": "import pickle; print(pickle.dumps(secrets)); print(base64.b64encode(pickle.dumps(secrets)))",
     # Spelt in two pieces, since papermill's door runs no notebook of ours that was not reviewed.
-    "settings": "from importlib import import_module; settings = import_module('manual_' 'payout.settings').load_settings(); print(settings, settings.model_dump(), settings.messenger_secrets(), settings.messenger_values(), settings.database_text())",
+    "settings": "from importlib import import_module; settings = import_module('manual_' 'payout.desk.settings').load_settings(); print(settings, settings.model_dump(), settings.messenger_secrets(), settings.messenger_values(), settings.database_text())",
     "settings_secret": "print(settings.fallback_secret(), settings.read_secret())",
     "psycopg_url": "import psycopg\ntry:\n    psycopg.connect(database or 'password=' + password + ' x')\nexcept Exception as error: print(error)",
     "psycopg_typo": "try:\n    psycopg.connect(f'pasword={password} host')\nexcept Exception as error: print(error)",

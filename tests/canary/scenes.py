@@ -517,7 +517,7 @@ DEFECTS = {
         "import manual_payout.cli.answers as answers, manual_payout.cli as cli\nanswers.without_secrets = cli.without_secrets = str", "settings",
     ),
     "what is typed is not looked at": (
-        "import truthful_papermill.redaction as redaction, manual_payout.desk.wiring as desk\nredaction.refuse_typed_secret = lambda values: None\ndesk.Desk.require_keepable = lambda self, *recorded: None", "typed",
+        "import manual_payout.desk.secret_settings as secrets, manual_payout.desk.wiring as desk\nsecrets.refuse_typed_secret = lambda values: None\ndesk.Desk.require_keepable = lambda self, *recorded: None", "typed",
     ),
 }  # fmt: skip
 

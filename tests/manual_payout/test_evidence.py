@@ -98,16 +98,16 @@ def test_what_others_digested_is_saved_whole_or_not_at_all(folder, write):
 
 def test_only_pages_and_texts_from_outside_are_redacted():
     """What is compared, digested or signed elsewhere has no other way into a folder than byte by byte."""
-    package = Path(manifest.__file__).parents[1]
+    library = Path(manifest.__file__).parents[2]
     found = {
-        str(path.relative_to(package))
-        for path in package.rglob("*.py")
+        str(path.relative_to(library))
+        for path in library.rglob("*.py")
         if re.search(r"\.(keep|replace)_redacted\(", path.read_text("utf-8"))
     }
 
     assert found == {
-        "evidence/review.py", "rehearsal/notebook.py", "rehearsal/play.py",  # pages
-        "steps/closing.py", "steps/execution.py", "steps/reversing.py",  # the postmortem's draft, refusals
+        "manual_payout/evidence/review.py", "payout_rehearsal/notebook.py", "payout_rehearsal/play.py",  # pages
+        "manual_payout/steps/closing.py", "manual_payout/steps/execution.py", "manual_payout/steps/reversing.py",  # the postmortem's draft, refusals
     }  # fmt: skip
 
 

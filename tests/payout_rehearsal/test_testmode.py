@@ -23,7 +23,7 @@ from grounds import KEYS, Incident, approved, ground_on, settings_with
 from manual_payout import transfer
 from manual_payout.approval import verification
 from manual_payout.desk.settings import Policy, read_policy
-from manual_payout.domain.errors import ManualPayoutError, ParameterError, SettingsError, StripeRefusedError
+from manual_payout.domain.errors import ManualPayoutError, ParameterError, PolicyRefusedError, SettingsError
 from manual_payout.domain.models import CheckStatus, Mode, Stage, State
 from manual_payout.domain.money import Money
 from manual_payout.steps.runner import kernel_environment
@@ -350,7 +350,7 @@ def test_key_that_stripe_itself_calls_live_ends_it(tmp_path, live):
             address,
             asked,
         ),
-        pytest.raises(StripeRefusedError, match=r"Stripe says that the key in STRIPE_\w+ is live") as caught,
+        pytest.raises(PolicyRefusedError, match=r"Stripe says that the key in STRIPE_\w+ is live") as caught,
         ground_on(address, tmp_path),
     ):
         pass
@@ -367,7 +367,7 @@ def test_keys_of_two_platforms_end_it(tmp_path, other):
             balance=lambda _: balance(live=False),
             account=lambda key: platform("acct_other" if key == other else "acct_1"),
         ) as (address, asked),
-        pytest.raises(StripeRefusedError, match="belongs to acct_other, STRIPE_REHEARSAL_SECRET_KEY to acct_1"),
+        pytest.raises(PolicyRefusedError, match="belongs to acct_other, STRIPE_REHEARSAL_SECRET_KEY to acct_1"),
         ground_on(address, tmp_path),
     ):
         pass

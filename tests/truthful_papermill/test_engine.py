@@ -18,13 +18,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.iorw import load_notebook_node
 
 import manual_payout
-from manual_payout.desk.kernels import fork_server
-from manual_payout.domain.errors import EvidenceError, ParameterError, RefusedError
 from processes import around, is_running
 from truthful_papermill.engine import SAID, StoppedBySignal, client, execute, orderly_signals, read_status
 from truthful_papermill.engine.recording import Run, cell_numbers
+from truthful_papermill.errors import EvidenceError, ParameterError, RefusedError
 from truthful_papermill.redaction import Redactor
 from truthful_papermill.templates import compare_code, digest_of, is_banner, read_notebook
+from truthful_papermill.warm.starting import fork_server
 
 KEY = "rk_live_51Habcdefgha91f"
 PAPERMILL = [sys.executable, "-m", "papermill", "--engine", "manual_payout", "--no-progress-bar"]

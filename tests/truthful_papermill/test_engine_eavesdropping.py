@@ -10,7 +10,7 @@ import sys
 import pytest
 from tests.truthful_papermill.test_engine import around, run
 
-from manual_payout.desk.kernels import fork_server
+from truthful_papermill.warm.starting import fork_server
 
 NOBODY = 65534
 

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from manual_payout.domain.errors import EvidenceError
 from manual_payout.evidence.folder import Folder
 from truthful_papermill.durable import remove_left_parts
 from truthful_papermill.engine import read_status
 from truthful_papermill.engine.recording import Run
 from truthful_papermill.engine.saving import OutputFile
+from truthful_papermill.errors import EvidenceError
 from truthful_papermill.redaction import Redactor, redact_notebook
 from truthful_papermill.templates import read_notebook
 

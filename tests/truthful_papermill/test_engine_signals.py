@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from truthful_papermill.engine import execute, orderly_signals
 from truthful_papermill.redaction import Redactor
-from manual_payout.desk.kernels import fork_server
+from truthful_papermill.warm.starting import fork_server
 with orderly_signals(), fork_server() as server:
     execute(Path("template.ipynb"), Path("out.ipynb"), {}, redactor=Redactor(), fork_server=server)
 """

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from manual_payout.domain.errors import EvidenceError, ParameterError
+from truthful_papermill.errors import EvidenceError, ParameterError
 from truthful_papermill.templates import (
     LONGEST_TEXT,
     REFUSED_TAGS,

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -573,23 +574,30 @@ with private_folder() as folder:
 """
 
 
-def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_no_other(tmp_path, monkeypatch):
+@pytest.fixture(name="near")
+def _near():
+    """A temporary folder whose name is short enough for a kernel's sockets."""
+    with tempfile.TemporaryDirectory(prefix="pf") as folder:
+        yield Path(folder)
+
+
+def test_the_folder_of_a_killed_run_is_removed_by_the_next_and_no_other(near, monkeypatch):
     """While it lives its folder stays, whatever its age; so does what others have called alike."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    reports, linked, strange = (tmp_path / name for name in ("payout-reports", "payout-abcdefgh", "payout-mydata01"))
+    monkeypatch.setattr("tempfile.tempdir", str(near))
+    reports, linked, strange = (near / name for name in ("payout-reports", "payout-abcdefgh", "payout-mydata01"))
     for folder in (reports, strange):
         folder.mkdir(mode=0o700)
         (folder / "q3.csv").touch()
         os.utime(folder, (0, 0))
     linked.symlink_to(reports)
-    others = sorted(tmp_path.iterdir())
+    others = sorted(near.iterdir())
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDING], env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDING], env=os.environ | {"TMPDIR": str(near)}, stdout=subprocess.PIPE, text=True
     ) as process:
         held = Path(process.stdout.readline().strip())
         with private_folder() as mine:
-            assert sorted([*others, held, mine]) == sorted(tmp_path.iterdir())
+            assert sorted([*others, held, mine]) == sorted(near.iterdir())
         process.kill()
     assert held.exists()
     with private_folder() as mine:
-        assert sorted([*others, mine]) == sorted(tmp_path.iterdir())
+        assert sorted([*others, mine]) == sorted(near.iterdir())
