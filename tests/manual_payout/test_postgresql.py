@@ -62,14 +62,14 @@ def search(url, path):
 @pytest.fixture(name="connected")
 def _connected():
     """Make engines that are closed in the end."""
-    engines = []
+    opened = []
 
     def connect(url, name="DATABASE_URL"):
-        engines.append(engines.connect(url, name=name))
-        return engines[-1]
+        opened.append(engines.connect(url, name=name))
+        return opened[-1]
 
     yield connect
-    for engine in engines:
+    for engine in opened:
         engine.dispose()
 
 
