@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -639,8 +640,11 @@ def test_every_goes_on_until_it_is_stopped(watched):
     with subprocess.Popen(
         command, env=watched.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        # One that has died says no more, and is not waited for.
+        # One that has died says no more, and is not waited for; nor is one that stands still.
+        patience = threading.Timer(60, process.kill)
+        patience.start()
         rounds = list(itertools.islice((line for line in process.stdout if "UTC: " in line), 2))
+        patience.cancel()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
 
