@@ -34,7 +34,7 @@ def by_hand(scene, *, metadata=(), **changes):
 
 
 def adopt(scene, made, *, operator=None, because=""):
-    return transfer.adopt(scene.desk, scene.request, made, operator or scene.operator, because)
+    return transfer.adopt(scene.desk, scene.request, scene.request.line, made, operator or scene.operator, because)
 
 
 def refusal(call, *args, **kwargs):

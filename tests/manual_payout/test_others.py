@@ -179,14 +179,14 @@ def test_ledgers_column_explains_unless_it_names_this_payout(any_scene):
 
 def test_copied_metadata_explains_nothing_to_its_own_payout(scene, monkeypatch):
     """A transfer with our line's metadata in no group of ours is a stranger, also while our row is open."""
-    judge = transfer.sending.verify
+    judge = transfer.movement.verify
 
     def judge_then_appear(*args):
         found = judge(*args)
         in_dashboard(scene, metadata={"line_id": scene.request.line.line_id})
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify", judge_then_appear)
+    monkeypatch.setattr(transfer.movement, "verify", judge_then_appear)
     refusal(scene.send)
 
     assert (State.REFUSED, 1) == (scene.record.state, len(scene.transfers))
@@ -197,14 +197,14 @@ def test_copied_metadata_explains_nothing_to_its_own_payout(scene, monkeypatch):
 
 def test_transfer_that_appears_after_the_gate_stops_the_first_send(any_scene, monkeypatch):
     """The last look before the fence asks again; the attempt ends refused, and nothing of ours has left."""
-    judge = transfer.sending.verify
+    judge = transfer.movement.verify
 
     def judge_then_appear(*args):
         found = judge(*args)
         in_dashboard(any_scene)
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify", judge_then_appear)
+    monkeypatch.setattr(transfer.movement, "verify", judge_then_appear)
     error = refusal(any_scene.send)
 
     assert (PolicyRefusedError, 1) == (type(error), len(any_scene.transfers))

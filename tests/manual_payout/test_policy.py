@@ -51,9 +51,12 @@ DOWN = StripeRefusedError("Stripe cannot be reached.", "Check the network.", cod
 
 def record(state, *, payout_id="line-1", incident_id=incident.INCIDENT_ID):
     return PayoutRecord(
-        payout_id, "request-1", incident_id, incident.LEDGER_PAYOUT_ID, incident.STUDIO_ID, incident.STUDIO_NAME,
-        LINE.amount, LINE.reserve_after, LINE.destination_account, Mode.SANDBOX, Reason.OTHER, "", "maya", "priya", "amara",
-        "tomas", state, 1, "key-1", "group", "{}", "owner", 1, None, False, AT,
+        payout_id=payout_id, request_id="request-1", incident_id=incident_id, ledger_payout_id=incident.LEDGER_PAYOUT_ID,
+        studio_id=incident.STUDIO_ID, studio_name=incident.STUDIO_NAME, amount=LINE.amount, reserve_after=LINE.reserve_after,
+        destination_account=LINE.destination_account, mode=Mode.SANDBOX, reason=Reason.OTHER, notes="", requested_by="maya",
+        approved_by_payments_ops="priya", approved_by_finance="amara", operator_id="tomas", state=state, attempt_no=1,
+        idempotency_key="key-1", transfer_group="group", payload="{}", owner="owner", fence=1, lease_until=None, sent=False,
+        created_at=AT,
     )  # fmt: skip
 
 

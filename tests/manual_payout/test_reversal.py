@@ -118,7 +118,7 @@ class Mistake:
 
     def checks(self, desk=None):
         """The verification's answers by name."""
-        found = verify_reversal(desk or self.scene.desk, self.request, self.scene.operator.person_id)
+        found = verify_reversal(desk or self.scene.desk, self.request, self.request.line, self.scene.operator.person_id)
         return {check.name: check for check in found.checks}
 
     @property
@@ -633,14 +633,14 @@ def test_expired_papers_take_nothing(mistake, lifetime):
 
 def test_request_withdrawn_during_the_gate_takes_nothing(any_mistake, monkeypatch):
     """A withdrawal that falls between the gate and the intent still comes first: the database decides."""
-    verify = transfer.sending.verify_reversal
+    verify = transfer.movement.verify_reversal
 
     def verify_then_withdraw(*args):
         found = verify(*args)
         any_mistake.file(notes="other", replace=True)
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify_reversal", verify_then_withdraw)
+    monkeypatch.setattr(transfer.movement, "verify_reversal", verify_then_withdraw)
     error = refusal(any_mistake.reverse)
 
     assert (ApprovalError, None, []) == (type(error), any_mistake.record, any_mistake.posts)
@@ -685,14 +685,17 @@ DOWN = StripeRefusedError("Stripe cannot be reached.", "Check the network.", cod
 
 def row(state, reversal_id="line-1", incident_id=incident.INCIDENT_ID):
     return ReversalRecord(
-        reversal_id, "request-1", incident_id, incident.LEDGER_PAYOUT_ID, incident.STUDIO_ID, incident.STUDIO_NAME, "tr_1",
-        LINE.amount, LINE.destination_account, 10_000, Mode.SANDBOX, ReversalReason.PAID_TWICE, "", "maya", "priya",
-        "amara", "tomas", state, 1, "key-1", "{}", "tomas@desk", 1, None, False, AT,
+        reversal_id=reversal_id, request_id="request-1", incident_id=incident_id, ledger_payout_id=incident.LEDGER_PAYOUT_ID,
+        studio_id=incident.STUDIO_ID, studio_name=incident.STUDIO_NAME, stripe_transfer_id="tr_1", amount=LINE.amount,
+        destination_account=LINE.destination_account, reversed_before_minor=10_000, mode=Mode.SANDBOX,
+        reason=ReversalReason.PAID_TWICE, notes="", requested_by="maya", approved_by_payments_ops="priya",
+        approved_by_finance="amara", operator_id="tomas", state=state, attempt_no=1, idempotency_key="key-1", payload="{}",
+        owner="tomas@desk", fence=1, lease_until=None, sent=False, created_at=AT,
     )  # fmt: skip
 
 
 GOOD = ReversalFacts(
-    ASKED, Mode.SANDBOX, AT, False, None, "two people", None, None, STRIPE, SHOWN, 0, Money(THIRD_MINOR, "usd")
+    ASKED, LINE, Mode.SANDBOX, AT, False, None, "two people", None, None, STRIPE, SHOWN, 0, Money(THIRD_MINOR, "usd")
 )
 
 
@@ -856,7 +859,7 @@ def test_something_else_that_comes_back_after_the_gate_takes_nothing(any_scene, 
     """The look directly before the call sees what the verification could not: another request's third, just taken."""
     first = paid_by_mistake(any_scene).prepare(amount=THIRD)
     second = Mistake(any_scene).prepare(incident_id="INC-124", amount=THIRD)
-    verify = transfer.sending.verify_reversal
+    verify = transfer.movement.verify_reversal
 
     def verify_then_lose(*args):
         found = verify(*args)
@@ -864,7 +867,7 @@ def test_something_else_that_comes_back_after_the_gate_takes_nothing(any_scene, 
         first.reverse(any_scene.new_desk())
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify_reversal", verify_then_lose)
+    monkeypatch.setattr(transfer.movement, "verify_reversal", verify_then_lose)
     error = refusal(second.reverse)
 
     assert isinstance(error, PolicyRefusedError)

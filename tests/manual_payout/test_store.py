@@ -67,9 +67,12 @@ def filed(number=1, **changes):
 def intent(number=1, **changes):
     """A payout record of its line, about to be sent."""
     record = PayoutRecord(
-        f"line-{number}", f"request-{number}", "INC-1", "ledger-1", "studio-1", "Harbor", Money(100, "usd"),
-        Money(0, "usd"), "acct_123", Mode.SANDBOX, Reason.OTHER, "", "maya", "priya", "amara", "tomas", State.SUBMITTING, 1,
-        f"key-{number}-1", "group", "{}", "owner-1", 1, None, False, NOW,
+        payout_id=f"line-{number}", request_id=f"request-{number}", incident_id="INC-1", ledger_payout_id="ledger-1",
+        studio_id="studio-1", studio_name="Harbor", amount=Money(100, "usd"), reserve_after=Money(0, "usd"),
+        destination_account="acct_123", mode=Mode.SANDBOX, reason=Reason.OTHER, notes="", requested_by="maya",
+        approved_by_payments_ops="priya", approved_by_finance="amara", operator_id="tomas", state=State.SUBMITTING, attempt_no=1,
+        idempotency_key=f"key-{number}-1", transfer_group="group", payload="{}", owner="owner-1", fence=1, lease_until=None,
+        sent=False, created_at=NOW,
     )  # fmt: skip
     return replace(record, **changes)
 

@@ -459,13 +459,13 @@ def test_withdrawn_request_sends_nothing(scene):
 
 def test_request_withdrawn_during_the_gate_sends_nothing(any_scene, monkeypatch):
     """A withdrawal that falls between the gate and the intent still comes first: the database decides."""
-    claim = transfer.sending.claim
+    claim = transfer.movement.claim
 
-    def withdraw_then_claim(desk, request):
-        claim(desk, request)
+    def withdraw_then_claim(desk, line):
+        claim(desk, line)
         any_scene.file(notes="other", replace=True)
 
-    monkeypatch.setattr(transfer.sending, "claim", withdraw_then_claim)
+    monkeypatch.setattr(transfer.movement, "claim", withdraw_then_claim)
     error = refusal(any_scene.send)
 
     assert (ApprovalError, None, []) == (type(error), any_scene.record, any_scene.posts)
@@ -494,13 +494,13 @@ def test_begun_request_is_not_withdrawn(any_scene, monkeypatch):
 
 def test_gate_that_fell_asleep_sends_nothing(scene, monkeypatch):
     """A laptop closed between gate and intent wakes to find its judgement too old, though the approvals still stand."""
-    claim = transfer.sending.claim
+    claim = transfer.movement.claim
 
-    def sleep_then_claim(desk, request):
-        claim(desk, request)
+    def sleep_then_claim(desk, line):
+        claim(desk, line)
         scene.stripe.advance(transfer.sending.JUDGEMENT_AGE_MAX.total_seconds())
 
-    monkeypatch.setattr(transfer.sending, "claim", sleep_then_claim)
+    monkeypatch.setattr(transfer.movement, "claim", sleep_then_claim)
     error = refusal(scene.send)
 
     assert (ApprovalError, None, []) == (type(error), scene.record, scene.posts)
@@ -558,14 +558,14 @@ def test_automation_that_was_faster_sends_nothing(any_scene):
 
 def test_automation_that_is_faster_than_the_claim_sends_nothing(any_scene, monkeypatch):
     """If it pays after the verification and before the claim, the claim finds out."""
-    judge = transfer.sending.verify
+    judge = transfer.movement.verify
 
     def judge_then_lose(desk, parameters, operator_id):
         found = judge(desk, parameters, operator_id)
         automation.attempt(any_scene.engine, incident.LEDGER_PAYOUT_ID, desk.now())
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify", judge_then_lose)
+    monkeypatch.setattr(transfer.movement, "verify", judge_then_lose)
     error = refusal(any_scene.send)
 
     assert (ClaimError, None, []) == (type(error), any_scene.record, any_scene.posts)
@@ -758,14 +758,14 @@ def test_unreachable_stripe_before_anything_was_sent_moves_nothing(scene):
 def test_foreign_transfer_that_appears_after_the_gate_sends_nothing(scene, monkeypatch):
     """The look directly before the call sees what the verification could not."""
     other = {"id": "tr_other", "reversed": False, "metadata": {}}
-    judge = transfer.sending.verify
+    judge = transfer.movement.verify
 
     def judge_then_appear(*args):
         found = judge(*args)
         monkeypatch.setattr(scene.desk.gateway, "transfers_in_group", lambda _group: [other])
         return found
 
-    monkeypatch.setattr(transfer.sending, "verify", judge_then_appear)
+    monkeypatch.setattr(transfer.movement, "verify", judge_then_appear)
     error = refusal(scene.send)
 
     assert (PolicyRefusedError, []) == (type(error), scene.posts)

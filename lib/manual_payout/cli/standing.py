@@ -17,12 +17,11 @@ from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.domain.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
-    from manual_payout.database.store.shapes import R
     from manual_payout.desk.people import Person
     from manual_payout.desk.wiring import Desk
     from manual_payout.domain.account import Account
     from manual_payout.domain.display import Table
-    from manual_payout.domain.models import Message, MessageState, PayoutRecord, Request, ReversalRecord
+    from manual_payout.domain.models import Message, MessageState, PayoutRecord, R, Request, ReversalRecord
     from manual_payout.evidence.verifier import Judge
     from manual_payout.evidence.verifier import Registry as Reviewed
     from manual_payout.transfer import Reconciliation
@@ -110,13 +109,12 @@ def _adopt(
 
     request = open_request(desk, incident, wanted)
     money.about(desk, incident, request.line.ledger_payout_id, mode=request.mode)
-    _show(desk, adopt(desk, request, named, person, because), as_json=as_json)
+    _show(desk, adopt(desk, request, request.line, named, person, because), as_json=as_json)
 
 
 def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:
     from manual_payout.domain.account import reversal_line
     from manual_payout.domain.display import facts_table
-    from manual_payout.transfer.movement import noun
 
     record = found.record
     facts = {
@@ -126,7 +124,7 @@ def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:
         "done": found.action,
         "now": found.record.state.value,
     }
-    shown = facts | {f"stripe_{noun(record)}_id": found.record.stripe_id}
+    shown = facts | {f"stripe_{record.noun}_id": found.record.stripe_id}
     money.about(desk, record.incident_id, record.ledger_payout_id, reversal=reversal_line(record), mode=record.mode)
     finish(shown if as_json else repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", facts)))
 

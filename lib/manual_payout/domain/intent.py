@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from manual_payout.domain.canonical import canonical_json
-from manual_payout.domain.models import Kind, Line, Mode, PayoutRecord, Record, Request
+from manual_payout.domain.models import Kind, Line, Mode, Record, Request
 from manual_payout.domain.money import Money
 
 _PREFIX = "manual-payout"
@@ -127,21 +127,12 @@ def difference(made: dict[str, Any], record: Record) -> str:
         The first field that differs with both values, as text; empty when nothing does.
     """
     payload = json.loads(record.payload)
-    expected: dict[str, Any]
-    if isinstance(record, PayoutRecord):
-        expected = _transfer_fields(payload, record.mode)
-    else:
-        expected = {
-            "amount": payload["amount"],
-            "currency": record.amount.currency,
-            "transfer": record.stripe_transfer_id,
-        }
-    expected |= _marks(payload)
-    for name, value, found in _differing(made, expected):
+    back = record.noun == "reversal"
+    of_reversal = {"currency": record.amount.currency, "transfer": record.stripe_transfer_id}
+    expected = {"amount": payload["amount"]} | of_reversal if back else _transfer_fields(payload, record.mode)
+    for name, value, found in _differing(made, expected | _marks(payload)):
         return f"{name}: sent {value!r}, Stripe shows {found!r}"
-    if isinstance(record, PayoutRecord) and not _says_what_came_back(made):
-        return f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}"
-    return ""
+    return "" if back else _unclear(made)
 
 
 def differences(made: dict[str, Any], payload: dict[str, Any], mode: Mode) -> list[str]:
@@ -153,9 +144,8 @@ def differences(made: dict[str, Any], payload: dict[str, Any], mode: Mode) -> li
     """
     expected = _transfer_fields(payload, mode) | _marks(payload)
     found = [f"{name}: approved {value!r}, Stripe shows {shown!r}" for name, value, shown in _differing(made, expected)]
-    if not found and not _says_what_came_back(made):
-        found.append(f"amount_reversed: expected a number of minor units, Stripe shows {made.get('amount_reversed')!r}")
-    return found
+    unclear = "" if found else _unclear(made)
+    return [*found, unclear] if unclear else found
 
 
 def _transfer_fields(payload: dict[str, Any], mode: Mode) -> dict[str, Any]:
@@ -175,14 +165,12 @@ def _differing(made: dict[str, Any], expected: dict[str, Any]) -> Iterator[tuple
             yield name, value, found
 
 
-def _says_what_came_back(transfer: dict[str, Any]) -> bool:
-    back, whole = transfer.get("amount_reversed"), transfer.get("reversed")
-    return (
-        type(back) is int
-        and type(whole) is bool
-        and 0 <= back <= transfer["amount"]
-        and whole == (back == transfer["amount"])
-    )
+def _unclear(transfer: dict[str, Any]) -> str:
+    """Say that a transfer does not tell what of it has come back; empty where it does."""
+    back, whole, amount = transfer.get("amount_reversed"), transfer.get("reversed"), transfer["amount"]
+    if type(back) is int and type(whole) is bool and 0 <= back <= amount and whole == (back == amount):
+        return ""
+    return f"amount_reversed: expected a number of minor units, Stripe shows {back!r}"
 
 
 def _origin(request: Request, line: Line, attempt_no: int) -> dict[str, str]:

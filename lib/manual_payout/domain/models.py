@@ -10,10 +10,11 @@ of the journal. Amounts are minor units; instants are aware and in UTC.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from manual_payout.domain.canonical import digest_of, instant_text
 from manual_payout.domain.money import Money
@@ -272,6 +273,10 @@ class Request:
             raise AssertionError(f"Bug: request {self.request_id} has {len(self.lines)} lines where one is meant")
         return self.lines[0]
 
+    def line_for(self, ledger_payout_id: str) -> Line:
+        """Return the line that is about that ledger payout."""
+        return {line.ledger_payout_id: line for line in self.lines}[ledger_payout_id]
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -306,13 +311,17 @@ class Approval:
         return {"statement": statement, "digest": self.statement_digest, "signature": self.signature}
 
 
-@dataclass(frozen=True, slots=True)
-class PayoutRecord:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(ABC):
     """
-    A row of ``manual_payouts``: a line whose sending has begun.
+    A line whose sending has begun, in either direction; each direction has a table of its own.
 
     Attributes:
-        payout_id: Ours; equal to the line's id, since a line becomes at most one row.
+        noun: What Stripe makes of it.
+
+        stripe_transfer_id: The transfer that was made, once known; of a reversal, the one that is reversed.
+
+        destination_account: The connected account to which the money goes, or from which it is taken.
 
         attempt_no: The attempt whose key is in use, counted from 1.
 
@@ -324,23 +333,19 @@ class PayoutRecord:
         fence: Counts the takings of that right; a sender whose number is old may not send.
 
         sent: Whether any request of the present attempt may have left this machine.
-
-        transfer: Stripe's answer as JSON text, once known.
-
-        settlement_rung: The highest rung of the settlement ladder seen so far.
     """
 
-    payout_id: str
+    noun: ClassVar[str]
+
     request_id: str
     incident_id: str
     ledger_payout_id: str
     studio_id: str
     studio_name: str
     amount: Money
-    reserve_after: Money
     destination_account: str
     mode: Mode
-    reason: Reason
+    reason: Reason | ReversalReason
     notes: str
     requested_by: str
     approved_by_payments_ops: str
@@ -349,7 +354,6 @@ class PayoutRecord:
     state: State
     attempt_no: int
     idempotency_key: str
-    transfer_group: str
     payload: str
     owner: str
     fence: int
@@ -358,9 +362,53 @@ class PayoutRecord:
     created_at: datetime
     first_sent_at: datetime | None = None
     stripe_transfer_id: str | None = None
-    transfer: str | None = None
     outcome_reason: str | None = None
     outcome_at: datetime | None = None
+
+    @property
+    @abstractmethod
+    def line_id(self) -> str:
+        """The line whose sending this is."""
+
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """What it is made for."""
+
+    @property
+    @abstractmethod
+    def stripe_id(self) -> str | None:
+        """What Stripe made of it, once known."""
+
+    @property
+    @abstractmethod
+    def answer(self) -> str | None:
+        """Stripe's answer as JSON text, once known."""
+
+    @abstractmethod
+    def end_state(self, made: dict[str, Any]) -> State:
+        """Say how the row ends where Stripe made what was meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutRecord(Record):
+    """
+    A row of ``manual_payouts``: money on its way out.
+
+    Attributes:
+        payout_id: Ours; equal to the line's id, since a line becomes at most one row.
+
+        transfer: Stripe's answer as JSON text, once known.
+
+        settlement_rung: The highest rung of the settlement ladder seen so far.
+    """
+
+    noun: ClassVar[str] = "transfer"
+
+    payout_id: str
+    reserve_after: Money
+    transfer_group: str
+    transfer: str | None = None
     logged_at: datetime | None = None
     settlement_rung: str | None = None
     settled_at: datetime | None = None
@@ -371,61 +419,47 @@ class PayoutRecord:
         return self.payout_id
 
     @property
+    def subject(self) -> str:
+        """The ledger payout that is paid."""
+        return self.ledger_payout_id
+
+    @property
     def stripe_id(self) -> str | None:
-        """What Stripe made of it, once known."""
+        """The transfer, once known."""
         return self.stripe_transfer_id
 
+    @property
+    def answer(self) -> str | None:
+        """The transfer as JSON text, once known."""
+        return self.transfer
 
-@dataclass(frozen=True, slots=True)
-class ReversalRecord:
+    def end_state(self, made: dict[str, Any]) -> State:
+        """Say how the row ends where Stripe made what was meant; the transfer may have come back meanwhile."""
+        if made["reversed"]:
+            return State.REVERSED
+        return State.PARTLY_REVERSED if made["amount_reversed"] else State.PAID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReversalRecord(Record):
     """
-    A row of ``manual_reversals``: a reversal whose sending has begun. It goes the same way as a `PayoutRecord`.
+    A row of ``manual_reversals``: money of one transfer on its way back.
 
     Attributes:
         reversal_id: Ours; equal to the line's id.
-
-        stripe_transfer_id: The transfer that is reversed.
-
-        amount: How much of it is taken back.
-
-        destination_account: The connected account from which it is taken.
 
         reversed_before_minor: How much of the transfer was reversed when this was asked for, in minor units.
 
         reversal: Stripe's answer as JSON text, once known.
     """
 
+    noun: ClassVar[str] = "reversal"
+
     reversal_id: str
-    request_id: str
-    incident_id: str
-    ledger_payout_id: str
-    studio_id: str
-    studio_name: str
     stripe_transfer_id: str
-    amount: Money
-    destination_account: str
     reversed_before_minor: int
-    mode: Mode
-    reason: ReversalReason
-    notes: str
-    requested_by: str
-    approved_by_payments_ops: str
-    approved_by_finance: str
-    operator_id: str
-    state: State
-    attempt_no: int
-    idempotency_key: str
-    payload: str
-    owner: str
-    fence: int
-    lease_until: datetime | None
-    sent: bool
-    created_at: datetime
-    first_sent_at: datetime | None = None
     stripe_reversal_id: str | None = None
     reversal: str | None = None
-    outcome_reason: str | None = None
-    outcome_at: datetime | None = None
 
     @property
     def line_id(self) -> str:
@@ -433,12 +467,26 @@ class ReversalRecord:
         return self.reversal_id
 
     @property
+    def subject(self) -> str:
+        """The transfer that is reversed."""
+        return self.stripe_transfer_id
+
+    @property
     def stripe_id(self) -> str | None:
-        """What Stripe made of it, once known."""
+        """The reversal, once known."""
         return self.stripe_reversal_id
 
+    @property
+    def answer(self) -> str | None:
+        """The reversal as JSON text, once known."""
+        return self.reversal
 
-Record = PayoutRecord | ReversalRecord
+    def end_state(self, made: dict[str, Any]) -> State:  # noqa: ARG002  # whatever Stripe shows of it
+        """Say how the row ends where Stripe made what was meant."""
+        return State.REVERSED
+
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)

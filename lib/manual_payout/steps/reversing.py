@@ -159,7 +159,7 @@ def reversal_approvals(run: ReversalRun) -> Table:
 @question
 def verify_reversal(run: ReversalRun) -> Table:
     """Fetch every fact afresh and judge it."""
-    found = verify_afresh(run.desk, run.request, run.operator.person_id)
+    found = verify_afresh(run.desk, run.request, run.request.line, run.operator.person_id)
     run.findings["checks"] = {check.name: check.status.value for check in found.checks}
     record = run.find_reversal()
     done = f"Reversed: {record.stripe_reversal_id}" if record is not None and record.state is State.REVERSED else ""
@@ -223,7 +223,7 @@ def _dry(run: ReversalRun) -> Banner:
     record = run.find_reversal()
     if record is not None and record.state is State.REVERSED:
         return _done_before(record)
-    verify_afresh(run.desk, run.request, run.operator.person_id).require_go()
+    verify_afresh(run.desk, run.request, run.request.line, run.operator.person_id).require_go()
     code = confirm_code(run.request, run.request.line, run.operator.person_id)
     run.findings["confirm_code"] = code
     data = {"request_id": run.request.request_id, "operator_id": run.operator.person_id}

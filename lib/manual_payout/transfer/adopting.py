@@ -18,19 +18,19 @@ from manual_payout.domain.errors import (
     UnknownOutcomeError,
 )
 from manual_payout.domain.intent import build_payload, differences, transfer_group
-from manual_payout.domain.models import MOVED_STATES, PayoutRecord, Request, State
+from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, Request, State
 from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
-from manual_payout.transfer.movement import end_state
+from manual_payout.transfer.movement import OUT
 from manual_payout.transfer.reconciling import Reconciliation
-from manual_payout.transfer.sending import JUDGEMENT_AGE_MAX, payout_attempt
+from manual_payout.transfer.sending import JUDGEMENT_AGE_MAX, new_attempt
 
 # Stripe tells when it made a transfer in whole seconds, by its own clock.
 _CLOCKS = timedelta(minutes=1)
 
 
 def adopt(
-    desk: Desk, request: Request, transfer_id: str, operator: Person, because: str = ""
+    desk: Desk, request: Request, line: Line, transfer_id: str, operator: Person, because: str = ""
 ) -> Reconciliation[PayoutRecord]:
     """
     Put on record that *transfer_id* is the transfer of *request*, made by hand. No money moves by this.
@@ -50,15 +50,15 @@ def adopt(
     transfer_id = check("adopt", transfer_id)
     because = check_text("because", because, NOTES_LENGTH_MAX, empty=True)
     desk.registry.get_allowed(operator.person_id, "operate", desk.now(), field="operator")
-    record = desk.store.find_payout(request.line.line_id)
+    record = desk.store.find_payout(line.line_id)
     if record is not None and record.state is not State.REFUSED:
         return _begun(record, transfer_id)
     require_same_account(desk, request)
     made = desk.gateway.get_transfer(transfer_id)
-    _require_alike(made, request)
-    _require_alone(desk, made, request)
+    _require_alike(made, request, line)
+    _require_alone(desk, made, line)
     try:
-        return _take_up(desk, request, record, made, operator, because)
+        return _take_up(desk, request, line, record, made, operator, because)
     except ManualPayoutError as error:
         # It exists: "nothing moved" would be false, whatever stands in the way of the record.
         raise UnknownOutcomeError(
@@ -83,9 +83,9 @@ def _begun(record: PayoutRecord, transfer_id: str) -> Reconciliation[PayoutRecor
     return Reconciliation(believed, transfer_id, "", "nothing: it is on record", record)
 
 
-def _require_alike(made: dict[str, Any], request: Request) -> None:
+def _require_alike(made: dict[str, Any], request: Request, line: Line) -> None:
     """Refuse what is not exactly what the request would have sent; every field that differs is named."""
-    payload = build_payload(request, request.line, 1)
+    payload = build_payload(request, line, 1)
     found = differences(made, payload, request.mode)
     if found:
         raise PolicyRefusedError(
@@ -97,15 +97,15 @@ def _require_alike(made: dict[str, Any], request: Request) -> None:
         raise PolicyRefusedError(
             f"{made['id']} has come back whole: it paid nobody.", "Run the request as usual; nothing stands in its way."
         )
-    if made["id"] in request.line.acknowledged:
+    if made["id"] in line.acknowledged:
         raise PolicyRefusedError(
             f"{made['id']} is acknowledged by this request as another payment.", "File the request again without it."
         )
 
 
-def _require_alone(desk: Desk, made: dict[str, Any], request: Request) -> None:
+def _require_alone(desk: Desk, made: dict[str, Any], line: Line) -> None:
     """Refuse where Stripe shows more than this one for the payout."""
-    listed = desk.gateway.transfers_in_group(transfer_group(request.line.ledger_payout_id))
+    listed = desk.gateway.transfers_in_group(transfer_group(line.ledger_payout_id))
     others = [one["id"] for one in listed if one["id"] != made["id"] and not one["reversed"]]
     if others:
         raise UnknownOutcomeError(
@@ -117,25 +117,26 @@ def _require_alone(desk: Desk, made: dict[str, Any], request: Request) -> None:
 def _take_up(
     desk: Desk,
     request: Request,
+    line: Line,
     refused: PayoutRecord | None,
     made: dict[str, Any],
     operator: Person,
     because: str,
 ) -> Reconciliation[PayoutRecord]:
     not_after = desk.now() + JUDGEMENT_AGE_MAX
-    approved = _require_approved(desk, request, made, operator)
-    claim(desk, request)
+    approved = _require_approved(desk, request, line, made, operator)
+    claim(desk, line)
     not_after = min(not_after, approved.stand_until, desk.settings.policy.request.request_ends(request))
-    attempt = payout_attempt(request, approved, refused, operator, at=desk.now())
+    attempt = new_attempt(OUT, request, line, approved, refused, operator, at=desk.now())
     record = desk.store.record_adoption(
         attempt,
         approved.approval_ids,
-        state=end_state(attempt, made),
+        state=attempt.end_state(made),
         made=made,
         made_text=json.dumps(made, indent=2, sort_keys=True),
         because=because,
         not_after=not_after,
-        rules=rules_now(desk, request),
+        rules=rules_now(desk, request, line),
     )
     told = f"{made['id']}: {made['amount']} {made['currency']} (minor units) to {made['destination']}, made by hand"
     believed = f"refused: attempt {refused.attempt_no}" if refused is not None else "nothing begun"
@@ -144,13 +145,13 @@ def _take_up(
     )
 
 
-def _require_approved(desk: Desk, request: Request, made: dict[str, Any], operator: Person) -> Approved:
+def _require_approved(desk: Desk, request: Request, line: Line, made: dict[str, Any], operator: Person) -> Approved:
     """Refuse unless both approvals stand now, and stood when the transfer was made: nothing is approved afterwards."""
     rules, now = desk.settings.policy.request, desk.now()
     if now >= rules.request_ends(request) or desk.store.is_withdrawn(request):
         raise ApprovalError(f"Request {request.request_id} is expired or withdrawn.", "")
-    limit = rules.amount_minor_max.get(request.line.amount.currency)
-    if limit is not None and request.line.amount.amount_minor > limit:
+    limit = rules.amount_minor_max.get(line.amount.currency)
+    if limit is not None and line.amount.amount_minor > limit:
         raise PolicyRefusedError(
             "The amount is above the ceiling of the policy.", "Finance raises it in the policy file."
         )

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from manual_payout.database.store.shapes import R
 from manual_payout.database.waiting import PATIENCE_S, pass_time, wait_for
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
@@ -29,17 +28,9 @@ from manual_payout.domain.errors import (
     UnknownOutcomeError,
 )
 from manual_payout.domain.intent import difference
-from manual_payout.domain.models import PayoutRecord, Record, ReversalRecord, State, stream_of
+from manual_payout.domain.models import R, Record, State, stream_of
 from manual_payout.gateway import Accepted, Refused, Unknown
-from manual_payout.transfer.movement import (
-    changed_since,
-    end_state,
-    listed,
-    noun,
-    post,
-    present,
-    subject,
-)
+from manual_payout.transfer.movement import changed_since, listed, way_of
 from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
 
 T = TypeVar("T")
@@ -47,25 +38,6 @@ T = TypeVar("T")
 # Stripe may forget a key once it is 24 hours old, and would then run the request anew (*Idempotent requests*). One hour
 # is kept for clocks that disagree and for a request on its way.
 KEY_WINDOW = timedelta(hours=23)
-
-# Refusals that a person can mend, with how. Everything else: read Stripe's sentence.
-_REMEDIES = {
-    "balance_insufficient": "Top up the platform balance, then run the same command again: a new attempt with a new key.",
-    "insufficient_capabilities_for_transfer": "The studio's account cannot receive transfers; have it fixed, then run again.",
-    "resource_missing": "The destination is not connected to this platform in this mode; compare it with the ledger.",
-    "transfers_not_allowed": "Stripe does not allow this transfer; contact Stripe with the request id.",
-    "more_permissions_required": "Grant the key the permission that Stripe names, then run the same command again.",
-    "rate_limit": "Wait a minute, then run the same command again.",
-    "lock_timeout": "Wait a minute, then run the same command again.",
-}
-
-
-# The same of a reversal. Stripe documents no code for a studio whose balance has been paid out; this is the nearest.
-_REVERSAL_REMEDIES = _REMEDIES | {
-    "balance_insufficient": "The studio's Stripe balance no longer holds the amount: it has been paid to the bank. Agree with the "
-    "studio to keep it from a later payout, or run the same command again once its balance covers it.",
-    "resource_missing": "Stripe does not know this transfer in this mode; compare its id with the Dashboard.",
-}
 
 
 def deliver(desk: Desk, record: R) -> R:
@@ -91,7 +63,7 @@ def deliver(desk: Desk, record: R) -> R:
         if not sending.in_doubt:
             raise
         raise UnknownOutcomeError(
-            f"A {noun(record)} for {subject(record)} may have been made, and this run could not find out: {error.message}",
+            f"A {record.noun} for {record.subject} may have been made, and this run could not find out: {error.message}",
             f"Run `{reconcile_command(record)}`; never send again before.",
         ) from error
 
@@ -112,7 +84,7 @@ def take_over(desk: Desk, record: R, operator: Person) -> R:
 
     def over() -> bool:
         nonlocal fresh
-        fresh = present(desk, record) or record
+        fresh = way_of(record).find(desk, record.line_id) or record
         return fresh.state is not record.state or _held_for_s(desk, fresh) <= 0
 
     # A run that died may have a request on its way for as long as one HTTP attempt lasts; its lease covers that. The
@@ -138,7 +110,7 @@ def _held(desk: Desk, record: Record) -> str:
     """Say who holds the sending, until when, and where that is longer than anybody is given."""
     left_s, given_s = _held_for_s(desk, record), lease_s(desk)
     said = (
-        f"The sending for {subject(record)} is in the hands of {record.owner} until "
+        f"The sending for {record.subject} is in the hands of {record.owner} until "
         f"{record.lease_until:%Y-%m-%d %H:%M:%S} UTC by the database's clock, {left_s:.0f} s from now."
     )
     # A second for the statements in between.
@@ -164,7 +136,7 @@ def look_up(desk: Desk, record: R) -> dict[str, Any] | None:
     if not foreign and len(own) <= 1:
         return own[0] if own else None
     ids = ", ".join(transfer["id"] for transfer in foreign + own)
-    message = f"Stripe shows {noun(record)}s for {subject(record)} that are not this request's one: {ids}"
+    message = f"Stripe shows {record.noun}s for {record.subject} that are not this request's one: {ids}"
     remedy = (
         "Do not send: compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request."
     )
@@ -202,12 +174,12 @@ def settle(
     try:
         settled = desk.store.record_outcome(
             record,
-            State.NEEDS_HUMAN if differs else end_state(record, made),
-            f"{made['id']}: {differs}" if differs else f"{_outcome(record, made)}{took}",
+            State.NEEDS_HUMAN if differs else record.end_state(made),
+            f"{made['id']}: {differs}" if differs else f"{way_of(record).accepted(record, made)}{took}",
             actor=record.operator_id,
             made=made,
             made_text=text or json.dumps(made, indent=2, sort_keys=True),
-            reversed_minor=_reversed_minor(desk, record) if not differs else None,
+            reversed_minor=way_of(record).reversed_minor(desk, record) if not differs else None,
             request_id=request_id,
         )
     except Exception as error:  # the money has moved: whatever went wrong here, its name must reach a person
@@ -230,7 +202,7 @@ def _not_taken(desk: Desk, record: Record, made: dict[str, Any], error: Exceptio
         except OSError as failure:
             noted = f" Nor could it be noted on this machine: {failure.strerror}."
     return UnknownOutcomeError(
-        f"Stripe has the {noun(record)} {made['id']}, under the key {record.idempotency_key}, but our database did not take "
+        f"Stripe has the {record.noun} {made['id']}, under the key {record.idempotency_key}, but our database did not take "
         f"the record: {why.rstrip('.')}.{noted}",
         f"Note {made['id']} in the ticket, mend the database, then run `{reconcile_command(record)}`.",
     )
@@ -251,7 +223,7 @@ def record_refused(desk: Desk, record: R, answer: Refused) -> R:
 def unknown_outcome(record: Record, *, first: str = "") -> UnknownOutcomeError:
     """Say that the outcome of *record* is unknown and what leads on; *first* is a sentence on what comes before that."""
     return UnknownOutcomeError(
-        f"The outcome of attempt {record.attempt_no} for {subject(record)} is unknown: {record.outcome_reason}.",
+        f"The outcome of attempt {record.attempt_no} for {record.subject} is unknown: {record.outcome_reason}.",
         f"{first}Run `{reconcile_command(record)}`; never send again before.",
     )
 
@@ -282,7 +254,7 @@ def _send_until_known(desk: Desk, sending: Sending[R]) -> R:
         _require_as_approved(desk, sending)
         sending.record = desk.store.mark_sent(sending.record, lease_s=lease_s(desk), window=KEY_WINDOW)
         earlier, sending.in_doubt = sending.in_doubt, True
-        reply = post(desk, sending.record)
+        reply = way_of(sending.record).post(desk, sending.record)
         sending.tries += 1
         if isinstance(reply, Accepted):
             return settle(
@@ -354,26 +326,8 @@ def _ask_or_end(desk: Desk, sending: Sending[R], ask: Callable[[], T]) -> T:
         raise unknown_outcome(record) from error
 
 
-def _outcome(record: Record, made: dict[str, Any]) -> str:
-    if isinstance(record, PayoutRecord) and made["amount_reversed"]:
-        return f"Stripe accepted the transfer; {made['amount_reversed']} minor units of it have come back since"
-    return f"Stripe accepted the {noun(record)}"
-
-
-def _reversed_minor(desk: Desk, record: Record) -> int | None:
-    """How much of a reversal's transfer is reversed by now, in minor units; None where no reversal was made."""
-    if not isinstance(record, ReversalRecord):
-        return None
-    # The gate saw how much was reversed before, so this much it is at least, even if Stripe cannot be asked now.
-    known = record.reversed_before_minor + record.amount.amount_minor
-    try:
-        return max(known, int(desk.gateway.get_transfer(record.stripe_transfer_id)["amount_reversed"]))
-    except (StripeRefusedError, SettingsError):
-        return known
-
-
 def _note_late_answer(desk: Desk, record: Record, made: dict[str, Any]) -> None:
-    data = {f"stripe_{noun(record)}_id": made["id"], "idempotency_key": record.idempotency_key, "owner": record.owner}
+    data = {f"stripe_{record.noun}_id": made["id"], "idempotency_key": record.idempotency_key, "owner": record.owner}
     desk.store.record_event(
         stream_of(record.incident_id, record.ledger_payout_id), "late_answer", record.operator_id, data
     )
@@ -381,8 +335,9 @@ def _note_late_answer(desk: Desk, record: Record, made: dict[str, Any]) -> None:
 
 def _refused(record: Record, answer: Refused, took: str) -> AttemptRefusedError:
     asked = asked_for(answer)
-    remedies = _REVERSAL_REMEDIES if isinstance(record, ReversalRecord) else _REMEDIES
-    remedy = remedies.get(answer.code, "Correct what Stripe names; a retry is a new attempt with a new key.")
+    remedy = way_of(record).remedies.get(
+        answer.code, "Correct what Stripe names; a retry is a new attempt with a new key."
+    )
     if asked:
         remedy = f"{asked}Then run the same command again." if _worth_repeating(answer) else f"{asked}{remedy}"
     return AttemptRefusedError(

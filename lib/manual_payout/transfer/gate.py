@@ -9,7 +9,7 @@ from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
 from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import Kind, Mode, Record, Request, stream_of
+from manual_payout.domain.models import Kind, Line, Mode, Record, Request, stream_of
 from manual_payout.domain.parameters import Parameters, ReversalParameters
 
 
@@ -50,7 +50,9 @@ def get_reversal_request(desk: Desk, parameters: ReversalParameters) -> Request:
     return request
 
 
-def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Request, operator: Person) -> Approved:
+def admit(
+    desk: Desk, parameters: Parameters | ReversalParameters, request: Request, line: Line, operator: Person
+) -> Approved:
     """
     Check the people, the code and the papers.
 
@@ -69,12 +71,12 @@ def admit(desk: Desk, parameters: Parameters | ReversalParameters, request: Requ
         raise ApprovalError(
             f"Request {request.request_id} is expired or withdrawn.", "File it again and have it approved."
         )
-    if parameters.confirm != confirm_code(request, request.line, operator.person_id):
+    if parameters.confirm != confirm_code(request, line, operator.person_id):
         raise ParameterError(
             "confirm", parameters.confirm or "nothing", "the code that this operator's dry run of this request printed",
             "Run the dry run, read the payload, and give the code it prints.",
         )  # fmt: skip
-    if not _saw_dry_run(desk, request, operator):
+    if not _saw_dry_run(desk, request, line, operator):
         raise PolicyRefusedError(f"{operator.name} has not made a dry run of this request.", "Run the dry run first.")
     return check_standing(desk, request, operator)
 
@@ -91,13 +93,13 @@ def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
     return check_approvals(request, given, desk.registry, rules, operator_id=operator.person_id, at=desk.now())
 
 
-def rules_now(desk: Desk, request: Request) -> dict[str, Any]:
+def rules_now(desk: Desk, request: Request, line: Line) -> dict[str, Any]:
     """
     Return what the policy says at this moment of a request like this, for the journal.
 
     By it the offline verifier judges again whether request, approvals and amount were allowed then.
     """
-    rules, currency = desk.settings.policy.request, request.line.amount.currency
+    rules, currency = desk.settings.policy.request, line.amount.currency
     return {
         "request_lifetime_s": rules.request_lifetime_s,
         "approval_lifetime_s": rules.approval_lifetime_s,
@@ -105,25 +107,26 @@ def rules_now(desk: Desk, request: Request) -> dict[str, Any]:
     }
 
 
-def record_leave(desk: Desk, record: Record, request: Request, approved: Approved, operator: Person) -> None:
+def record_leave(
+    desk: Desk, record: Record, request: Request, line: Line, approved: Approved, operator: Person
+) -> None:
     """Record that what was begun may be sent by *operator*, who took it over: under which approvals, and which policy."""
     data = {
         "idempotency_key": record.idempotency_key,
         "approval_ids": list(approved.approval_ids),
-        "rules": rules_now(desk, request),
+        "rules": rules_now(desk, request, line),
     }
     stream = stream_of(record.incident_id, record.ledger_payout_id)
     desk.store.record_event(stream, "resend_allowed", operator.person_id, data)
 
 
-def claim(desk: Desk, request: Request) -> None:
+def claim(desk: Desk, line: Line) -> None:
     """
     Take the ledger payout away from the automation, or refuse (design, rule 6).
 
     Raises:
         ClaimError: The automation has paid it, or another request holds it.
     """
-    line = request.line
     dead = [one for one in desk.store.dead_claims(line.ledger_payout_id) if one != line.line_id]
     try:
         desk.ledger.claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
@@ -170,8 +173,8 @@ def require_same_account(desk: Desk, request: Request) -> None:
         )
 
 
-def _saw_dry_run(desk: Desk, request: Request, operator: Person) -> bool:
-    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+def _saw_dry_run(desk: Desk, request: Request, line: Line, operator: Person) -> bool:
+    stream = stream_of(request.incident_id, line.ledger_payout_id)
     wanted = (request.request_id, operator.person_id)
     return (
         desk.store.find_event(stream, "dry_run", lambda data: (data["request_id"], data["operator_id"]) == wanted)

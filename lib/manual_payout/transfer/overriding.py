@@ -16,11 +16,11 @@ from manual_payout.desk.inventory import OVERRIDDEN, SHOWN, Rehearsed
 from manual_payout.desk.people import Person
 from manual_payout.desk.reviewed import procedure_digest
 from manual_payout.desk.wiring import Desk
-from manual_payout.domain.models import CheckStatus, Record, Request, stream_of
+from manual_payout.domain.models import CheckStatus, Line, Record, Request, stream_of
 
 
 def override_of(
-    desk: Desk, request: Request, verification: Verification[Facts], approved: Approved
+    desk: Desk, request: Request, line: Line, verification: Verification[Facts], approved: Approved
 ) -> dict[str, Any] | None:
     """
     Return what is recorded of a warning that this send goes on in spite of, or None where there is none.
@@ -35,7 +35,7 @@ def override_of(
         return None
     standing = verification.facts.rehearsal
     approvers = [approved.payments_ops_person.person_id, approved.finance_person.person_id]
-    events = desk.store.events_of(stream_of(request.incident_id, request.line.ledger_payout_id))
+    events = desk.store.events_of(stream_of(request.incident_id, line.ledger_payout_id))
     warned = {e.actor for e in events if e.kind == SHOWN and e.data["request_id"] == request.request_id}
     return {
         "request_id": request.request_id,

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from manual_payout.approval.books import by_the_books
-from manual_payout.approval.others import equal_to
-from manual_payout.approval.reversal import verify_reversal
-from manual_payout.approval.verification import verify
-from manual_payout.database.store.shapes import R
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import reconcile_command, reversal_line
@@ -26,8 +22,8 @@ from manual_payout.domain.errors import (
     UsageError,
 )
 from manual_payout.domain.intent import difference
-from manual_payout.domain.models import OPEN_STATES, PayoutRecord, Reason, Record, Request, State
-from manual_payout.domain.parameters import NOTES_LENGTH_MAX, Parameters, check, check_text
+from manual_payout.domain.models import OPEN_STATES, R, Record, Request, State
+from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.gateway import Refused
 from manual_payout.transfer.delivery import (
     KEY_WINDOW,
@@ -38,9 +34,9 @@ from manual_payout.transfer.delivery import (
     take_over,
     window_closed,
 )
-from manual_payout.transfer.gate import check_standing, claim, record_leave, require_same_account
-from manual_payout.transfer.movement import end_state, listed, noun, present, subject
-from manual_payout.transfer.overriding import override_of, record_override
+from manual_payout.transfer.gate import check_standing, record_leave, require_same_account
+from manual_payout.transfer.movement import listed, way_of
+from manual_payout.transfer.overriding import record_override
 
 # The words of the command line.
 _DECIDE = "--decide not-moved"
@@ -129,14 +125,14 @@ def _as_it_stays(desk: Desk, record: R, error: ManualPayoutError, first: str = "
     if not isinstance(told, UnknownOutcomeError):
         return told
     message = (
-        told.message if told is error else f"{first}The outcome for {subject(record)} stays unknown: {error.message}"
+        told.message if told is error else f"{first}The outcome for {record.subject} stays unknown: {error.message}"
     )
     return UnknownOutcomeError(message, f"{error.remedy} {_who_decides(desk, record, error.remedy)}".strip())
 
 
 def _who_decides(desk: Desk, record: R, said: str) -> str:
     with contextlib.suppress(DatabaseError):
-        record = present(desk, record) or record
+        record = way_of(record).find(desk, record.line_id) or record
         decidable = record.state in OPEN_STATES and record.stripe_id is None and record.first_sent_at is not None
         if decidable and _DECIDE not in said:
             return f"While it stays so, a person who has looked in the Dashboard may decide {_decision(record)}."
@@ -160,13 +156,13 @@ def _decide(desk: Desk, record: R, operator: Person, because: str, acknowledged:
     if found := look_up(desk, record):
         settled = settle(desk, record, found)
         return Reconciliation(
-            believed, _told(record, found), f"the {noun(record)} exists", f"recorded as {settled.state}", settled
+            believed, way_of(record).told(found), f"the {record.noun} exists", f"recorded as {settled.state}", settled
         )
     _require_not_paid_by_hand(desk, record, acknowledged)
     known = f" (knowing of {', '.join(acknowledged)})" if acknowledged else ""
     reason = f"decided by {operator.name}: {because}{known}"
     closed = record_refused(desk, record, Refused("decided_not_moved", reason, "", same_key=False))
-    return Reconciliation(believed, _nothing(record), "", reason, closed)
+    return Reconciliation(believed, way_of(record).nothing(record), "", reason, closed)
 
 
 def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
@@ -176,65 +172,62 @@ def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     if record.state in OPEN_STATES:
         record = take_over(desk, record, operator)
     if record.state not in OPEN_STATES:
-        return _compare(desk, record, request, believed)
+        return _compare(desk, record, believed)
     found = look_up(desk, record)
     if found is not None:
         settled = settle(desk, record, found)
-        differs = f"the {noun(record)} was not on record"
-        return Reconciliation(believed, _told(record, found), differs, f"recorded as {settled.state}", settled)
+        differs = f"the {record.noun} was not on record"
+        return Reconciliation(believed, way_of(record).told(found), differs, f"recorded as {settled.state}", settled)
     if not record.sent:
         never = Refused("never_sent", "the run ended before anything was sent", "", same_key=False)
         done = "recorded as not sent; the same request may be run again"
-        return Reconciliation(believed, _nothing(record), "", done, record_refused(desk, record, never))
+        return Reconciliation(believed, way_of(record).nothing(record), "", done, record_refused(desk, record, never))
     _require_sendable(desk, record, request, operator)
     paid = deliver(desk, record)
-    return Reconciliation(believed, _nothing(record), "nothing had arrived", "sent again under the same key", paid)
+    return Reconciliation(
+        believed, way_of(record).nothing(record), "nothing had arrived", "sent again under the same key", paid
+    )
 
 
-def _compare(desk: Desk, record: R, request: Request, believed: str) -> Reconciliation[R]:
+def _compare(desk: Desk, record: R, believed: str) -> Reconciliation[R]:
     own, foreign = listed(desk, record)
     if foreign or len(own) > 1:
         ids = ", ".join(transfer["id"] for transfer in own + foreign)
         raise UnknownOutcomeError(
-            f"Stripe shows more for {subject(record)} than the one {noun(record)} that our row can be: {ids}.",
+            f"Stripe shows more for {record.subject} than the one {record.noun} that our row can be: {ids}.",
             "Compare them with the ledger in the Dashboard; a mistaken one is reversed by its own request.",
         )
     if not own:
-        differs = (
-            "" if record.state is State.REFUSED else f"our row says {record.state}, Stripe shows no {noun(record)}"
-        )
-        return Reconciliation(believed, _nothing(record), differs, "nothing", record)
+        differs = "" if record.state is State.REFUSED else f"our row says {record.state}, Stripe shows no {record.noun}"
+        return Reconciliation(believed, way_of(record).nothing(record), differs, "nothing", record)
     if record.state is State.REFUSED:
-        return _correct(desk, record, request, own[0], believed)
+        return _correct(desk, record, own[0], believed)
     differs = difference(own[0], record)
-    if not differs and isinstance(record, PayoutRecord):
+    if not differs:
         return _compare_what_came_back(desk, record, own[0], believed)
-    return Reconciliation(believed, _told(record, own[0]), differs, "nothing", record)
+    return Reconciliation(believed, way_of(record).told(own[0]), differs, "nothing", record)
 
 
-def _compare_what_came_back(
-    desk: Desk, record: PayoutRecord, transfer: dict[str, Any], believed: str
-) -> Reconciliation[PayoutRecord]:
+def _compare_what_came_back(desk: Desk, record: R, made: dict[str, Any], believed: str) -> Reconciliation[R]:
     """Record what was taken back since, such as in the Dashboard: the row must not claim money that is not there."""
-    state = end_state(record, transfer)
-    if state is record.state:
-        return Reconciliation(believed, _told(record, transfer), "", "nothing", record)
-    present = desk.store.record_reversed(record, transfer["amount_reversed"], actor=record.operator_id)
-    differs = f"our row said {record.state}; {transfer['amount_reversed']} minor units have come back since"
-    return Reconciliation(believed, _told(record, transfer), differs, f"recorded as {present.state}", present)
+    way = way_of(record)
+    if record.end_state(made) is record.state:
+        return Reconciliation(believed, way.told(made), "", "nothing", record)
+    present = way.note_what_came_back(desk, record, made)
+    differs = f"our row said {record.state}; {made['amount_reversed']} minor units have come back since"
+    return Reconciliation(believed, way.told(made), differs, f"recorded as {present.state}", present)
 
 
-def _correct(desk: Desk, record: R, request: Request, made: dict[str, Any], believed: str) -> Reconciliation[R]:
+def _correct(desk: Desk, record: R, made: dict[str, Any], believed: str) -> Reconciliation[R]:
     """Record what shows although the attempt was taken for refused; the automation must not pay it again."""
     doubt = ""
     try:
-        if isinstance(record, PayoutRecord):
-            claim(desk, request)
+        way_of(record).take_again(desk, record)
     except ClaimError as error:
         doubt = f"the attempt was taken for refused, and the ledger payout cannot be claimed again: {error.message}"
     settled = settle(desk, record, made, doubt=doubt)
     return Reconciliation(
-        believed, _told(record, made), "our row said refused", f"recorded as {settled.state}", settled
+        believed, way_of(record).told(made), "our row said refused", f"recorded as {settled.state}", settled
     )
 
 
@@ -244,23 +237,19 @@ def _require_sendable(desk: Desk, record: R, request: Request, operator: Person)
         if window_closed(desk, record):
             raise PolicyRefusedError("its key has left the window in which Stripe surely remembers it", "")
         approved = check_standing(desk, request, operator)
-        if isinstance(record, PayoutRecord):
-            verification = verify(desk, _as_filed(request, operator), operator.person_id)
-            verification.require_go(but=_ANSWERED_HERE)
-            claim(desk, request)
-            record_override(desk, record, override_of(desk, request, verification, approved), operator)
-        else:
-            verify_reversal(desk, request, operator.person_id).require_go(but=_ANSWERED_HERE)
+        line, way = request.line_for(record.ledger_payout_id), way_of(record)
+        override = way.judge(desk, request, line, operator, approved, but=_ANSWERED_HERE)
+        record_override(desk, record, override, operator)
         # The questions above can have taken a while, and an approval can have ended meanwhile.
         check_standing(desk, request, operator)
     except (RefusedError, StripeRefusedError, UsageError) as error:
         reason = error.message.rstrip(".")
         desk.store.record_outcome(record, State.NEEDS_HUMAN, reason, actor=operator.person_id)
         raise UnknownOutcomeError(
-            f"Stripe shows no {noun(record)} for {subject(record)}, and the same key cannot be sent again: {reason}.",
+            f"Stripe shows no {record.noun} for {record.subject}, and the same key cannot be sent again: {reason}.",
             _what_next(desk, record, error),
         ) from error
-    record_leave(desk, record, request, approved, operator)
+    record_leave(desk, record, request, line, approved, operator)
 
 
 def _what_next(desk: Desk, record: Record, error: ManualPayoutError) -> str:
@@ -274,25 +263,24 @@ def _what_next(desk: Desk, record: Record, error: ManualPayoutError) -> str:
 def _require_decidable(desk: Desk, record: Record) -> None:
     if record.state is not State.NEEDS_HUMAN:
         raise PolicyRefusedError(
-            f"The {noun(record)} is {record.state}, not needs_human; there is nothing to decide.",
+            f"The {record.noun} is {record.state}, not needs_human; there is nothing to decide.",
             "Run reconcile without a decision first.",
         )
     if record.stripe_id is not None:
         raise PolicyRefusedError(
-            f"Stripe made the {noun(record)} {record.stripe_id}; that cannot be decided away.",
+            f"Stripe made the {record.noun} {record.stripe_id}; that cannot be decided away.",
             "Compare it with the request in the Dashboard; a mistaken transfer is reversed by its own request.",
         )
     if not window_closed(desk, record):
         opens = f"{record.first_sent_at + KEY_WINDOW:%Y-%m-%d %H:%M}" if record.first_sent_at else "the key was sent"
         raise PolicyRefusedError(
-            f"The key is still inside its window: Stripe may yet show the {noun(record)}.", f"Decide after {opens} UTC."
+            f"The key is still inside its window: Stripe may yet show the {record.noun}.", f"Decide after {opens} UTC."
         )
 
 
 def _require_not_paid_by_hand(desk: Desk, record: Record, acknowledged: tuple[str, ...]) -> None:
     """Refuse to decide past a transfer that may be this payout, until it is named."""
-    found = equal_to(desk, record) if isinstance(record, PayoutRecord) else []
-    others = [one for one in found if one.transfer_id not in acknowledged]
+    others = [one for one in way_of(record).equal_ones(desk, record) if one.transfer_id not in acknowledged]
     if others:
         named = " ".join(f"--acknowledge {one.transfer_id}" for one in others)
         raise UnknownOutcomeError(
@@ -303,40 +291,5 @@ def _require_not_paid_by_hand(desk: Desk, record: Record, acknowledged: tuple[st
         )
 
 
-def _as_filed(request: Request, operator: Person) -> Parameters:
-    line = request.line
-    return Parameters(
-        incident_id=request.incident_id,
-        studio_id=line.studio_id,
-        studio_name=line.studio_name,
-        ledger_payout_id=line.ledger_payout_id,
-        amount=line.amount.text,
-        reserve_after=line.reserve_after.text,
-        reason=Reason(request.reason),
-        destination_account=line.destination_account,
-        notes=request.notes,
-        operator=operator.handle,
-        dry_run=False,
-        confirm="",
-    )
-
-
 def _believed(record: Record) -> str:
     return f"{record.state}: attempt {record.attempt_no}, key {record.idempotency_key}"
-
-
-def _nothing(record: Record) -> str:
-    if isinstance(record, PayoutRecord):
-        return f"no transfer in group {record.transfer_group}"
-    return f"no reversal of {record.stripe_transfer_id} by this request"
-
-
-def _told(record: Record, made: dict[str, Any]) -> str:
-    if not isinstance(record, PayoutRecord):
-        return f"{made['id']}: {made['amount']} {made['currency']} (minor units) of {made['transfer']} taken back"
-    return _told_transfer(made)
-
-
-def _told_transfer(transfer: dict[str, Any]) -> str:
-    back = f", {transfer['amount_reversed']} of it reversed" if transfer.get("amount_reversed") else ""
-    return f"{transfer['id']}: {transfer['amount']} {transfer['currency']} (minor units) to {transfer['destination']}{back}"

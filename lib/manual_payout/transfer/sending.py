@@ -4,53 +4,27 @@ From a request that both teams approved to a transfer, or to a reversal of one: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from manual_payout.approval import policy
 from manual_payout.approval.approvals import Approved
 from manual_payout.approval.books import by_the_books
-from manual_payout.approval.reversal import verify_reversal
-from manual_payout.approval.verification import verify
-from manual_payout.database.store.shapes import R
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import canonical_json
-from manual_payout.domain.errors import (
-    ClaimError,
-    IntentConflictError,
-    ManualPayoutError,
-)
-from manual_payout.domain.intent import build_payload, idempotency_key, transfer_group
-from manual_payout.domain.models import (
-    MOVED_STATES,
-    PayoutRecord,
-    Reason,
-    Record,
-    Request,
-    ReversalReason,
-    ReversalRecord,
-    State,
-)
+from manual_payout.domain.errors import ClaimError, IntentConflictError, ManualPayoutError
+from manual_payout.domain.intent import build_payload, idempotency_key
+from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, R, Record, Request, ReversalRecord, State
 from manual_payout.domain.parameters import Parameters, ReversalParameters
 from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
-from manual_payout.transfer.gate import admit, claim, find_request, get_reversal_request, record_leave, rules_now
-from manual_payout.transfer.movement import subject
-from manual_payout.transfer.overriding import override_of, record_override
+from manual_payout.transfer.gate import admit, find_request, get_reversal_request, record_leave, rules_now
+from manual_payout.transfer.movement import BACK, OUT, Way
+from manual_payout.transfer.overriding import record_override
 
 # How old the judgement of facts and approvals may be when the intent is committed. Stripe's slowest answers to the
 # verification fit into it; a laptop that was closed in between does not.
 JUDGEMENT_AGE_MAX = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    """What allows a send, and what it goes on in spite of."""
-
-    approved: Approved
-    override: dict[str, Any] | None = None
 
 
 def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
@@ -85,18 +59,11 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
 
 def _send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     request = find_request(desk, parameters)
-
-    def judge() -> _Judgement:
-        approved = admit(desk, parameters, request, operator)
-        verification = verify(desk, parameters, operator.person_id)
-        verification.require_go()
-        claim(desk, request)
-        return _Judgement(approved, override_of(desk, request, verification, approved))
-
-    record = desk.store.find_payout(request.line.line_id)
+    line = request.line_for(parameters.ledger_payout_id)
+    record = desk.store.find_payout(line.line_id)
     if record is not None and record.state in MOVED_STATES:
         _require_same_content(parameters, request, record)
-    return _move(desk, request, operator, record, judge, _payout_intent)
+    return _move(desk, request, line, operator, OUT, parameters, record)
 
 
 def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> ReversalRecord:
@@ -119,25 +86,14 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
         UnknownOutcomeError: A reversal may exist; only `reconcile` leads on.
     """
     request = get_reversal_request(desk, parameters)
+    line = request.line
     try:
-        return _reverse(desk, parameters, request, operator)
+        return _move(desk, request, line, operator, BACK, parameters, desk.store.find_reversal(line.line_id))
     except ManualPayoutError as error:
-        line = request.line
         told = by_the_books(desk, error, line.ledger_payout_id, reversal=line.line_id)
         if told is error:
             raise
         raise told from error
-
-
-def _reverse(desk: Desk, parameters: ReversalParameters, request: Request, operator: Person) -> ReversalRecord:
-
-    def judge() -> _Judgement:
-        approved = admit(desk, parameters, request, operator)
-        verify_reversal(desk, request, operator.person_id).require_go()
-        return _Judgement(approved)
-
-    record = desk.store.find_reversal(request.line.line_id)
-    return _move(desk, request, operator, record, judge, _reversal_intent)
 
 
 def _require_same_content(parameters: Parameters, request: Request, record: PayoutRecord) -> None:
@@ -151,40 +107,44 @@ def _require_same_content(parameters: Parameters, request: Request, record: Payo
 def _move(
     desk: Desk,
     request: Request,
+    line: Line,
     operator: Person,
+    way: Way[R],
+    typed: Parameters | ReversalParameters,
     record: R | None,
-    judge: Callable[[], _Judgement],
-    intent: Callable[[Request, dict[str, Any]], R],
 ) -> R:
+    def judge() -> tuple[Approved, dict[str, Any] | None]:
+        approved = admit(desk, typed, request, line, operator)
+        shown = typed if isinstance(typed, Parameters) else None
+        return approved, way.judge(desk, request, line, operator, approved, typed=shown)
+
     if record is not None and _is_done(record):
         return record
     not_after = desk.now() + JUDGEMENT_AGE_MAX
-    judged = judge()
+    approved, override = judge()
     if record is None or record.state is State.REFUSED:
-        approved = judged.approved
         not_after = min(not_after, desk.settings.policy.request.request_ends(request), approved.stand_until)
-        begun = intent(request, _common(request, approved, record, operator, at=desk.now()))
         begun = desk.store.record_intent(
-            begun,
+            new_attempt(way, request, line, approved, record, operator, at=desk.now()),
             approved.approval_ids,
             lease_s=lease_s(desk),
             not_after=not_after,
-            override=judged.override,
-            rules=rules_now(desk, request),
+            override=override,
+            rules=rules_now(desk, request, line),
         )
         return deliver(desk, begun)
     record = take_over(desk, record, operator)
     if record.state is State.REFUSED:
         raise ClaimError(
-            f"The run that was sending {subject(record)} was refused by Stripe: {record.outcome_reason}.",
+            f"The run that was sending {record.subject} was refused by Stripe: {record.outcome_reason}.",
             "Run the same command again for a new attempt.",
         )
     if _is_done(record):
         return record
     # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
-    judged = judge()
-    record_override(desk, record, judged.override, operator)
-    record_leave(desk, record, request, judged.approved, operator)
+    approved, override = judge()
+    record_override(desk, record, override, operator)
+    record_leave(desk, record, request, line, approved, operator)
     return deliver(desk, record)
 
 
@@ -194,13 +154,19 @@ def _is_done(record: Record) -> bool:
     return record.state in MOVED_STATES
 
 
-def _common(
-    request: Request, approved: Approved, refused: Record | None, operator: Person, *, at: datetime
-) -> dict[str, Any]:
-    """What both kinds of record say of a new attempt."""
-    line = request.line
+def new_attempt(
+    way: Way[R],
+    request: Request,
+    line: Line,
+    approved: Approved,
+    refused: Record | None,
+    operator: Person,
+    *,
+    at: datetime,
+) -> R:
+    """Return the row of a new attempt of *line*, after the one that was *refused*, if any; nothing is written."""
     attempt_no = refused.attempt_no + 1 if refused is not None else 1
-    return {
+    common = {
         "request_id": request.request_id,
         "incident_id": request.incident_id,
         "ledger_payout_id": line.ledger_payout_id,
@@ -224,32 +190,4 @@ def _common(
         "sent": False,
         "created_at": at,
     }
-
-
-def payout_attempt(
-    request: Request, approved: Approved, refused: PayoutRecord | None, operator: Person, *, at: datetime
-) -> PayoutRecord:
-    """Return the row of a new attempt of *request*, after the one that was *refused*, if any; nothing is written."""
-    return _payout_intent(request, _common(request, approved, refused, operator, at=at))
-
-
-def _payout_intent(request: Request, common: dict[str, Any]) -> PayoutRecord:
-    line = request.line
-    return PayoutRecord(
-        payout_id=line.line_id,
-        reserve_after=line.reserve_after,
-        reason=Reason(request.reason),
-        transfer_group=transfer_group(line.ledger_payout_id),
-        **common,
-    )
-
-
-def _reversal_intent(request: Request, common: dict[str, Any]) -> ReversalRecord:
-    line = request.line
-    return ReversalRecord(
-        reversal_id=line.line_id,
-        stripe_transfer_id=line.stripe_transfer_id,
-        reversed_before_minor=line.reversed_before_minor,
-        reason=ReversalReason(request.reason),
-        **common,
-    )
+    return way.attempt(request, line, common)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from manual_payout.database.store.shapes import R
+from manual_payout.domain.models import R
 from manual_payout.domain.pauses import jittered_s
 from manual_payout.gateway import Refused, Unknown
 

@@ -153,7 +153,7 @@ def outcome_before_the_call(stack: ExitStack) -> Options:
         "    desk.store.record_outcome(sending.record, State.PAID, 'sent', actor=sending.record.operator_id,"
         " made={'id': 'tr_expected'}, made_text='{}')\n"
     )
-    call = "        reply = post("
+    call = "        reply = way_of("
     _rewritten(stack, delivery, "_send_until_known", (call, f"    {early}{call}"))
     return Options()
 
@@ -180,7 +180,7 @@ def released_before_recorded(stack: ExitStack) -> Options:
 
 def claim_skipped(stack: ExitStack) -> Options:
     """The ledger payout is not claimed; that it was failed a moment ago must do."""
-    _replaced(stack, "claim", lambda _desk, _request: None, sending, reconciling)
+    _replaced(stack, "claim", lambda _desk, _line: None, movement)
     return Options()
 
 
@@ -271,9 +271,7 @@ def decided_inside_the_window(stack: ExitStack) -> Options:
 def new_key_after_an_unknown_reversal(stack: ExitStack) -> Options:
     """An unknown reversal counts as refused, and is followed by a new attempt with a new key."""
     late = "State.NEEDS_HUMAN if late else State.UNKNOWN"
-    _rewritten(
-        stack, delivery, "_give_up", (late, f"State.REFUSED if isinstance(sending.record, ReversalRecord) else {late}")
-    )
+    _rewritten(stack, delivery, "_give_up", (late, f"State.REFUSED if sending.record.noun == 'reversal' else {late}"))
     return Options()
 
 
@@ -322,14 +320,14 @@ def two_reversals_at_once(stack: ExitStack) -> Options:
 
 def payout_still_says_paid(stack: ExitStack) -> Options:
     """The row of the transfer is not told that its money has come back."""
-    _replaced(stack, "_reversed_minor", lambda _desk, _record: None, delivery)
+    _replaced(stack, "reversed_minor", lambda *_: None, type(movement.BACK))
     return Options()
 
 
 def reversals_doubt_not_inherited(stack: ExitStack) -> Options:
     """A run that takes a reversal over does not ask whether the one before it had sent."""
     doubt = "in_doubt=record.sent"
-    _rewritten(stack, delivery, "deliver", (doubt, f"{doubt} and isinstance(record, PayoutRecord)"))
+    _rewritten(stack, delivery, "deliver", (doubt, f"{doubt} and record.noun == 'transfer'"))
     return Options()
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from manual_payout.database.store.shapes import R
 from manual_payout.domain.errors import ApprovalError, ClaimError, DatabaseError, EvidenceError
 from manual_payout.domain.models import (
     LIVE_STATES,
@@ -27,6 +26,7 @@ from manual_payout.domain.models import (
     Kind,
     Mode,
     PayoutRecord,
+    R,
     Record,
     Request,
     ReversalRecord,
@@ -429,7 +429,7 @@ class MemoryStore:
                 self.attempts[record.idempotency_key].outcome = state
             data = {"state": state.value, "reason": reason, "code": code, "stripe_request_id": request_id}
             if after.stripe_id is not None:
-                data[f"stripe_{'reversal' if isinstance(record, ReversalRecord) else 'transfer'}_id"] = after.stripe_id
+                data[f"stripe_{record.noun}_id"] = after.stripe_id
             told = (f"outcome_{state.value}", actor, data)
             theirs = self._payout_of(record) if reversed_minor is not None else None
             if theirs is None or reversed_minor is None:

@@ -19,7 +19,7 @@ from manual_payout.desk.settings import Policy
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ManualPayoutError, SettingsError, StripeRefusedError
 from manual_payout.domain.intent import is_own
-from manual_payout.domain.models import Check, CheckStatus, Mode, Request, ReversalRecord, State
+from manual_payout.domain.models import Check, CheckStatus, Line, Mode, Request, ReversalRecord, State
 from manual_payout.domain.money import Money
 
 
@@ -43,6 +43,7 @@ class ReversalFacts:
     """
 
     request: Request
+    line: Line
     mode: Mode
     at: datetime
     request_withdrawn: bool
@@ -57,7 +58,7 @@ class ReversalFacts:
     requester_may: bool = True
 
 
-def verify_reversal(desk: Desk, request: Request, operator_id: str) -> Verification[ReversalFacts]:
+def verify_reversal(desk: Desk, request: Request, line: Line, operator_id: str) -> Verification[ReversalFacts]:
     """
     Fetch everything the checks look at, afresh, and judge it. Reads only.
 
@@ -67,7 +68,7 @@ def verify_reversal(desk: Desk, request: Request, operator_id: str) -> Verificat
     Raises:
         SettingsError, DatabaseError: Something needed cannot be asked at all.
     """
-    facts = _gather(desk, request, operator_id)
+    facts = _gather(desk, request, line, operator_id)
     return Verification(facts, tuple(rule(facts, desk.settings.policy) for rule in RULES))
 
 
@@ -85,7 +86,7 @@ def request_in_force(facts: ReversalFacts, rules: Policy) -> Check:
 
 def transfer_as_filed(facts: ReversalFacts, _policy: Policy) -> Check:
     """The transfer that the approvers saw is the one that is reversed."""
-    line, seen = facts.request.line, facts.transfer
+    line, seen = facts.line, facts.transfer
     name, question = "transfer_as_filed", "Does Stripe show the transfer that the request names?"
     expected = f"{line.stripe_transfer_id} in {line.amount.currency} to {line.destination_account}"
     if seen is None:
@@ -99,7 +100,7 @@ def transfer_as_filed(facts: ReversalFacts, _policy: Policy) -> Check:
 
 def nothing_came_back_since(facts: ReversalFacts, _policy: Policy) -> Check:
     """Two people approved taking this much back on top of what had come back by then; more since is another decision."""
-    line, seen = facts.request.line, facts.transfer
+    line, seen = facts.line, facts.transfer
     name, question = "nothing_came_back_since", "Has nothing else of it come back since this was requested?"
     expected = _minor(line.reversed_before_minor, line.amount.currency)
     if seen is None:
@@ -113,7 +114,7 @@ def nothing_came_back_since(facts: ReversalFacts, _policy: Policy) -> Check:
 
 def enough_left(facts: ReversalFacts, _policy: Policy) -> Check:
     """Stripe documentation, *Create a transfer reversal*: never more than what is left of the transfer."""
-    line, seen = facts.request.line, facts.transfer
+    line, seen = facts.line, facts.transfer
     name, question = "enough_left", "Is that much of the transfer left?"
     expected = f"at least {line.amount.grouped}"
     if seen is None:
@@ -145,7 +146,7 @@ def outcome_known(facts: ReversalFacts, _policy: Policy) -> Check:
 
 def studio_can_return_it(facts: ReversalFacts, _policy: Policy) -> Check:
     """A reversal takes from the studio's available balance; once paid out to its bank, Stripe refuses."""
-    line, have = facts.request.line, facts.studio_available
+    line, have = facts.line, facts.studio_available
     name, question = "studio_can_return_it", "Does the studio's Stripe balance still hold the amount?"
     expected = f"at least {line.amount.grouped}"
     if facts.own_minor:
@@ -178,14 +179,14 @@ RULES: tuple[Callable[[ReversalFacts, Policy], Check], ...] = (
 )
 
 
-def _gather(desk: Desk, request: Request, operator_id: str) -> ReversalFacts:
-    line = request.line
+def _gather(desk: Desk, request: Request, line: Line, operator_id: str) -> ReversalFacts:
     record = desk.store.find_reversal(line.line_id)
     other = desk.store.find_open_reversal(line.stripe_transfer_id)
     error, approved_by = approvals_at(desk, request, record, operator_id)
     identity = desk.gateway.identity
     facts = ReversalFacts(
         request=request,
+        line=line,
         mode=desk.settings.mode,
         at=desk.now(),
         request_withdrawn=desk.store.is_withdrawn(request),
@@ -203,7 +204,7 @@ def _gather(desk: Desk, request: Request, operator_id: str) -> ReversalFacts:
 
 
 def _with_stripe(desk: Desk, facts: ReversalFacts) -> ReversalFacts:
-    line = facts.request.line
+    line = facts.line
     own = [one for one in desk.gateway.reversals_of(line.stripe_transfer_id) if is_own(one, line.line_id)]
     seen = replace(facts.stripe, livemode=desk.gateway.livemode(), account_id=desk.gateway.account_id())
     return replace(

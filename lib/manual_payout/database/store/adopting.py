@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
+from manual_payout.database.schema import manual_payouts
 from manual_payout.database.store.rows import record_stream, record_values
 from manual_payout.database.store.sending import Sendings, announce_sent, intent_data
 from manual_payout.database.store.shapes import shape_of
@@ -59,7 +60,7 @@ class Adoptions(Sendings):
                     record, state=state, created_at=now, lease_until=now, outcome_at=now, outcome_reason=reason,
                     stripe_transfer_id=made["id"], transfer=made_text,
                 )  # fmt: skip
-                values = record_values(record) | {
+                values = record_values(manual_payouts, record) | {
                     "approval_payments_ops": approval_ids[0],
                     "approval_finance": approval_ids[1],
                 }

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from manual_payout.database.schema import messages
 from manual_payout.database.store.rows import record_stream
-from manual_payout.domain.models import Channel, Event, Message, MessageState, PayoutRecord
+from manual_payout.domain.models import Channel, Event, Message, MessageState, Record
 
 SENT = ("slack_alert", "studio_email")
 ARRIVED = ("slack_arrived", "studio_arrived", "page_resolved")
@@ -25,7 +25,7 @@ SEALED = ("slack_sealed", "page_sealed")
 _CHANNELS = {"slack": Channel.SLACK, "studio": Channel.EMAIL, "page": Channel.PAGERDUTY}
 
 
-def announce(connection: sa.Connection, at: datetime, record: PayoutRecord, kinds: Iterable[str]) -> None:
+def announce(connection: sa.Connection, at: datetime, record: Record, kinds: Iterable[str]) -> None:
     """
     Put one message of each kind into the outbox, inside the caller's transaction.
 
@@ -41,7 +41,7 @@ def announce(connection: sa.Connection, at: datetime, record: PayoutRecord, kind
         row = {
             "message_id": message_id(dedup_key),
             "stream": record_stream(record),
-            "payout_id": record.payout_id,
+            "payout_id": record.line_id,
             "kind": kind,
             "audience": "",
             "dedup_key": dedup_key,
@@ -56,7 +56,7 @@ def announce(connection: sa.Connection, at: datetime, record: PayoutRecord, kind
         connection.execute(messages.insert().values(row))
 
 
-def is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event]) -> bool:
+def is_announced(record: Record, message: Message, chain: Sequence[Event]) -> bool:
     """Whether the journal of the payout tells of what *message* announces: a row alone announces nothing."""
     if message.kind in SENT:
         times = min(sum(event.kind == "outcome_paid" for event in chain), 1)
@@ -69,9 +69,9 @@ def is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event])
     return is_its_own and message.dedup_key in keys and message.message_id == message_id(message.dedup_key)
 
 
-def message_key(record: PayoutRecord, kind: str, number: int = 1) -> str:
+def message_key(record: Record, kind: str, number: int = 1) -> str:
     """Name the *number*-th message of a kind about one attempt: the same event gives the same key, whoever tells it."""
-    key = f"{record.payout_id}/{record.attempt_no}/{kind}"
+    key = f"{record.line_id}/{record.attempt_no}/{kind}"
     return key if number == 1 else f"{key}/{number}"
 
 
@@ -85,9 +85,9 @@ def channel_of(kind: str) -> Channel:
     return _CHANNELS[kind.partition("_")[0]]
 
 
-def _told(connection: sa.Connection, record: PayoutRecord) -> list[str]:
-    prefix = f"{record.payout_id}/{record.attempt_no}/"
+def _told(connection: sa.Connection, record: Record) -> list[str]:
+    prefix = f"{record.line_id}/{record.attempt_no}/"
     query = sa.select(messages.c.kind).where(
-        messages.c.payout_id == record.payout_id, messages.c.dedup_key.startswith(prefix, autoescape=True)
+        messages.c.payout_id == record.line_id, messages.c.dedup_key.startswith(prefix, autoescape=True)
     )
     return list(connection.scalars(query))

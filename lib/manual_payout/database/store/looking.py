@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from manual_payout.database.schema import UNSETTLED, UtcInstant, manual_payouts, settlement_watch
 from manual_payout.database.store.base import Base
-from manual_payout.database.store.rows import payout_of, record_stream
+from manual_payout.database.store.rows import record_of, record_stream
 from manual_payout.domain.models import Mode, PayoutRecord, State
 
 _payout = manual_payouts.c
@@ -44,7 +44,7 @@ class Watching(Base):
         with self._read() as connection:
             looks = {str(row[0]): int(row[1]) for row in connection.execute(query)}
             rows = connection.execute(sa.select(manual_payouts).where(_payout.payout_id.in_(looks))).all()
-        records = {row.payout_id: payout_of(row) for row in rows}
+        records = {row.payout_id: record_of(PayoutRecord, row) for row in rows}
         return [(records[payout_id], count) for payout_id, count in looks.items()]
 
     def record_blind_look(self, record: PayoutRecord) -> None:

@@ -12,7 +12,7 @@ from manual_payout.database import journal
 from manual_payout.database.schema import OPEN, UNSETTLED, manual_payouts, request_lines, requests
 from manual_payout.database.store.announcing import ARRIVED, FAILED, announce
 from manual_payout.database.store.base import Base
-from manual_payout.database.store.rows import payout_of, record_stream, row_values
+from manual_payout.database.store.rows import record_of, record_stream, row_values
 from manual_payout.database.store.shapes import shape_of
 from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Kind, Mode, PayoutRecord, Record, State
 
@@ -46,7 +46,7 @@ class PayoutRecords(Base):
         for name, value in wanted.items():
             query = query.where(manual_payouts.c[name] == value)
         with self._read() as connection:
-            return [payout_of(row) for row in connection.execute(query)]
+            return [record_of(PayoutRecord, row) for row in connection.execute(query)]
 
     def current_payouts(self, since: datetime) -> list[PayoutRecord]:
         """Return the payout records begun since an instant, and the unfinished and unsettled ones before it, newest first."""
@@ -59,7 +59,7 @@ class PayoutRecords(Base):
         )
         query = sa.select(manual_payouts).where(manual_payouts.c.payout_id.in_(wanted))
         with self._read() as connection:
-            found = [payout_of(row) for row in connection.execute(query)]
+            found = [record_of(PayoutRecord, row) for row in connection.execute(query)]
         return sorted(found, key=lambda record: (-record.created_at.timestamp(), record.payout_id))
 
     def audit_values(self, payout_id: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class PayoutRecords(Base):
         """Return the row whose transfer is the one that *record* is about, or None where it is none of ours."""
         query = sa.select(manual_payouts).where(manual_payouts.c.stripe_transfer_id == record.stripe_transfer_id)
         row = connection.execute(query).first()
-        return payout_of(row) if row is not None else None
+        return record_of(PayoutRecord, row) if row is not None else None
 
     def _mark_reversed(
         self, connection: sa.Connection, now: datetime, record: PayoutRecord, reversed_minor: int, actor: str
@@ -204,7 +204,7 @@ class PayoutRecords(Base):
     def _payout(self, condition: sa.ColumnElement[bool]) -> PayoutRecord | None:
         with self._read() as connection:
             row = connection.execute(sa.select(manual_payouts).where(condition)).first()
-        return payout_of(row) if row is not None else None
+        return record_of(PayoutRecord, row) if row is not None else None
 
 
 def _settled_since(now: datetime) -> sa.ColumnElement[datetime]:

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from manual_payout.database.schema import OPEN, manual_reversals
 from manual_payout.database.store.payouts import PayoutRecords
-from manual_payout.database.store.rows import reversal_of
-from manual_payout.domain.errors import ClaimError
+from manual_payout.database.store.rows import record_of
 from manual_payout.domain.models import OPEN_STATES, Mode, ReversalRecord
 
 _row = manual_reversals.c
@@ -34,7 +33,7 @@ class ReversalRecords(PayoutRecords):
         for name, value in wanted.items():
             query = query.where(_row[name] == value)
         with self._read() as connection:
-            return [reversal_of(row) for row in connection.execute(query)]
+            return [record_of(ReversalRecord, row) for row in connection.execute(query)]
 
     def current_reversals(self, since: datetime) -> list[ReversalRecord]:
         """Return the reversals begun since an instant, and the unfinished ones before it, newest first."""
@@ -47,21 +46,7 @@ class ReversalRecords(PayoutRecords):
         )
         with self._read() as connection:
             found = [
-                reversal_of(row)
+                record_of(ReversalRecord, row)
                 for row in connection.execute(sa.select(manual_reversals).where(_row.reversal_id.in_(wanted)))
             ]
         return sorted(found, key=lambda record: (-record.created_at.timestamp(), record.reversal_id))
-
-    def _reversal_lost_to(self, record: ReversalRecord) -> ClaimError:
-        other = self.find_open_reversal(record.stripe_transfer_id)
-        if other is None:
-            return ClaimError(
-                f"The database refuses a reversal of {record.stripe_transfer_id}: its key or its approvals stand under "
-                "another one.",
-                "Run `manual-payout status`; have the reversal requested and approved again.",
-            )
-        return ClaimError(
-            f"{record.stripe_transfer_id} already has a reversal under way: {other.incident_id}, {other.state} since "
-            f"{other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
-            "Run `manual-payout status` and leave it to them.",
-        )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-from manual_payout.database.schema import manual_payouts, manual_reversals
 from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.models import (
     Approval,
@@ -17,11 +17,11 @@ from manual_payout.domain.models import (
     Line,
     Mode,
     PayoutRecord,
+    R,
     Reason,
     Record,
     Request,
     ReversalReason,
-    ReversalRecord,
     State,
     Team,
     stream_of,
@@ -30,6 +30,9 @@ from manual_payout.domain.money import Money
 
 # Written from the approvals and read back for the audit only; a record names the people instead.
 _APPROVAL_COLUMNS = ("approval_payments_ops", "approval_finance")
+
+# Kept in minor units, beside the one currency of the row.
+_MONEY = frozenset({"amount_minor", "reserve_after_minor"})
 
 
 def row_values(row: sa.Row[Any]) -> dict[str, Any]:
@@ -112,47 +115,28 @@ def approval_values(approval: Approval) -> dict[str, Any]:
     return asdict(approval) | {"team": approval.team.value, "mode": approval.mode.value}
 
 
-def payout_of(row: sa.Row[Any]) -> PayoutRecord:
-    """Read one payout record."""
+def record_of(kind: type[R], row: sa.Row[Any]) -> R:
+    """Read one row of either direction."""
     values = row_values(row)
     currency = values.pop("currency")
     for name in _APPROVAL_COLUMNS:
         del values[name]
-    return PayoutRecord(
-        amount=Money(values.pop("amount_minor"), currency),
-        reserve_after=Money(values.pop("reserve_after_minor"), currency),
-        mode=Mode(values.pop("mode")),
-        reason=Reason(values.pop("reason")),
-        state=State(values.pop("state")),
-        **values,
-    )
+    for name in _MONEY & values.keys():
+        values[name.removesuffix("_minor")] = Money(values.pop(name), currency)
+    reason = Reason if kind is PayoutRecord else ReversalReason
+    values |= {"mode": Mode(row.mode), "reason": reason(row.reason), "state": State(row.state)}
+    return kind(**values)
 
 
-def reversal_of(row: sa.Row[Any]) -> ReversalRecord:
-    """Read one reversal."""
-    values = row_values(row)
-    for name in _APPROVAL_COLUMNS:
-        del values[name]
-    return ReversalRecord(
-        amount=Money(values.pop("amount_minor"), values.pop("currency")),
-        mode=Mode(values.pop("mode")),
-        reason=ReversalReason(values.pop("reason")),
-        state=State(values.pop("state")),
-        **values,
-    )
+def record_values(table: sa.Table, record: Record) -> dict[str, Any]:
+    """Return the columns of the row of *record*, those of its approvals excepted."""
+    return {name: _value(record, name) for name in table.c.keys() if name not in _APPROVAL_COLUMNS}  # noqa: SIM118
 
 
-def record_values(record: Record) -> dict[str, Any]:
-    """Return the columns of a payout record or a reversal, those of its approvals excepted."""
-    flat: dict[str, Any] = {
-        "amount_minor": record.amount.amount_minor,
-        "currency": record.amount.currency,
-        "mode": record.mode.value,
-        "reason": record.reason.value,
-        "state": record.state.value,
-    }
-    if isinstance(record, PayoutRecord):
-        flat["reserve_after_minor"] = record.reserve_after.amount_minor
-    table = manual_payouts if isinstance(record, PayoutRecord) else manual_reversals
-    names = [column.name for column in table.c if column.name not in _APPROVAL_COLUMNS]
-    return {name: flat[name] if name in flat else getattr(record, name) for name in names}
+def _value(record: Record, column: str) -> Any:
+    if column == "currency":
+        return record.amount.currency
+    value = getattr(record, column.removesuffix("_minor") if column in _MONEY else column)
+    if isinstance(value, Money):
+        return value.amount_minor
+    return value.value if isinstance(value, StrEnum) else value

@@ -8,6 +8,7 @@ that nothing moved. What anybody may say, whatever they hold, is that Stripe sho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,9 +20,9 @@ from manual_payout.database import journal
 from manual_payout.database.store.announcing import SENT, announce
 from manual_payout.database.store.reversals import ReversalRecords
 from manual_payout.database.store.rows import record_stream, record_values
-from manual_payout.database.store.shapes import R, Shape, shape_of
+from manual_payout.database.store.shapes import Shape, shape_of
 from manual_payout.domain.errors import ApprovalError, ClaimError
-from manual_payout.domain.models import OPEN_STATES, PayoutRecord, Record, ReversalRecord, State
+from manual_payout.domain.models import OPEN_STATES, R, Record, State
 from manual_payout.domain.overrides import OVERRIDDEN
 
 
@@ -65,7 +66,7 @@ class Sendings(ReversalRecords):
                 now = self._hold(connection, stream)
                 self._require_current(connection, record, now, not_after)
                 record = replace(record, created_at=now, lease_until=now + timedelta(seconds=lease_s))
-                values = record_values(record) | {
+                values = record_values(shape.table, record) | {
                     "approval_payments_ops": approval_ids[0],
                     "approval_finance": approval_ids[1],
                 }
@@ -299,25 +300,36 @@ class Sendings(ReversalRecords):
         )
 
     def _lost_to(self, record: Record) -> ClaimError:
-        if isinstance(record, ReversalRecord):
-            return self._reversal_lost_to(record)
-        other = self.find_live_payout(record.ledger_payout_id, record.mode)
+        find, kept, asked, taken = _IN_THE_WAY[record.noun]
+        other = find(self, record)
         if other is None:
             return ClaimError(
-                f"The database refuses a payout record for {record.ledger_payout_id}: its key or its approvals stand "
-                "under another one.",
-                "Run `manual-payout status`; have the request filed and approved again.",
+                f"The database refuses a {kept} {record.subject}: its key or its approvals stand under another one.",
+                f"Run `manual-payout status`; have the {asked} and approved again.",
             )
         return ClaimError(
-            f"Ledger payout {record.ledger_payout_id} already has a manual payout: {other.incident_id}, {other.state} "
-            f"since {other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
+            f"{taken.format(record.subject)}: {other.incident_id}, {other.state} since "
+            f"{other.created_at:%Y-%m-%d %H:%M:%S} UTC by {other.owner}.",
             "Run `manual-payout status` and leave it to them.",
         )
 
 
+# By what is made: which row is in the way of another, and how whoever lost to it is told.
+_IN_THE_WAY: dict[str, tuple[Callable[[Sendings, Any], Record | None], str, str, str]] = {
+    "transfer": (
+        lambda store, record: store.find_live_payout(record.ledger_payout_id, record.mode),
+        "payout record for", "request filed", "Ledger payout {} already has a manual payout",
+    ),
+    "reversal": (
+        lambda store, record: store.find_open_reversal(record.stripe_transfer_id),
+        "reversal of", "reversal requested", "{} already has a reversal under way",
+    ),
+}  # fmt: skip
+
+
 def announce_sent(connection: sa.Connection, now: datetime, record: Record) -> None:
     """Announce with the outcome what people are told of a payout that was made."""
-    if isinstance(record, PayoutRecord) and record.state is State.PAID:
+    if record.state is State.PAID:
         announce(connection, now, record, SENT)
 
 
@@ -338,13 +350,10 @@ def _values(states: tuple[State, ...]) -> list[str]:
 
 def intent_data(record: Record) -> dict[str, Any]:
     """Return what the journal is told of an intent."""
-    told = {str(shape_of(record).key.name): record.line_id}
-    told |= (
-        {"transfer_group": record.transfer_group}
-        if isinstance(record, PayoutRecord)
-        else {"stripe_transfer_id": record.stripe_transfer_id}
-    )
-    return told | {
+    shape = shape_of(record)
+    return {
+        str(shape.key.name): record.line_id,
+        str(shape.told.name): getattr(record, shape.told.name),
         "attempt_no": record.attempt_no,
         "idempotency_key": record.idempotency_key,
         "payload": record.payload,

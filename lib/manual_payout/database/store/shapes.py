@@ -1,24 +1,20 @@
-"""The two kinds of sending and their tables: a payout makes a transfer, a reversal takes money of one back."""
+"""The two directions of money and their tables: a payout makes a transfer, a reversal takes money of one back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
 from manual_payout.database.schema import attempts, manual_payouts, manual_reversals, reversal_attempts
-from manual_payout.database.store.rows import payout_of, reversal_of
-from manual_payout.domain.models import PayoutRecord, Record, ReversalRecord
-
-R = TypeVar("R", PayoutRecord, ReversalRecord)
+from manual_payout.database.store.rows import record_of
+from manual_payout.domain.models import PayoutRecord, R, Record, ReversalRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """
-    Where one kind of sending is kept.
+    Where one direction is kept.
 
     Attributes:
         key: Names the row: the id of its line.
@@ -27,7 +23,7 @@ class Shape:
 
         text: What Stripe made of it, as JSON text.
 
-        read: Reads one row.
+        told: The column that an intent tells of besides: where the money goes, or comes from.
     """
 
     table: sa.Table
@@ -35,7 +31,7 @@ class Shape:
     key: sa.Column[str]
     made: sa.Column[str | None]
     text: sa.Column[str | None]
-    read: Callable[[sa.Row[Any]], Record]
+    told: sa.Column[str]
 
     def key_of(self, record: Record) -> sa.ColumnElement[bool]:
         """The condition that finds the row of *record*."""
@@ -43,18 +39,17 @@ class Shape:
 
     def present(self, connection: sa.Connection, record: R) -> R:
         """Read the row of *record* as it is now."""
-        row = connection.execute(sa.select(self.table).where(self.key_of(record))).one()
-        return cast("R", self.read(row))
+        return record_of(type(record), connection.execute(sa.select(self.table).where(self.key_of(record))).one())
 
 
 _SHAPES: dict[type[Record], Shape] = {
     PayoutRecord: Shape(
         manual_payouts, attempts, manual_payouts.c.payout_id, manual_payouts.c.stripe_transfer_id,
-        manual_payouts.c.transfer, payout_of,
+        manual_payouts.c.transfer, manual_payouts.c.transfer_group,
     ),
     ReversalRecord: Shape(
         manual_reversals, reversal_attempts, manual_reversals.c.reversal_id, manual_reversals.c.stripe_reversal_id,
-        manual_reversals.c.reversal, reversal_of,
+        manual_reversals.c.reversal, manual_reversals.c.stripe_transfer_id,
     ),
 }  # fmt: skip
 
