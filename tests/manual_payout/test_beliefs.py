@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tests.manual_payout.test_approvals import AMARA, AT, PRIYA, REGISTRY, REQUEST
 from tests.manual_payout.test_cli import approve
 from tests.manual_payout.test_policy import BALANCE, GOOD, RULES, failing
-from tests.manual_payout.test_transfer import CrashError, crash
 from tests.manual_payout.test_verifier import edit, findings
 
 from desks import STREAM
@@ -32,6 +31,7 @@ from manual_payout.domain.errors import ApprovalError, PolicyRefusedError, Unkno
 from manual_payout.domain.models import CheckStatus, State
 from manual_payout.domain.money import Money
 from manual_payout.gateway.client import funds_in
+from mishaps import CrashError, crash
 from payout_rehearsal.demo import incident
 
 HOUR = 3600

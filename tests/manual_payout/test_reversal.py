@@ -19,18 +19,15 @@ import local_stripe
 import payout_rehearsal
 from desks import STREAM, Scene
 from local_stripe.permissions import PLATFORM_ACCOUNT
-from local_stripe.transfers import TransferOrder, create_transfer, reverse_transfer
+from local_stripe.transfers import TransferOrder, create_transfer
 from manual_payout import transfer
 from manual_payout.approval.approvals import check_approvals
 from manual_payout.approval.policy import StripeFacts
 from manual_payout.approval.reversal import (
-    ReversalAsked,
     ReversalFacts,
     checks,
-    file_reversal,
     reversal_facts_for_approver,
     reversal_ticket,
-    verify_reversal,
 )
 from manual_payout.database import engines
 from manual_payout.database.schema import metadata
@@ -43,7 +40,6 @@ from manual_payout.domain.errors import (
     ApprovalError,
     AttemptRefusedError,
     ClaimError,
-    DatabaseError,
     EvidenceError,
     ManualPayoutError,
     MovedBeforeError,
@@ -55,120 +51,20 @@ from manual_payout.domain.errors import (
 from manual_payout.domain.intent import build_payload, confirm_code
 from manual_payout.domain.models import CheckStatus, Kind, Line, Mode, Request, ReversalReason, ReversalRecord, State
 from manual_payout.domain.money import Money
-from manual_payout.domain.parameters import ReversalParameters
 from mishaps import CrashError, crash, race, refusal
+from movements import (
+    PAID,
+    THIRD,
+    THIRD_MINOR,
+    Mistake,
+    crash_at,
+    give_studio,
+    lose_the_answer,
+    paid_by_mistake,
+)
 from payout_rehearsal.demo import incident
 
-PAID = 125_075
-THIRD = "416.91"
-THIRD_MINOR = 41_691
-STUDIO_HAS = 200_000
 _numbers = itertools.count()
-
-
-class Mistake:
-    """
-    A reversal at a scene whose payout was made: requested, approved by two people, seen in a dry run; nothing was taken.
-
-    Attributes:
-        request: The reversal's; the scene's own is that of the payout.
-    """
-
-    def __init__(self, scene, request=None):
-        self.scene = scene
-        self.request = request
-
-    def file(self, *, replace=False, requester=incident.REQUESTER, desk=None, **changes):
-        """File a request for a reversal of all that is left, with some values changed."""
-        desk = desk or self.scene.desk
-        asked = {
-            "incident_id": incident.INCIDENT_ID, "ledger_payout_id": incident.LEDGER_PAYOUT_ID,
-            "reason": ReversalReason.PAID_TWICE, "notes": "The automation had paid it",
-        }  # fmt: skip
-        person = desk.registry.find(requester)
-        return file_reversal(desk, ReversalAsked(**asked | changes), person, replace=replace)[0]
-
-    def prepare(self, **changes):
-        """Request, two approvals, dry run."""
-        self.request = self.file(**changes)
-        for approver in payout_rehearsal.APPROVERS:
-            self.approve(approver)
-        self.scene.dry_run(self.request)
-        return self
-
-    def approve(self, approver):
-        return self.scene.approve(approver, self.request)
-
-    def live(self, operator=None, **changes):
-        operator = operator or self.scene.operator
-        code = confirm_code(self.request, self.request.line, operator.person_id)
-        given_ = ReversalParameters(self.request.incident_id, self.request.request_id, operator.handle, False, code)
-        return replace(given_, **changes)
-
-    def reverse(self, desk=None, operator=None, **changes):
-        """Take the money back as the operator does."""
-        operator = operator or self.scene.operator
-        return transfer.reverse(desk or self.scene.desk, self.live(operator, **changes), operator)
-
-    def reconcile(self, desk=None):
-        return transfer.reconcile(desk or self.scene.desk, self.record, self.scene.operator)
-
-    def decide(self, because="the Dashboard shows no reversal"):
-        return transfer.decide_not_moved(self.scene.desk, self.record, self.scene.operator, because)
-
-    def checks(self, desk=None):
-        """The verification's answers by name."""
-        found = verify_reversal(desk or self.scene.desk, self.request, self.request.line, self.scene.operator.person_id)
-        return {check.name: check for check in found.checks}
-
-    @property
-    def record(self):
-        """The reversal record on file, or None."""
-        return self.scene.desk.store.find_reversal(self.request.line.line_id)
-
-    @property
-    def transfer(self):
-        """The transfer in Stripe's own books."""
-        return self.scene.stripe.books.records[self.request.line.stripe_transfer_id]
-
-    @property
-    def taken(self):
-        """What each reversal in Stripe's own books took back of this transfer, in minor units."""
-        return [one.amount for one in self.scene.stripe.books.reversals if one.transfer == self.transfer.id]
-
-    @property
-    def posts(self):
-        """Every request for a reversal that reached Stripe."""
-        return [post for post in self.scene.posts if post.path.endswith("/reversals")]
-
-    @property
-    def standing(self):
-        """What the reversal's row, the payout's row and Stripe's books say."""
-        return self.record and self.record.state, self.scene.record.state, self.taken
-
-    def attempts(self):
-        return self.scene.rows("SELECT attempt_no, outcome FROM reversal_attempts ORDER BY attempt_no")
-
-    def fault(self, kind, **options):
-        """Plant a fault for requests to this transfer's reversals."""
-        self.scene.stripe.fault(kind, path=f"/v1/transfers/{self.request.line.stripe_transfer_id}/reversals", **options)
-
-    def in_dashboard(self, amount):
-        """Somebody takes part of it back in the Dashboard."""
-        with self.scene.stripe.books.lock:
-            return reverse_transfer(self.scene.stripe.books, self.transfer, amount, {}, None)
-
-
-def give_studio(scene, minor=STUDIO_HAS):
-    """Make the studio's available balance what is said here."""
-    account = local_stripe.SandboxAccount(incident.DESTINATION_ACCOUNT, available=(("usd", minor),))
-    scene.stripe.seed([account])
-
-
-def paid_by_mistake(scene):
-    scene.send()
-    give_studio(scene)
-    return Mistake(scene)
 
 
 @pytest.fixture(name="mistake")
@@ -272,31 +168,6 @@ def test_last_part_makes_the_payout_reversed(scene):
     rest.reverse()
 
     assert (State.REVERSED, State.REVERSED, [THIRD_MINOR, PAID - THIRD_MINOR]) == rest.standing
-
-
-def test_reversing_again_takes_nothing_more(mistake):
-    """The same command again, on another machine and whatever its code, finds it done."""
-    first = mistake.reverse()
-    again = mistake.reverse(mistake.scene.new_desk(), confirm="")
-
-    assert first == again
-    assert 1 == len(mistake.posts)
-
-
-def test_intent_is_committed_before_anything_leaves(any_mistake, monkeypatch):
-    """When Stripe is called, another connection sees the row as sent, and the attempt without outcome."""
-    gateway, seen = any_mistake.scene.desk.gateway, []
-    create = gateway.create_reversal
-
-    def watched(transfer_id, payload, *, idempotency_key):
-        seen.extend(any_mistake.scene.rows("SELECT state, sent, idempotency_key FROM manual_reversals"))
-        seen.extend(any_mistake.scene.rows("SELECT idempotency_key, outcome FROM reversal_attempts"))
-        return create(transfer_id, payload, idempotency_key=idempotency_key)
-
-    monkeypatch.setattr(gateway, "create_reversal", watched)
-    key = any_mistake.reverse().idempotency_key
-
-    assert [("submitting", True, key), (key, None)] == seen
 
 
 def test_both_rows_change_together(any_mistake, monkeypatch):
@@ -467,22 +338,6 @@ def test_ticket_says_all_and_cannot_be_led_astray(ready):
 # ---------------------------------------------------------------------------------------------- the gate
 
 
-@pytest.mark.parametrize("changes", [{"dry_run": True}, {"confirm": ""}, {"confirm": "AAAA-2222"}])
-def test_dry_run_or_wrong_code_takes_nothing(ready, changes):
-    """A dry run is refused by the last function itself, and so is a run without the code that it printed."""
-    error = refusal(ready.reverse, **changes)
-
-    assert isinstance(error, PolicyRefusedError if "dry_run" in changes else ParameterError)
-    assert (None, []) == (ready.record, ready.posts)
-
-
-def test_operator_without_a_dry_run_takes_nothing(ready):
-    """The right code, computed by hand, does not replace the dry run."""
-    error = refusal(ready.reverse, operator=ready.scene.desk.registry.find("noor"))
-
-    assert ("has not made a dry run" in error.message, []) == (True, ready.posts)
-
-
 def test_code_of_the_payout_takes_nothing(ready):
     """The code that let the money out does not bring it back."""
     request = ready.scene.request
@@ -546,16 +401,6 @@ def test_requesters_own_approval_is_not_taken(ready):
     error = refusal(ready.scene.approve, "maya", ready.request, key=sandbox_key("priya"))
 
     assert (ApprovalError, True) == (type(error), "filed this request" in error.message)
-
-
-@pytest.mark.parametrize("handle", ["priya", "maya"])
-def test_who_may_not_operate_takes_nothing(ready, handle):
-    """Approvers and requesters who are no operators cannot run a reversal."""
-    person = ready.scene.desk.registry.find(handle)
-    ready.scene.dry_run(ready.request, operator=person)
-    error = refusal(ready.reverse, operator=person)
-
-    assert (ApprovalError, []) == (type(error), ready.posts)
 
 
 @pytest.mark.parametrize(
@@ -644,23 +489,6 @@ def test_request_withdrawn_during_the_gate_takes_nothing(any_mistake, monkeypatc
     error = refusal(any_mistake.reverse)
 
     assert (ApprovalError, None, []) == (type(error), any_mistake.record, any_mistake.posts)
-
-
-def test_begun_reversal_is_not_withdrawn(any_mistake, monkeypatch):
-    """The other way round, a reversal that has begun, or is done, keeps its request from being replaced."""
-    deliver, errors = transfer.sending.deliver, []
-
-    def withdraw_then_deliver(desk, record):
-        errors.append(refusal(any_mistake.file, notes="other", replace=True))
-        return deliver(desk, record)
-
-    monkeypatch.setattr(transfer.sending, "deliver", withdraw_then_deliver)
-    any_mistake.reverse()
-    twin = replace(any_mistake.request, request_id="r2", nonce="n2")
-    errors.append(refusal(any_mistake.scene.desk.store.record_request, twin, replaces=any_mistake.request.request_id))
-
-    assert [ClaimError] * 2 == [type(error) for error in errors]
-    assert (State.REVERSED, State.REVERSED, [PAID]) == any_mistake.standing
 
 
 # ---------------------------------------------------------------------------------------------- the rules, by themselves
@@ -877,61 +705,6 @@ def test_something_else_that_comes_back_after_the_gate_takes_nothing(any_scene, 
 
 # ---------------------------------------------------------------------------------------------- faults of the call
 
-FAULTS = {
-    "drop_before": ({"kind": "drop_before"}, State.REVERSED),
-    "drop_after": ({"kind": "drop_after"}, State.REVERSED),
-    "garbage": ({"kind": "garbage"}, State.REVERSED),
-    "500 that took effect": ({"kind": "error_500", "effect": True}, State.REVERSED),
-    "rate limit": ({"kind": "rate_limit"}, State.REVERSED),
-    "500 without effect": ({"kind": "error_500", "effect": False}, State.UNKNOWN),
-    "drop_before thrice": ({"kind": "drop_before", "times": 3}, State.UNKNOWN),
-    "403": ({"kind": "status_403"}, State.REFUSED),
-    "refused": ({"kind": "refuse", "code": "resource_missing"}, State.REFUSED),
-}
-ENDS = {State.REVERSED: type(None), State.UNKNOWN: UnknownOutcomeError, State.REFUSED: AttemptRefusedError}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_fault_of_the_call_ends_in_its_state(scene, name):
-    """Each fault leaves the state that is true of it, and a third is never taken twice."""
-    third = paid_by_mistake(scene).prepare(amount=THIRD)
-    fault, state = FAULTS[name]
-    third.fault(**fault)
-    try:
-        raised = None
-        third.reverse()
-    except ManualPayoutError as error:
-        raised = error
-    done = state is State.REVERSED
-
-    assert ENDS[state] is type(raised)
-    assert (state, State.PARTLY_REVERSED if done else State.PAID, [THIRD_MINOR] * done) == third.standing
-    assert {third.record.idempotency_key} == {post.idempotency_key for post in third.posts}
-
-
-def lose_the_answer(mistake, *, moved):
-    """Leave an unknown outcome behind, with or without a reversal in Stripe's books."""
-    if moved:
-        mistake.fault("drop_after")
-        mistake.fault("drop_before", method="GET", skip=2)
-    else:
-        mistake.fault("drop_before", times=3)
-    return refusal(mistake.reverse)
-
-
-def test_lost_answer_becomes_unknown_and_reconcile_finds_it(third):
-    """Unknown is not failed: sending again is refused, and the listing tells what happened."""
-    error = lose_the_answer(third, moved=True)
-    again = refusal(third.reverse)
-
-    assert [UnknownOutcomeError] * 2 == [type(error), type(again)]
-    assert (State.UNKNOWN, State.PAID, [THIRD_MINOR]) == third.standing
-    assert "reversal reconcile INC-123" in error.remedy
-    found = third.reconcile(third.scene.new_desk())
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-    assert (1, found.record.stripe_reversal_id) == (len(third.posts), third.scene.stripe.books.reversals[0].id)
-    assert "the reversal was not on record" == found.difference
-
 
 @pytest.mark.parametrize("amount", ["", THIRD])
 def test_asking_again_after_a_lost_answer_names_the_way_out(scene, amount):
@@ -944,67 +717,6 @@ def test_asking_again_after_a_lost_answer_names_the_way_out(scene, amount):
 
     assert [(ClaimError, True)] * 2 == told
     assert State.REVERSED is mistake.record.state
-
-
-def test_what_never_arrived_is_sent_again_under_the_same_key(third):
-    """Inside the window reconcile sends the same key once more, under the approvals that stand, on the record."""
-    lose_the_answer(third, moved=False)
-    third.reconcile()
-
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-    assert {third.record.idempotency_key} == {post.idempotency_key for post in third.posts}
-    assert 2 == len(third.scene.events("resend_allowed")[0].data["approval_ids"])
-
-
-def test_stored_500_never_makes_a_new_key(mistake):
-    """It is replayed and stays unknown through every reconcile."""
-    mistake.fault("error_500", effect=False)
-    refusal(mistake.reverse)
-    errors = [refusal(mistake.reconcile) for _ in range(2)]
-
-    assert [UnknownOutcomeError] * 2 == [type(error) for error in errors]
-    assert (State.UNKNOWN, State.PAID, []) == mistake.standing
-    assert {mistake.record.idempotency_key} == {post.idempotency_key for post in mistake.posts}
-
-
-def test_after_the_window_a_person_decides(mistake):
-    """Nothing is sent under an old key; the decision needs the window's end, a name and a reason, and moves no money."""
-    lose_the_answer(mistake, moved=False)
-    before, early = len(mistake.posts), refusal(mistake.decide)
-    mistake.scene.pass_time(hours=23)
-    error = refusal(mistake.reconcile)
-    without = refusal(mistake.decide, " ")
-
-    assert [UnknownOutcomeError, UnknownOutcomeError, ParameterError] == [type(e) for e in (early, error, without)]
-    assert (before, State.NEEDS_HUMAN) == (len(mistake.posts), mistake.record.state)
-    assert "manual-payout reversal reconcile INC-123 --decide not-moved" in error.remedy
-    mistake.decide("Dashboard checked at 03:10")
-    assert (State.REFUSED, State.PAID, []) == mistake.standing
-    assert "decided by Tomas Lindqvist: Dashboard checked at 03:10" == mistake.record.outcome_reason
-    assert "claimed" == mistake.scene.due.standing
-
-
-def test_decision_finds_a_reversal_that_shows_late(mistake):
-    """Stripe is asked once more at the moment of the decision."""
-    lose_the_answer(mistake, moved=True)
-    mistake.scene.pass_time(hours=24)
-    mistake.scene.tamper("UPDATE manual_reversals SET state = 'needs_human'")
-    mistake.decide()
-
-    assert (State.REVERSED, State.REVERSED, [PAID]) == mistake.standing
-
-
-def test_expired_approvals_need_a_person_until_given_anew(mistake):
-    """Inside the window, expired approvals keep the key from being sent; new ones let reconcile go on."""
-    lose_the_answer(mistake, moved=False)
-    mistake.scene.pass_time(hours=5)
-    before, error = len(mistake.posts), refusal(mistake.reconcile)
-
-    assert (before, State.NEEDS_HUMAN) == (len(mistake.posts), mistake.record.state)
-    assert "approve" in error.remedy
-    mistake.approve("jonas"), mistake.approve("lucia")
-    mistake.reconcile()
-    assert (State.REVERSED, State.REVERSED, [PAID]) == mistake.standing
 
 
 def test_dashboard_reversal_after_a_lost_answer_needs_a_person(mistake):
@@ -1030,43 +742,6 @@ def test_dashboard_reversal_after_ours_is_counted(third):
     assert PAID == third.scene.events("payout_reversed")[0].data["reversed_minor"]
 
 
-def test_answer_that_differs_needs_a_person(mistake, monkeypatch):
-    """A reversal of another amount is on record, the payout's row stays, and nothing is sent or decided any more."""
-    gateway = mistake.scene.desk.gateway
-    create = gateway.create_reversal
-
-    def altered(transfer_id, payload, *, idempotency_key):
-        return create(transfer_id, payload | {"amount": payload["amount"] - 1}, idempotency_key=idempotency_key)
-
-    monkeypatch.setattr(gateway, "create_reversal", altered)
-    error = refusal(mistake.reverse)
-    again = refusal(mistake.reconcile)
-    mistake.scene.pass_time(hours=30)
-    decided = refusal(mistake.decide)
-
-    assert [UnknownOutcomeError, UnknownOutcomeError, UnknownOutcomeError] == [type(e) for e in (error, again, decided)]
-    assert f"amount: sent {PAID}, Stripe shows {PAID - 1}" in error.message
-    assert (State.NEEDS_HUMAN, State.PAID, [PAID - 1]) == mistake.standing
-    assert 1 == len(mistake.posts)
-
-
-@pytest.mark.parametrize("error", [DatabaseError("the disk is full.", ""), RuntimeError("anything")])
-def test_database_that_fails_after_the_call_names_the_reversal(mistake, monkeypatch, error):
-    """The money is back and our database says no: unknown, with the reversal's id; reconcile finds it."""
-
-    def fails(*_args, **_kwargs):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mistake.scene.desk.store, "record_outcome", fails)
-        told = refusal(mistake.reverse)
-
-    assert UnknownOutcomeError is type(told)
-    assert mistake.scene.stripe.books.reversals[0].id in told.message
-    mistake.reconcile()
-    assert (State.REVERSED, State.REVERSED, [PAID]) == mistake.standing
-
-
 def test_transfer_that_cannot_be_read_afterwards_is_still_counted(third, monkeypatch):
     """After Stripe's yes a failing read is no doubt: what was there before and what was taken are known."""
     gateway = third.scene.desk.gateway
@@ -1086,124 +761,8 @@ def test_transfer_that_cannot_be_read_afterwards_is_still_counted(third, monkeyp
 
 # ---------------------------------------------------------------------------------------------- crashes
 
-BOUNDARIES = {
-    "before the intent": ("store", "record_intent", False),
-    "after the intent": ("store", "record_intent", True),
-    "before the fence": ("store", "mark_sent", False),
-    "after the fence": ("store", "mark_sent", True),
-    "before the call": ("gateway", "create_reversal", False),
-    "after the call": ("gateway", "create_reversal", True),
-    "before the outcome": ("store", "record_outcome", False),
-    "in the outcome": ("store", "_mark_reversed", True),
-    "after the outcome": ("store", "record_outcome", True),
-}
-
-
-def crash_at(mistake, boundary, monkeypatch):
-    room, method, after = BOUNDARIES[boundary]
-    target = getattr(mistake.scene.desk, room)
-    real = getattr(target, method)
-
-    def dies(*args, **kwargs):
-        if after:
-            real(*args, **kwargs)
-        raise CrashError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(target, method, dies)
-        with pytest.raises(CrashError):
-            mistake.reverse()
-
-
-@pytest.mark.parametrize("boundary", BOUNDARIES)
-def test_crash_at_any_boundary_then_the_same_command_takes_a_third_once(third, boundary, monkeypatch):
-    """Wherever the process dies, the same command on another machine ends reversed, with one third in Stripe's books."""
-    crash_at(third, boundary, monkeypatch)
-    record = third.reverse(third.scene.new_desk())
-
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-    assert (1, third.scene.stripe.books.reversals[0].id) == (record.attempt_no, record.stripe_reversal_id)
-
-
-@pytest.mark.parametrize("boundary", [name for name in BOUNDARIES if name != "before the intent"])
-def test_crash_at_any_boundary_then_reconcile_tells_the_truth(scene, boundary, monkeypatch):
-    """Reconcile ends reversed where a request may have left, and refused where none did; the next command completes it."""
-    third = paid_by_mistake(scene).prepare(amount=THIRD)
-    crash_at(third, boundary, monkeypatch)
-    unsent = boundary in {"after the intent", "before the fence"}
-    found = third.reconcile(scene.new_desk())
-
-    assert (State.REFUSED if unsent else State.REVERSED) is found.record.state
-    assert ([] if unsent else [THIRD_MINOR]) == third.taken
-    third.reverse(scene.new_desk())
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-
-
-def test_two_crashes_deep_one_reversal(third, monkeypatch):
-    """The recovery run may die too."""
-    crash_at(third, "after the call", monkeypatch)
-    second = third.scene.new_desk()
-    monkeypatch.setattr(second.store, "record_outcome", crash)
-    with pytest.raises(CrashError):
-        third.reverse(second)
-    third.reverse(third.scene.new_desk())
-
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-
-
-def test_run_that_may_not_continue_says_that_money_may_have_moved(mistake, monkeypatch):
-    """An interrupted reversal and expired approvals: that is unknown, not "nothing moved"; reconcile tells."""
-    crash_at(mistake, "after the call", monkeypatch)
-    mistake.scene.pass_time(hours=5)
-    error = refusal(mistake.reverse)
-
-    assert (UnknownOutcomeError, 4) == (type(error), error.exit_code)
-    mistake.reconcile()
-    assert (State.REVERSED, State.REVERSED, [PAID]) == mistake.standing
-
-
-def test_sender_that_slept_between_look_and_call_takes_nothing(mistake, monkeypatch):
-    """Frozen after the look-up and woken after its lease: the fence stops it, even though nobody took over."""
-    mark = mistake.scene.desk.store.mark_sent
-
-    def sleep_then_mark(record, **options):
-        mistake.scene.stripe.advance(600)
-        return mark(record, **options)
-
-    monkeypatch.setattr(mistake.scene.desk.store, "mark_sent", sleep_then_mark)
-    error = refusal(mistake.reverse)
-
-    assert (UnknownOutcomeError, []) == (type(error), mistake.posts)
-    assert not mistake.record.sent
-
-
-def test_sender_that_was_overtaken_takes_nothing(third, monkeypatch):
-    """A zombie whose reversal was taken over and done may not send, although it had looked before."""
-    crash_at(third, "before the fence", monkeypatch)
-    zombie = third.record
-    third.reverse(third.scene.new_desk())
-    monkeypatch.setattr(third.scene.desk.gateway, "reversals_of", lambda _id: [])
-    refusal(transfer.delivery.deliver, third.scene.desk, zombie)
-
-    assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR]) == third.standing
-    assert 1 == len(third.posts)
-
 
 # ---------------------------------------------------------------------------------------------- contention
-
-
-def test_two_operators_at_once_take_a_third_once(third):
-    """Both run the same request at the same moment: one reversal, and each ends reversed or is told who was faster."""
-    scene, noor = third.scene, third.scene.desk.registry.find("noor")
-    scene.dry_run(third.request, operator=noor)
-    desks = scene.new_desk(), scene.new_desk()
-    results = race(lambda: third.reverse(desks[0]), lambda: third.reverse(desks[1], noor))
-
-    assert [THIRD_MINOR] == third.taken
-    losers = [result for result in results if isinstance(result, ManualPayoutError)]
-    assert {MovedBeforeError, UnknownOutcomeError} >= {type(error) for error in losers}
-    assert len(losers) < 2
-    assert State.REVERSED is third.reverse().state
 
 
 def test_two_requests_for_one_transfer_take_one_after_the_other(any_scene):
