@@ -7,7 +7,9 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Collection
+from dataclasses import replace as named
 from datetime import timedelta
+from typing import Any
 
 from manual_payout.approval.policy import differs
 from manual_payout.desk.people import Person
@@ -20,7 +22,7 @@ from manual_payout.domain.errors import (
     PolicyRefusedError,
     SettingsError,
 )
-from manual_payout.domain.models import Kind, Line, Mode, Request, State
+from manual_payout.domain.models import Kind, Line, Mode, Reason, Request, ReversalReason, State
 from manual_payout.domain.parameters import Parameters, check
 from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
@@ -76,7 +78,9 @@ def file_request(
                 *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
-    request = _build(desk, parameters, due, requester, earlier, acknowledged)
+    said = parameters.as_dict() | ({"acknowledged": list(acknowledged)} if acknowledged else {})
+    line = _line(parameters, due, acknowledged)
+    request = freeze(desk, Kind.TRANSFER, line, said, requester, earlier, reason=parameters.reason)
     desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
@@ -159,27 +163,58 @@ def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:
         )
 
 
-def _build(
+def freeze(
     desk: Desk,
-    parameters: Parameters,
-    due: PayoutDue,
+    kind: Kind,
+    line: Line,
+    said: dict[str, Any],
     requester: Person,
     earlier: Request | None,
-    acknowledged: tuple[str, ...],
+    *,
+    reason: Reason | ReversalReason,
 ) -> Request:
+    """
+    Return a request for *line* as it will be filed; nothing is written.
+
+    Args:
+        line: Without its id, which derives from the request's.
+
+        said: Everything that was asked; in the sandbox the request's id derives from it.
+
+        earlier: The request that stood until now, if any.
+
+    Raises:
+        SettingsError: The policy does not name the platform's account.
+    """
     policy, now = desk.settings.policy, desk.now()
     if not policy.stripe.platform_account:
         raise SettingsError(
             "stripe.platform_account is not set.", "Name the platform's own account in the policy file."
         )
-    values = parameters.as_dict() | {"at": instant_text(now), "earlier": earlier.digest if earlier else ""}
-    if acknowledged:
-        values["acknowledged"] = list(acknowledged)
+    values = said | {"at": instant_text(now), "earlier": earlier.digest if earlier else ""}
     # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
     nonce = digest_of(values)[:32] if desk.settings.mode is Mode.SANDBOX else secrets.token_hex(16)
     request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"request {nonce}"))
-    line = Line(
-        line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line 1 of {request_id}")),
+    return Request(
+        request_id=request_id,
+        incident_id=said["incident_id"],
+        kind=kind,
+        mode=desk.settings.mode,
+        platform_account=policy.stripe.platform_account,
+        requested_by=requester.person_id,
+        reason=reason,
+        notes=said["notes"],
+        nonce=nonce,
+        filed_at=now,
+        expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
+        lines=(named(line, line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line {line.line_no} of {request_id}"))),),
+    )
+
+
+def _line(parameters: Parameters, due: PayoutDue, acknowledged: tuple[str, ...]) -> Line:
+    return Line(
+        # The line is named when the request is.
+        line_id="",
         line_no=1,
         studio_id=parameters.studio_id,
         studio_name=parameters.studio_name,
@@ -188,18 +223,4 @@ def _build(
         reserve_after=parameters.reserve_after_in(due.currency),
         destination_account=parameters.destination_account,
         acknowledged=acknowledged,
-    )
-    return Request(
-        request_id=request_id,
-        incident_id=parameters.incident_id,
-        kind=Kind.TRANSFER,
-        mode=desk.settings.mode,
-        platform_account=policy.stripe.platform_account,
-        requested_by=requester.person_id,
-        reason=parameters.reason,
-        notes=parameters.notes,
-        nonce=nonce,
-        filed_at=now,
-        expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
-        lines=(line,),
     )

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
-import uuid
 from dataclasses import dataclass
-from dataclasses import replace as renamed
-from datetime import timedelta
 from typing import Any
 
-from manual_payout.approval.requesting import markdown_safe, ticket
+from manual_payout.approval.requesting import freeze, markdown_safe, ticket
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
-from manual_payout.domain.canonical import digest_of, instant_text
 from manual_payout.domain.errors import (
     ClaimError,
     ParameterError,
     PolicyRefusedError,
-    SettingsError,
     StripeRefusedError,
 )
 from manual_payout.domain.intent import transfer_group
-from manual_payout.domain.models import Kind, Line, Mode, Request, ReversalReason, State
+from manual_payout.domain.models import Kind, Line, Request, ReversalReason, State
 from manual_payout.domain.money import Money, check_payable, parse
 from manual_payout.ledger import PayoutDue
 
@@ -84,7 +78,10 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
             f"{earlier.line.stripe_transfer_id}.",
             "Have that one approved and run it, or file again with --replace to withdraw it.",
         )
-    request = _build(desk, asked, line, requester, earlier)
+    said = {
+        "line": line.statement(), "incident_id": asked.incident_id, "reason": asked.reason.value, "notes": asked.notes,
+    }  # fmt: skip
+    request = freeze(desk, Kind.REVERSAL, line, said, requester, earlier, reason=asked.reason)
     desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
     return request, True
@@ -210,33 +207,4 @@ def _line(shown: dict[str, Any], due: PayoutDue, amount: Money) -> Line:
         destination_account=shown["destination"],
         stripe_transfer_id=shown["id"],
         reversed_before_minor=int(shown["amount_reversed"]),
-    )
-
-
-def _build(desk: Desk, asked: ReversalAsked, line: Line, requester: Person, earlier: Request | None) -> Request:
-    policy, now = desk.settings.policy, desk.now()
-    if not policy.stripe.platform_account:
-        raise SettingsError(
-            "stripe.platform_account is not set.", "Name the platform's own account in the policy file."
-        )
-    values = {
-        "line": line.statement(), "incident_id": asked.incident_id, "reason": asked.reason.value, "notes": asked.notes,
-        "at": instant_text(now), "earlier": earlier.digest if earlier else "",
-    }  # fmt: skip
-    # In the sandbox the same story gives the same ids, so that notebooks can be compared; elsewhere nobody can guess.
-    nonce = digest_of(values)[:32] if desk.settings.mode is Mode.SANDBOX else secrets.token_hex(16)
-    request_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"request {nonce}"))
-    return Request(
-        request_id=request_id,
-        incident_id=asked.incident_id,
-        kind=Kind.REVERSAL,
-        mode=desk.settings.mode,
-        platform_account=policy.stripe.platform_account,
-        requested_by=requester.person_id,
-        reason=asked.reason,
-        notes=asked.notes,
-        nonce=nonce,
-        filed_at=now,
-        expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
-        lines=(renamed(line, line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line 1 of {request_id}"))),),
     )
