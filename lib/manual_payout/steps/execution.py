@@ -10,9 +10,10 @@ from manual_payout.approval.verification import verify as verify_afresh
 from manual_payout.desk.inventory import override_sentence
 from manual_payout.domain.display import Banner, Table, Text, warnings_of
 from manual_payout.domain.errors import AttemptRefusedError
-from manual_payout.domain.intent import build_payload, confirm_code, idempotency_key, stripe_command
+from manual_payout.domain.intent import build_payload, idempotency_key, stripe_command
 from manual_payout.domain.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.evidence.folder import json_text
+from manual_payout.steps.moving import code_banner, compared, next_attempt
 from manual_payout.steps.run import Run, question
 
 
@@ -21,7 +22,7 @@ def payload(run: Run) -> Text:
     """Show exactly what Stripe will be sent, and keep it."""
     request = transfer.find_request(run.desk, run.parameters)
     record = run.find_record()
-    attempt_no = _attempt_no(record)
+    attempt_no = next_attempt(record)
     line = request.line
     body = build_payload(request, line, attempt_no)
     key = idempotency_key(line.line_id, attempt_no)
@@ -61,11 +62,7 @@ def transfer_as_stripe_shows_it(run: Run) -> Table:
     """Read the transfer back from Stripe and compare it with what was approved."""
     record = run.find_record()
     if record is None or record.stripe_transfer_id is None:
-        return Table(
-            "No transfer exists for this ledger payout; nothing has moved.",
-            ("field", "approved", "at Stripe", "result"),
-            (),
-        )
+        return compared(None, {}, "No transfer exists for this ledger payout; nothing has moved.")
     shown = run.desk.gateway.get_transfer(record.stripe_transfer_id)
     pairs = {
         "amount in minor units": (str(record.amount.amount_minor), str(shown["amount"])),
@@ -78,10 +75,7 @@ def transfer_as_stripe_shows_it(run: Run) -> Table:
         ),
         "reversed": ("0", str(shown["amount_reversed"])),
     }
-    rows = tuple((name, was, now, "same" if was == now else "differs") for name, (was, now) in pairs.items())
-    agree = all(row[3] == "same" for row in rows)
-    caption = f"{record.stripe_transfer_id} {'is' if agree else 'IS NOT'} what was approved."
-    return Table(caption, ("field", "approved", "at Stripe", "result"), rows)
+    return compared(record.stripe_transfer_id, pairs, "")
 
 
 def _dry(run: Run) -> Banner:
@@ -96,15 +90,7 @@ def _dry(run: Run) -> Banner:
     verification = verify_afresh(run.desk, run.parameters, run.operator.person_id)
     verification.require_go()
     warned = "".join(f" WARNING: {sentence}" for sentence in warnings_of(verification.checks))
-    code = confirm_code(request, request.line, run.operator.person_id)
-    run.findings["confirm_code"] = code
-    data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
-    run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
-    return Banner(
-        f"Confirm code: {code}",
-        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.{warned}",
-        good=True,
-    )
+    return code_banner(run, request, request.line, warned)
 
 
 def _live(run: Run) -> Banner:
@@ -137,9 +123,3 @@ def _overridden(run: Run) -> str:
     events, names = run.desk.store.events_of(run.stream), run.desk.registry
     said = override_sentence(events, run.get_record().request_id, names.name_of)
     return f" {said}" if said else ""
-
-
-def _attempt_no(record: PayoutRecord | None) -> int:
-    if record is None:
-        return 1
-    return record.attempt_no + 1 if record.state is State.REFUSED else record.attempt_no

@@ -15,15 +15,14 @@ from manual_payout.desk.settings import load_settings
 from manual_payout.desk.wiring import Desk, open_desk
 from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, verdict
 from manual_payout.domain.errors import AttemptRefusedError, ManualPayoutError
-from manual_payout.domain.intent import build_payload, confirm_code, idempotency_key
+from manual_payout.domain.intent import build_payload, idempotency_key
 from manual_payout.domain.models import Record, Request, ReversalRecord, Stage, State
 from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import ReversalParameters, validate_reversal
 from manual_payout.evidence.folder import Folder, json_text
+from manual_payout.steps.moving import code_banner, compared, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
-
-_COMPARED = ("field", "approved", "at Stripe", "result")
 
 
 @dataclass(repr=False)
@@ -172,7 +171,7 @@ def reversal_payload(run: ReversalRun) -> Text:
     """Show exactly what Stripe will be sent, and keep it."""
     request, line = run.request, run.request.line
     record = run.find_reversal()
-    attempt_no = 1 if record is None else record.attempt_no + (record.state is State.REFUSED)
+    attempt_no = next_attempt(record)
     shown = {
         "POST": f"/v1/transfers/{line.stripe_transfer_id}/reversals",
         "Idempotency-Key": idempotency_key(line.line_id, attempt_no),
@@ -203,7 +202,7 @@ def reversal_as_stripe_shows_it(run: ReversalRun) -> Table:
     """Read reversal and transfer back from Stripe and compare them with what was approved."""
     record = run.find_reversal()
     if record is None or record.stripe_reversal_id is None:
-        return Table("No reversal exists for this request; nothing has come back.", _COMPARED, ())
+        return compared(None, {}, "No reversal exists for this request; nothing has come back.")
     own = next(
         (r for r in run.desk.gateway.reversals_of(record.stripe_transfer_id) if r["id"] == record.stripe_reversal_id),
         {},
@@ -214,9 +213,7 @@ def reversal_as_stripe_shows_it(run: ReversalRun) -> Table:
         "transfer": (record.stripe_transfer_id, str(own.get("transfer"))),
         "request digest": (run.request.digest, str(own.get("metadata", {}).get("request_digest"))),
     }
-    rows = tuple((name, was, now, "same" if was == now else "differs") for name, (was, now) in pairs.items())
-    agree = all(row[3] == "same" for row in rows)
-    return Table(f"{record.stripe_reversal_id} {'is' if agree else 'IS NOT'} what was approved.", _COMPARED, rows)
+    return compared(record.stripe_reversal_id, pairs, "")
 
 
 def _dry(run: ReversalRun) -> Banner:
@@ -224,15 +221,7 @@ def _dry(run: ReversalRun) -> Banner:
     if record is not None and record.state is State.REVERSED:
         return _done_before(record)
     verify_afresh(run.desk, run.request, run.request.line, run.operator.person_id).require_go()
-    code = confirm_code(run.request, run.request.line, run.operator.person_id)
-    run.findings["confirm_code"] = code
-    data = {"request_id": run.request.request_id, "operator_id": run.operator.person_id}
-    run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
-    return Banner(
-        f"Confirm code: {code}",
-        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.",
-        good=True,
-    )
+    return code_banner(run, run.request, run.request.line)
 
 
 def _live(run: ReversalRun) -> Banner:
