@@ -102,19 +102,20 @@ def test_begun_movement_keeps_its_request(any_moving, monkeypatch):
     deliver, errors = transfer.sending.deliver, []
     twin = replace(any_moving.request, request_id="r2", nonce="n2")
 
-    def withdraw():
-        errors.append(refusal(any_moving.file, notes="other", replace=True))
+    def supplant():
         store = any_moving.scene.desk.store
         errors.append(refusal(store.record_request, twin, replaces=any_moving.request.request_id))
 
     def withdraw_then_deliver(desk, record):
-        withdraw()
+        errors.append(refusal(any_moving.file, notes="other", replace=True))
+        supplant()
         return deliver(desk, record)
 
     monkeypatch.setattr(transfer.sending, "deliver", withdraw_then_deliver)
     any_moving.run()
+    supplant()
 
-    assert [ClaimError] * 2 == [type(error) for error in errors]
+    assert [ClaimError] * 3 == [type(error) for error in errors]
     assert any_moving.stands(any_moving.done) == any_moving.standing
 
 
