@@ -260,7 +260,11 @@ SETTINGS = [
     ({"MANUAL_PAYOUT_POLICY": "/nonexistent/policy.toml"}, 2, "cannot be read: No such file"),
     ({"MANUAL_PAYOUT_APPROVERS": "/nonexistent/people.toml"}, 2, "cannot be read: No such file"),
     ({"MANUAL_PAYOUT_ALLOWED_SIGNERS": "/nonexistent/allowed_signers"}, 2, "cannot be read: No such file"),
-    ({"MANUAL_PAYOUT_ALLOWED_SIGNERS": "docs/examples/allowed_signers"}, 2, "is nobody's email in approvers.toml"),
+    (
+        {"MANUAL_PAYOUT_ALLOWED_SIGNERS": "docs/examples/allowed_signers"},
+        2,
+        "is not the email of anybody in approvers.toml",
+    ),
     (
         {
             "MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml",
@@ -268,7 +272,7 @@ SETTINGS = [
             "STRIPE_API_BASE": None,
         },
         2,
-        "has a key of the sandbox, which anybody can make, in live mode",
+        "has a key of the sandbox, that anybody can make, in live mode",
     ),
     (
         {"MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml", "STRIPE_API_BASE": None, "DATABASE_URL": None},

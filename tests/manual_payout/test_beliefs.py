@@ -347,7 +347,7 @@ def test_a_stale_balance_is_shown_to_approvers_and_refused_to_operators(shell):
 
     assert all("WARNING: 2021-03-02 03:00 UTC, 1826 days old" in one.err for one in approvals)
     assert 3 == dry.code
-    assert "Was the studio's balance computed lately?" in dry.said
+    assert "Was the studio's balance computed recently?" in dry.said
     assert "found 2021-03-02 03:00 UTC, 1826 days old" in dry.said
     assert [] == shell.stripe.books.transfers
 

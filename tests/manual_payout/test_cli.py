@@ -237,7 +237,7 @@ def test_request_as_json_is_one_object(filed):
 
 
 @pytest.mark.parametrize(
-    ("who", "code", "said"), [("priya", 3, "may not request"), ("nobody", 2, "Those are: maya, noor, tomas")]
+    ("who", "code", "said"), [("priya", 3, "may not request"), ("nobody", 2, "Use one of: maya, noor, tomas")]
 )
 def test_only_registered_requesters_file(quiet_shell, who, code, said):
     """Whoever may not is told who may."""
@@ -403,7 +403,7 @@ def test_without_a_terminal_nothing_is_asked(filed):
     answer = filed("approve", "INC-123", "--as", "priya", "--amount", "1250.75")
 
     assert 2 == answer.code
-    assert "There is no terminal to ask for amount and destination" in answer.err
+    assert "There is no terminal on which to ask for amount and destination" in answer.err
 
 
 def test_filing_approving_and_looking_need_no_key(shell):
@@ -618,7 +618,7 @@ def test_file_and_environment_that_name_two_operators_are_refused(filed, tmp_pat
         (["INC-123"], 2, "Nothing was sent under INC-123; there is nothing to reconcile"),
         (["INC-123", "--decide", "moved"], 2, "decide: found 'moved', expected not-moved"),
         (["INC-123", "--decide", "not-moved"], 2, "because: found 'nothing'"),
-        (["INC-123", "--because", "x"], 2, "--because is the reason"),
+        (["INC-123", "--because", "x"], 2, "--because gives the reason"),
         (["INC-123", "--decide", "not-moved", "--because", "a\nb"], 2, "because: found 'a\\nb'"),
         (["INC-123", "--operator", "priya"], 3, "Priya Raman may not operate"),
         (["../x"], 2, "incident_id: found '../x'"),
@@ -729,7 +729,7 @@ def test_verify_takes_the_sandbox_s_people_for_sandbox_evidence_alone(story, tmp
     assert f"This is {mode} evidence, and the only people known here are the sandbox's" in none.err
     assert "--registry" in none.err
     assert none.err == named.err
-    assert "has a key of the sandbox, which anybody can make" in copied.err
+    assert "has a key of the sandbox, that anybody can make" in copied.err
 
 
 def test_verify_of_no_folder_is_a_usage_error(quiet_shell, tmp_path):

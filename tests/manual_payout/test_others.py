@@ -348,7 +348,7 @@ def test_approvers_see_what_else_went_to_the_account(scene):
     assert f"acknowledged as not this payout: {equal} (1,250.75 USD" in seen_by_approver(scene)
     scene.stripe.fault("drop_before", method="GET", path="/v1", times=9)
 
-    assert seen_by_approver(scene).startswith("NOT LOOKED AT from here; the send looks.")
+    assert seen_by_approver(scene).startswith("NOT CHECKED from here; the send checks it.")
 
 
 def test_approver_with_another_accounts_key_is_not_told_that_there_is_nothing(scene, monkeypatch):

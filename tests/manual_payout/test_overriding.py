@@ -257,8 +257,8 @@ def test_dry_run_confirm_and_send_show_it_to_the_operator(live, capsys):
     shown = capsys.readouterr().out
     sent = steps.send(step(live, dry_run=False)).sentence
 
-    assert "WARNING: Were these notebooks rehearsed lately? not known: The inventory" in code
-    assert 1 == shown.count("Warning: Were these notebooks rehearsed lately? not known")
+    assert "WARNING: Were these notebooks rehearsed recently? not known: The inventory" in code
+    assert 1 == shown.count("Warning: Were these notebooks rehearsed recently? not known")
     assert shown.index("Warning: Were") < shown.index("--confirm")
     assert "Tomas Lindqvist sent it in spite of the rehearsal's warning: not known: The inventory" in sent
 

@@ -232,9 +232,9 @@ def test_outside_the_sandbox_people_must_be_named(policy):
     ("text", "said"),
     [
         ("[stripe", "cannot be read"),
-        ("[strip]\n", "strip in the policy file .* is no entry that is known. Did you mean stripe?"),
+        ("[strip]\n", "strip in the policy file .* is not a known entry. Did you mean stripe?"),
         ("[request]\nlifetime_s = 5", "request.lifetime_s in the policy file .* Did you mean"),
-        ("[request]\nwholly_else = 5", "Those are: request_lifetime_s, approval_lifetime_s"),
+        ("[request]\nwholly_else = 5", "Use one of: request_lifetime_s, approval_lifetime_s"),
         ("mode = 'live'", "mode in the policy file .* is no entry"),
         ("[stripe]\nmode = 'prod'", "stripe.mode in .*Input should be 'sandbox', 'test' or 'live'"),
         ("[stripe]\nplatform_account = 'me'", "stripe.platform_account in .* is wrong"),
@@ -248,7 +248,10 @@ def test_outside_the_sandbox_people_must_be_named(policy):
         ("[request]\napproval_lifetime_s = true", "approval_lifetime_s in .* valid integer"),
         ("[request]\napproval_lifetime_s = 1.5", "approval_lifetime_s in .* valid integer"),
         ("[request]\nrequest_lifetime_s = 1000000000000", "request_lifetime_s in .* less than or equal"),
-        ("[request.amount_minor_max]\nUSD = 5", "'USD' is no currency of Stripe's, in lower case such as usd"),
+        (
+            "[request.amount_minor_max]\nUSD = 5",
+            "'USD' is not a currency that Stripe supports, in lower case such as usd",
+        ),
         ("[request.amount_minor_max]\nxxx = 5", "'xxx' is no currency"),
         ("[request.amount_minor_max]\nusd = 50.5", "amount_minor_max.usd in .* valid integer"),
         ("[request.reserve_minimum_minor]\nusd = -1", "reserve_minimum_minor.usd in .* greater than or equal to 0"),

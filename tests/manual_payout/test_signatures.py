@@ -231,7 +231,7 @@ def test_key_file_is_never_overwritten(made):
         (b"", 0o600, "holds no private key"),
         (b"\xff\xfe", 0o600, "holds no private key"),
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", 0o600, "no private key"),
-        (b"x", 0o640, "others than its owner may read it"),
+        (b"x", 0o640, "people other than its owner may read it"),
         (b"ssh-ed25519 AAAA", 0o644, "it ends too early"),
     ],
 )
@@ -300,8 +300,8 @@ def test_line_is_read_as_it_was_written(namespaces, after, before, comment):
         (f"cert-authority,{LINE}", "expected: email"),
         (LINE.replace("namespaces=", "cert-authority,namespaces="), "expected: email"),
         (LINE.replace("namespaces=", 'principals="x",namespaces='), "'principals' is none of"),
-        (LINE.replace(APPROVAL, "*"), "is no plain name"),
-        (LINE.replace(APPROVAL, f"{APPROVAL},"), "is no plain name"),
+        (LINE.replace(APPROVAL, "*"), "is not a plain name"),
+        (LINE.replace(APPROVAL, f"{APPROVAL},"), "is not a plain name"),
         (LINE.replace("namespaces=", 'namespaces="x",namespaces='), "given once"),
         (LINE.replace("namespaces=", "valid-after="), "namespaces always"),
         (LINE.replace("namespaces=", 'valid-before="20260101",namespaces='), "not in UTC"),
@@ -321,7 +321,7 @@ def test_line_that_grants_something_else_is_refused_by_its_number(line, why):
 @pytest.mark.parametrize(
     ("entry", "at", "revoked", "why"),
     [
-        (replace(ENTRY, key=OTHER.public_key), AT, (), "does not stand in"),
+        (replace(ENTRY, key=OTHER.public_key), AT, (), "is not in"),
         (replace(ENTRY, principal="bea@x.example"), AT, (), "is bea@x.example's"),
         (replace(ENTRY, namespaces=(SEAL,)), AT, (), "is for seal@"),
         (ENTRY, AT - timedelta(microseconds=1), (), "is valid from 2026-03-02 03:00"),
@@ -368,7 +368,7 @@ def test_both_files_are_read_and_have_to_be_there(tmp_path):
     assert ["allowed_signers", "revoked_keys"] == list(found.digests)
     assert (WHO, {OTHER.public_key}) == (found.find(KEY.public_key).principal, found.revoked)
     revoked.write_text("SHA256:abc\n")
-    with pytest.raises(SettingsError, match="revoked_keys, line 1: it is no public key"):
+    with pytest.raises(SettingsError, match="revoked_keys, line 1: it is not a public key"):
         load_signers(signers, revoked)
 
 

@@ -95,7 +95,9 @@ def test_key_of_nobody_is_refused_when_the_registry_is_read(folder, email):
     """A mistyped address would leave somebody without the key that was reviewed for them."""
     text = (folder / "allowed_signers").read_text().replace("priya.raman@marketplace.example", email)
     (folder / "allowed_signers").write_text(text)
-    with pytest.raises(SettingsError, match=f"allowed_signers, line 3: {email} is nobody's email in approvers.toml"):
+    with pytest.raises(
+        SettingsError, match=f"allowed_signers, line 3: {email} is not the email of anybody in approvers.toml"
+    ):
         load_registry(folder / "approvers.toml")
 
 
@@ -151,7 +153,7 @@ def test_without_a_key_nobody_signs(monkeypatch, changes, why):
 def test_the_key_that_was_named_has_to_be_theirs(tmp_path):
     """A stranger's, or another approver's, is refused before anything is signed."""
     public = new_key_file(tmp_path / "key", "", "x")
-    with pytest.raises(SignatureError, match="does not stand in allowed_signers"):
+    with pytest.raises(SignatureError, match="is not in allowed_signers"):
         find(file=tmp_path / "key")
     entry = AllowedSigner("amara.diallo@marketplace.example", (APPROVAL,), public)
     mine = replace(entry, principal=PRIYA.email)
@@ -171,7 +173,7 @@ def test_agent_is_asked_for_a_key_that_is_theirs(agent, tmp_path):
     registry = with_signers(AllowedSigner(PRIYA.email, (APPROVAL,), mine))
     key = find(registry, mode=Mode.LIVE)
     check_signature(b"x", key.sign(APPROVAL, b"x"), mine, APPROVAL)
-    with pytest.raises(SignatureError, match="does not stand in"):
+    with pytest.raises(SignatureError, match="is not in"):
         find(registry, mode=Mode.LIVE, file=tmp_path / "other.pub")
     openssh("ssh-add", "-d", tmp_path / "mine")
     with pytest.raises(SignatureError, match="the agent holds none that Priya Raman"):

@@ -219,7 +219,7 @@ def of_another_environment(scene, **changes):
 
 
 FORGED = {
-    "a stranger's key": (lambda scene: forgery(scene, "lucia", "finance"), "does not stand in allowed_signers"),
+    "a stranger's key": (lambda scene: forgery(scene, "lucia", "finance"), "is not in allowed_signers"),
     "another approver's key": (
         lambda scene: forgery(scene, "lucia", "finance", key=_key(scene, "priya")), "is priya.raman@",
     ),
@@ -271,7 +271,7 @@ def test_forged_approval_sends_nothing_even_where_the_journal_tells_of_it(scene,
         ({"valid_before": timedelta()}, "expired at"),
         ({"valid_after": timedelta(seconds=1)}, "is valid from"),
         ({"namespaces": (SEAL,)}, "is for seal@manual-payout"),
-        ({"key": None}, "does not stand in allowed_signers"),
+        ({"key": None}, "is not in allowed_signers"),
     ],
     ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
 )
@@ -286,7 +286,7 @@ def test_key_that_was_taken_away_after_the_approval_sends_nothing(scene, changed
     error = refusal(scene.send)
 
     assert (ApprovalError, []) == (type(error), scene.posts)
-    assert f"The approval by Amara Diallo does not stand. The key {key} {why}" in error.message
+    assert f"The approval by Amara Diallo is not valid. The key {key} {why}" in error.message
 
 
 def test_two_approvals_of_one_team_send_nothing(scene):

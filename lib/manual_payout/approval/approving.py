@@ -80,13 +80,13 @@ def _others(desk: Desk, request: Request, due: PayoutDue) -> str:
     except DatabaseError:
         raise
     except (StripeRefusedError, SettingsError, EvidenceError) as error:
-        return f"NOT LOOKED AT from here; the send looks. {error.message}"
+        return f"NOT CHECKED from here; the send checks it. {error.message}"
     if account not in (None, request.platform_account):
-        return f"NOT LOOKED AT from here; the send looks. The key is of {account}, not of {request.platform_account}."
+        return f"NOT CHECKED from here; the send checks it. The key is of {account}, not of {request.platform_account}."
     found = unexplained(desk, listed, line.ledger_payout_id, line.line_id)
     left = unacknowledged(found, line)
     equal = in_the_way(left, line, line.amount, due.amount)
-    said = [f"WARNING: {one}, nobody explains it: it may be this payout" for one in equal]
+    said = [f"WARNING: {one}, unexplained: it may be this payout" for one in equal]
     said += [f"unexplained: {one}" for one in left if one not in equal]
     group = transfer_group(line.ledger_payout_id)
     same = [other_transfer(one) for one in listed if one.get("transfer_group") == group and not one["reversed"]]
@@ -117,7 +117,7 @@ def _rehearsal(desk: Desk) -> str:
         return f"not asked: no real money moves in {desk.settings.mode} mode"
     if standing.good:
         return f"of these notebooks, {standing.found}"
-    return f"WARNING: {standing.found}. Sending all the same is recorded, with your name as one who was warned."
+    return f"WARNING: {standing.found}. If it is sent anyway, that is recorded, with your name among those who were warned."
 
 
 def _effect(before: Money, amount: Money) -> str:
@@ -128,7 +128,7 @@ def _computed(desk: Desk, balance: StudioBalance | None) -> str:
     if balance is None:
         return "no balance in the ledger"
     fine, found = balance_at(balance, desk.now(), desk.settings.policy)
-    return found if fine else f"WARNING: {found}. Nothing is sent on the word of this balance."
+    return found if fine else f"WARNING: {found}. Nothing is sent while this is so."
 
 
 def _since(changed_at: datetime | None, now: datetime) -> str:

@@ -277,7 +277,7 @@ def ledger_payout_due(facts: Facts, _policy: Policy) -> Check:
 
 def balance_age(facts: Facts, policy: Policy) -> Check:
     """docs/ledger.md: a reserve is computed from a balance of now; one that is stale, or from the future, says nothing."""
-    name, question = "balance_age", "Was the studio's balance computed lately?"
+    name, question = "balance_age", "Was the studio's balance computed recently?"
     expected = f"within {span(timedelta(seconds=policy.ledger.balance_age_max_s))}, not in the future"
     if facts.balance is None:
         return verdict(name, question, False, expected, "none", "Check the studio's balance in the ledger.")
@@ -287,7 +287,7 @@ def balance_age(facts: Facts, policy: Policy) -> Check:
         return Check(name, question, CheckStatus.OK, expected, f"already sent, {facts.stripe.own_transfer}")
     return verdict(
         name, question, fine, expected, found,
-        "Have the ledger compute its balances anew, then run again; as_of has to be the instant at which it did.",
+        "Have the ledger recompute its balances, then run again; as_of has to be the instant at which it did.",
     )  # fmt: skip
 
 
@@ -375,7 +375,7 @@ def outcome_known(facts: Facts, _policy: Policy) -> Check:
     open_states = (State.UNKNOWN, State.NEEDS_HUMAN)
     unknown = facts.record is not None and facts.record.state in open_states
     return verdict(
-        "outcome_known", "Is no earlier attempt of unknown outcome?", not unknown, "no open attempt",
+        "outcome_known", "Is the outcome of every earlier attempt known?", not unknown, "no open attempt",
         f"attempt {facts.record.attempt_no} is {facts.record.state}" if facts.record else "nothing sent yet",
         f"Run `manual-payout reconcile {facts.parameters.incident_id}`; never send again before.",
     )  # fmt: skip
@@ -455,7 +455,7 @@ def acknowledge_remedy(equal: list[OtherTransfer], *, begun: bool = False) -> st
     named = " ".join(f"--acknowledge {one.transfer_id}" for one in equal)
     if begun:
         return (
-            "Ask who made it: one that has come back whole, or that the ledger names as another payout's, is no obstacle "
+            "Ask who made it: one that was reversed in full, or that the ledger names as another payout's, is no obstacle "
             f"any more. A decision that nothing was sent names it with {named}."
         )
     return (
@@ -494,7 +494,7 @@ def _funds(name: str, question: str, available: Money, drawable: Money | None, n
 
 def rehearsed(facts: Facts, policy: Policy) -> Check:
     """SOP, rehearsal procedure: quarterly. A warning: who goes on all the same is on record (`REHEARSAL`)."""
-    question, found = "Were these notebooks rehearsed lately?", facts.rehearsal
+    question, found = "Were these notebooks rehearsed recently?", facts.rehearsal
     if facts.mode is not Mode.LIVE:
         return Check(
             REHEARSAL, question, CheckStatus.OK, "nothing", f"not asked: no real money moves in {facts.mode} mode"
@@ -503,7 +503,7 @@ def rehearsed(facts: Facts, policy: Policy) -> Check:
     if found is not None and found.good:
         return Check(REHEARSAL, question, CheckStatus.OK, expected, found.found)
     why, remedy = (found.found, f"{found.remedy} ") if found is not None else ("not looked at", "")
-    on_record = "Sending all the same is allowed, and recorded under the operator's name."
+    on_record = "Sending anyway is allowed, and recorded under the operator's name."
     return Check(REHEARSAL, question, CheckStatus.WARN, expected, why, f"{remedy}{on_record}")
 
 

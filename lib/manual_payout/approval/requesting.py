@@ -129,7 +129,7 @@ def _acknowledged(desk: Desk, named: Collection[str]) -> tuple[str, ...]:
     for ours in sorted(desk.store.known_transfers(found)):
         raise ParameterError(
             "acknowledge", ours, "a transfer that is not one of our own",
-            "Leave it out: what a row of ours names is explained.",
+            "Leave it out: a transfer of ours needs no acknowledgement.",
         )  # fmt: skip
     return found
 

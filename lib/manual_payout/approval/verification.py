@@ -124,7 +124,7 @@ def approvals_at(
 ) -> tuple[ApprovalError | None, str]:
     """Say why the approvals of *request* do not stand, and who gave those that do."""
     if request is None:
-        return ApprovalError("No request, hence no approvals.", "File the request first."), ""
+        return ApprovalError("There is no request, so there are no approvals.", "File the request first."), ""
     # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after
     # a refusal by Stripe, needs approvals that stand now.
     begun = record is not None and record.state is not State.REFUSED

@@ -88,7 +88,7 @@ def ask_passphrase(path: Path) -> str:
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            f"There is no terminal to ask for the passphrase of {path}.",
+            f"There is no terminal on which to ask for the passphrase of {path}.",
             "Load it with `ssh-add`, and name its .pub file.",
         )
     return str(typer.prompt(f"Passphrase of {path}", default="", hide_input=True, show_default=False, err=True))

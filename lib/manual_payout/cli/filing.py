@@ -247,7 +247,7 @@ def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Req
 
 def _require_terminal(what: str) -> None:
     if not sys.stdin.isatty():
-        raise UsageError(f"There is no terminal to ask for {what}.", "Give --amount and --destination-last4.")
+        raise UsageError(f"There is no terminal on which to ask for {what}.", "Give --amount and --destination-last4.")
 
 
 def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path:

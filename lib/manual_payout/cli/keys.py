@@ -120,7 +120,10 @@ def _new_passphrase(settings: Settings) -> str:
 
     sandbox = settings.mode is Mode.SANDBOX
     if not sys.stdin.isatty() and not sandbox:
-        raise UsageError("There is no terminal to ask for a passphrase.", "Make the key where you sit.")
+        raise UsageError(
+            "There is no terminal on which to ask for a passphrase.",
+            "Run the same command in a terminal, on the machine on which you will sign.",
+        )
     text = ""
     if sys.stdin.isatty():
         text = str(
@@ -130,7 +133,8 @@ def _new_passphrase(settings: Settings) -> str:
         )
     if not text and not sandbox:
         raise UsageError(
-            f"The passphrase is empty, in {settings.mode} mode.", "Choose one; a key file without it is anybody's."
+            f"The passphrase is empty, in {settings.mode} mode.",
+            "Choose a passphrase; without one, whoever has the file can sign.",
         )
     return text
 

@@ -170,7 +170,9 @@ def _refuse_contradictions(flags: dict[str, Any], only: Stage | None, *, dry_run
     if dry_run and confirm:
         raise UsageError("--dry-run and --confirm contradict each other.", "Give one of them.")
     if only is not None and confirm and only.short == "verify":
-        raise UsageError("--stage verify moves nothing, so --confirm has no meaning for it.", "Leave --confirm away.")
+        raise UsageError(
+            "--stage verify moves nothing, so --confirm has no meaning for it.", "Run it without --confirm."
+        )
     closes = only.short == "close" if only is not None else bool(confirm)
     for stray in _closing(flags):
         if not closes:

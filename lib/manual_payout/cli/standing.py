@@ -164,9 +164,13 @@ def _check_decision(decide: str, because: str, acknowledge: tuple[str, ...], ado
     if adopt:
         check("adopt", adopt)
     if because and not (decide or adopt):
-        raise UsageError("--because is the reason for a decision, but there is none.", "Give --decide not-moved too.")
+        raise UsageError(
+            "--because gives the reason for a decision, and no decision was given.", "Give --decide not-moved too."
+        )
     if acknowledge and not decide:
-        raise UsageError("--acknowledge belongs to a decision, but there is none.", "Give --decide not-moved too.")
+        raise UsageError(
+            "--acknowledge belongs to a decision, and no decision was given.", "Give --decide not-moved too."
+        )
     for transfer_id in acknowledge:
         check("acknowledge", transfer_id)
     check_text("because", because, NOTES_LENGTH_MAX, empty=True)

@@ -42,7 +42,7 @@ def upgrade(as_json: Json = False) -> None:
 
 @tables.command(epilog=EXIT_CODES, short_help="Use an SQLite database that was moved to this machine.")
 def adopt(
-    left: Annotated[str, typer.Option("--from", metavar="MACHINE", help="Where it was used, and is used no more.")],
+    left: Annotated[str, typer.Option("--from", metavar="MACHINE", help="The machine on which it was used until now.")],
     as_json: Json = False,
 ) -> None:
     """Make an SQLite database, whose file was moved here for good, this machine's.
@@ -64,4 +64,4 @@ def adopt(
     if as_json:
         show_json({"adopted_from": left})
     else:
-        typer.echo(f"The database was {left}'s and is used on this machine from now on.")
+        typer.echo(f"The database was {left}'s, and is used on this machine from now on.")

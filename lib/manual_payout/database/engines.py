@@ -116,7 +116,7 @@ def adopt(engine: sa.Engine, left: str) -> None:
         if owner is not None and owner.name != left:
             raise DatabaseError(
                 f"--from: found {left}, expected {owner.name}, the machine that this database is used on.",
-                f"Make sure that {owner.name} uses it no more, then name it.",
+                f"Make sure that {owner.name} no longer uses it, then name it.",
             )
         connection.execute(database_machine.delete())
         connection.execute(database_machine.insert().values(only_row=1, **_this_machine()))
@@ -159,7 +159,7 @@ def _require_this_machine(connection: sa.Connection) -> None:
     if owner is not None and owner.digest != machine_digest():
         raise DatabaseError(
             f"The SQLite database is used on the machine {owner.name}, and this is {machine_name()}.",
-            "Use PostgreSQL where several machines work. If its file was moved here for good, and is used there no more, "
+            "Use PostgreSQL where several machines work. If its file was moved here for good, and is no longer used there, "
             f"run `manual-payout db adopt --from {shlex.quote(owner.name)}`.",
         )
 

@@ -94,7 +94,7 @@ class Registry:
         for entry in signers.entries:
             if entry.principal not in emails:
                 raise SettingsError(
-                    f"{signers.source}, line {entry.line_no}: {entry.principal} is nobody's email in {source}.",
+                    f"{signers.source}, line {entry.line_no}: {entry.principal} is not the email of anybody in {source}.",
                     "Write the email exactly as in the registry, or take the line out.",
                 )
 
@@ -114,7 +114,7 @@ class Registry:
         person = self.find(name)
         if person is None:
             known = ", ".join(sorted(p.handle for p in self.people if action in p.may))
-            raise ParameterError(field, name, f"a registered person who may {action}", f"Those are: {known}.")
+            raise ParameterError(field, name, f"a registered person who may {action}", f"Use one of: {known}.")
         if action not in person.may:
             raise ApprovalError(
                 f"{person.name} may not {action}.", f"Ask somebody whom {self.source} allows to {action}."
@@ -179,7 +179,7 @@ def _person(entry: Any, where: str) -> Person:
         raise wrong(f"has no {missing[0]}")
     if unknown := sorted(set(entry) - _KNOWN):
         # A misspelt valid_until would leave somebody in force who has gone.
-        raise wrong(f"has {unknown[0]!r}, which is none of {', '.join(_NEEDED)}, valid_until")
+        raise wrong(f"has {unknown[0]!r}, expected one of {', '.join(_NEEDED)}, valid_until")
     person = Person(
         person_id=_id(entry["id"], wrong),
         handle=_matching("handle", entry["handle"], _HANDLE, wrong),
@@ -199,7 +199,7 @@ _Wrong = Callable[[str], SettingsError]
 
 def _check_person(person: Person, wrong: _Wrong) -> None:
     if unknown := person.may - _MAY:
-        raise wrong(f"may {min(unknown)!r}, which is none of {', '.join(sorted(_MAY))}")
+        raise wrong(f"may {min(unknown)!r}, expected one of {', '.join(sorted(_MAY))}")
     # Speaking for both teams would make one person two approvals.
     if all(team.value in person.teams for team in Team):
         raise wrong("is in both approving teams")
@@ -218,7 +218,7 @@ def _id(value: Any, wrong: _Wrong) -> str:
 
 def _matching(field: str, value: Any, pattern: re.Pattern[str], wrong: _Wrong) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise wrong(f"has the {field} {value!r}, which is none")
+        raise wrong(f"has the {field} {value!r}, which is not a valid {field}")
     return value
 
 

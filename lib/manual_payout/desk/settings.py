@@ -59,7 +59,9 @@ def _currencies(amounts: dict[str, int]) -> dict[str, int]:
             exponent(currency)
         except ManualPayoutError:
             # A ceiling under a name that no payout has would be no ceiling.
-            raise ValueError(f"{currency!r} is no currency of Stripe's, in lower case such as usd") from None
+            raise ValueError(
+                f"{currency!r} is not a currency that Stripe supports, in lower case such as usd"
+            ) from None
     return amounts
 
 
@@ -316,7 +318,7 @@ class Settings(Messengers):
         secrets = {secret for secret in secrets if len(secret) >= _PASTED_LENGTH_MIN}
         for name in Messengers.model_fields:
             if isinstance(fields[name], str) and (fields[name].strip() in secrets or _KEY.match(fields[name])):
-                raise ValueError(f"{variables()[name]} holds a secret, which belongs into another variable")
+                raise ValueError(f"{variables()[name]} holds a secret, which belongs in a variable of its own")
         return self
 
     @property
@@ -592,8 +594,8 @@ def _settings_error(where: str, error: ValidationError) -> SettingsError:
         if names[0] in _GONE:
             return SettingsError(f"[{names[0]}] in {where} is gone: {_GONE[names[0]][0]}", _GONE[names[0]][1])
         near = difflib.get_close_matches(names[-1], _entries(names[:-1]), n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Those are: {', '.join(_entries(names[:-1]))}."
-        return SettingsError(f"{name} in {where} is no entry that is known.", hint)
+        hint = f"Did you mean {near[0]}?" if near else f"Use one of: {', '.join(_entries(names[:-1]))}."
+        return SettingsError(f"{name} in {where} is not a known entry.", hint)
     # Nothing of the value itself is shown: it may be a secret.
     reason = str(first.get("ctx", {}).get("error") or first["msg"]).rstrip(".")
     return SettingsError(f"{name} in {where} is wrong: {reason}.", "Correct it (see docs/configuration.md).")

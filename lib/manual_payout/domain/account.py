@@ -102,7 +102,7 @@ def taken_back_minor(transfer_id: str | None, reversals: Sequence[ReversalRecord
 def _open(record: Record) -> Account:
     what = "take back" if isinstance(record, ReversalRecord) else "send"
     # The right to send is committed before the request leaves.
-    moved = "the money may have moved" if record.sent else "nothing was sent by now"
+    moved = "the money may have moved" if record.sent else "nothing has been sent so far"
     return Account(
         Standing.OPEN,
         record.state.value,
@@ -154,7 +154,7 @@ def _astray(record: PayoutRecord, approved_minor: int, events: Sequence[Event]) 
         return ""
     if unexplained:
         extra = Money(came_back - approved_minor, record.amount.currency).grouped
-        return f"{extra} of it came back by no reversal that was approved here."
+        return f"{extra} of it came back without a reversal that was approved here."
     if failed and record.state is not State.REVERSED:
         return f"did not arrive: {failed}"
     return ""

@@ -324,7 +324,7 @@ def _day(field: str, value: Any) -> str:
     try:
         date.fromisoformat(text)
     except ValueError:
-        raise ParameterError(field, value, "a date that there is, such as 2026-04-20") from None
+        raise ParameterError(field, value, "a date that exists, such as 2026-04-20") from None
     return text
 
 

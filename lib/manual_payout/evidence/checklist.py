@@ -107,7 +107,7 @@ def _follow_up(text: str, today: date) -> FollowUp:
     except ValueError:
         due = None
     if len(parts) < 3 or not all(parts) or due is None:
-        raise ValueError(f"{text!r} is not: what, owner, due date as YYYY-MM-DD")
+        raise ValueError(f"{text!r} is not in the form: what, owner, due date as YYYY-MM-DD")
     if due < today:
         raise ValueError(f"{text!r} is due before today, {today}")
     return FollowUp(parts[0], parts[1], due)

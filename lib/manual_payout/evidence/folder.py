@@ -141,7 +141,7 @@ class Folder:
             return files_below(self.path)
         except OSError as error:
             raise EvidenceError(
-                f"The evidence folder {self.path} cannot be looked through: {error.strerror}.",
+                f"The evidence folder {self.path} cannot be read: {error.strerror}.",
                 "Correct the permissions of the folders in it, then run `manual-payout seal`.",
             ) from None
 

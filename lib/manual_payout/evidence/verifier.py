@@ -367,7 +367,7 @@ def _open_regular(name: str, flags: int) -> int:
     descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "no regular file", name)
+        raise OSError(errno.EINVAL, "not a regular file", name)
     return descriptor
 
 
@@ -375,7 +375,7 @@ def _digest_of_file(file: Path) -> str:
     """Return the digest of a regular file, and of anything else a sentence, which is no digest that was sealed."""
     try:
         if kind := kind_of(file):
-            return f"no regular file: {kind}"
+            return f"not a regular file: {kind}"
         with open(file, "rb", opener=_open_regular) as data:  # a Path has no opener
             return hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
@@ -397,7 +397,7 @@ def _otherwise(file: Path) -> str:
         kind = kind_of(file)
     except OSError:
         return ""
-    return f"{kind}, no regular file" if kind else ""
+    return f"{kind}, not a regular file" if kind else ""
 
 
 def check_files(folder: Folder) -> list[Finding]:
@@ -444,7 +444,7 @@ def check_contents(folder: Folder, reviewed: Mapping[str, str], mode: str, ancho
         _asked("journal", "Is the journal unbroken, up to its sealed head?", lambda: _journal(folder), "It is."),
         _asked("stages", "Does the journal tell what the notebooks tell?", lambda: _stages(folder), "It does."),
         _asked("money", "Do request, payload, journal and Stripe's answer agree?", lambda: _money(folder), "They do."),
-        _asked("approvals", "Was each sending approved by two others?", lambda: _approvals(folder), "Each was."),
+        _asked("approvals", "Was each sending approved by two other people?", lambda: _approvals(folder), "Each was."),
         _asked("mode", "Is everything of one mode, the expected one?", lambda: _mode(folder, mode), "It is."),
     ]
     if anchor:
@@ -1037,7 +1037,7 @@ def main() -> int:
         parser.error(f"{signers} cannot be read ({type(error).__name__})")
     if sandbox and folder.facts.get("mode") in ("test", "live"):
         parser.error(
-            f"line {sandbox[0]} of {signers} is a key of the sandbox, which anybody can make; take the reviewed file"
+            f"line {sandbox[0]} of {signers} is a key of the sandbox, that anybody can make; take the reviewed file"
         )
     judge = by_ssh_keygen(signers, revoked)
     findings = check_files(folder) + check_signatures(folder, registry, judge)

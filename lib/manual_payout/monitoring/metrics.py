@@ -58,9 +58,7 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
         return Gauge(name, text, labels, registry=registry)
 
     _alerts(gauge("manual_payout_alerts_firing", "Alerts that are firing, by rule.", "rule", "severity"), firing)
-    gauge("manual_payout_monitor_timestamp_seconds", "When the rules were last held against the facts.").set(
-        facts.at.timestamp()
-    )
+    gauge("manual_payout_monitor_timestamp_seconds", "When the rules were last evaluated.").set(facts.at.timestamp())
     gauge("manual_payout_no_data", "Facts that could not be gathered.").set(
         sum(alert.rule == NO_DATA.rule_id for alert in firing)
     )

@@ -153,7 +153,7 @@ def _rehearsal(facts: Facts, policy: MonitoringPolicy) -> Found:
     if standing.good:
         return []
     value = _span(facts.at - standing.last.on) if standing.last else "never"
-    return [Finding("rehearsal", f"No green rehearsal of these notebooks counts now: {standing.found}.", value)]
+    return [Finding("rehearsal", f"These notebooks have no green rehearsal that counts now: {standing.found}.", value)]
 
 
 def _access_review(facts: Facts, policy: MonitoringPolicy) -> Found:

@@ -62,7 +62,7 @@ def transfer_as_stripe_shows_it(run: Run) -> Table:
     """Read the transfer back from Stripe and compare it with what was approved."""
     record = run.find_record()
     if record is None or record.stripe_transfer_id is None:
-        return compared(None, {}, "No transfer exists for this ledger payout; nothing has moved.")
+        return compared(None, {}, "There is no transfer for this ledger payout; nothing has moved.")
     shown = run.desk.gateway.get_transfer(record.stripe_transfer_id)
     pairs = {
         "amount in minor units": (str(record.amount.amount_minor), str(shown["amount"])),

@@ -144,7 +144,9 @@ def _log(run: Run) -> Banner:
         return Banner("Nothing to log", "Nothing was sent.", good=False)
     if run.dry_run:
         return Banner(
-            "Dry run: not logged", "The row above is as it stands; run live to record the reading back.", good=True
+            "Dry run: not logged",
+            "The row above is as the database has it; run live to record that it was read back.",
+            good=True,
         )
     if run.refusal is not None:
         return Banner("Not logged", "The row does not agree; see the table above.", good=False)

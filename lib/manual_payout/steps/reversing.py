@@ -202,7 +202,7 @@ def reversal_as_stripe_shows_it(run: ReversalRun) -> Table:
     """Read reversal and transfer back from Stripe and compare them with what was approved."""
     record = run.find_reversal()
     if record is None or record.stripe_reversal_id is None:
-        return compared(None, {}, "No reversal exists for this request; nothing has come back.")
+        return compared(None, {}, "There is no reversal for this request; nothing has come back.")
     own = next(
         (r for r in run.desk.gateway.reversals_of(record.stripe_transfer_id) if r["id"] == record.stripe_reversal_id),
         {},

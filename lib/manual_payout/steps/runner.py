@@ -255,8 +255,8 @@ def _alone(desk: Desk, folder: Folder, who: str, what: str) -> Iterator[None]:
         if account_at(desk, folder.path.name).standing is not Standing.OPEN:
             raise
         raise UnknownOutcomeError(
-            f"An attempt is open, and its outcome not known yet. {error.message}",
-            f"{error.remedy} Where it has ended, run `manual-payout status {folder.path.parent.name}` first.",
+            f"An attempt is open, and its outcome is not known yet. {error.message}",
+            f"{error.remedy} Once it has ended, run `manual-payout status {folder.path.parent.name}` first.",
         ) from None
 
 

@@ -189,7 +189,7 @@ def _watch(run: Run) -> Banner:
         record.stripe_transfer_id, run.desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
     )
     if _went_astray(last, approved):
-        assert last.failed is not None, "Bug: what went astray failed somewhere"
+        assert last.failed is not None, "Bug: a payout went astray without a failure"
         run.refusal = AstrayError(
             f"{record.stripe_transfer_id} was made, and failed at {_TITLES[last.failed.name]}: {last.failed.note}",
             "A person must act: tell the incident, see that the studio is told; the money was transferred, never send it again.",

@@ -57,7 +57,7 @@ def approvals(run: Run) -> Table:
     keep_approvals(run.folder, "approvals.json", given)
     rules = run.desk.settings.policy.request
     teams = len(teams_approved(given, found, rules, run.desk.now())) if found else 0
-    return approvals_table(f"{teams} of 2 teams have an approval that stands now.", given, found, run.desk)
+    return approvals_table(f"{teams} of 2 teams have a valid approval now.", given, found, run.desk)
 
 
 @question

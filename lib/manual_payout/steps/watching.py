@@ -90,7 +90,7 @@ class MonitorRun(Bound):
             PolicyRefusedError: It has not run yet.
         """
         if self.watched is None:
-            raise PolicyRefusedError("The rules have not been held against the facts yet.", "Run the cells in order.")
+            raise PolicyRefusedError("The rules have not been evaluated yet.", "Run the cells in order.")
         return self.watched
 
 

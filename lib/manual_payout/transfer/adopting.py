@@ -95,7 +95,8 @@ def _require_alike(made: dict[str, Any], request: Request, line: Line) -> None:
         )
     if made["reversed"]:
         raise PolicyRefusedError(
-            f"{made['id']} has come back whole: it paid nobody.", "Run the request as usual; nothing stands in its way."
+            f"{made['id']} was reversed in full: it paid nobody.",
+            "Run the request as usual; nothing stands in its way.",
         )
     if made["id"] in line.acknowledged:
         raise PolicyRefusedError(

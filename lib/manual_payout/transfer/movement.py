@@ -175,7 +175,7 @@ class _Out(Way[PayoutRecord]):
         equal = equal_to(desk, record)
         if not equal:
             return None
-        message = f"Stripe shows {', '.join(map(str, equal))} to the same account, which nobody explains and which may be this payout"
+        message = f"Stripe shows {', '.join(map(str, equal))} to the same account, which is unexplained and may be this payout"
         return Change("paid_by_hand", message, acknowledge_remedy(equal, begun=record.sent))
 
     def nothing(self, record: PayoutRecord) -> str:

@@ -268,7 +268,7 @@ def _require_decidable(desk: Desk, record: Record) -> None:
         )
     if record.stripe_id is not None:
         raise PolicyRefusedError(
-            f"Stripe made the {record.noun} {record.stripe_id}; that cannot be decided away.",
+            f"Stripe made the {record.noun} {record.stripe_id}; a decision cannot undo that.",
             "Compare it with the request in the Dashboard; a mistaken transfer is reversed by its own request.",
         )
     if not window_closed(desk, record):

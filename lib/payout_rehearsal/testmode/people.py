@@ -69,7 +69,7 @@ class Cast:
         """
         if handle not in self.keys:
             raise SettingsError(
-                f"Nobody called {handle!r} signs in this rehearsal.", f"Those are: {', '.join(sorted(self.keys))}."
+                f"Nobody called {handle!r} signs in this rehearsal.", f"Use one of: {', '.join(sorted(self.keys))}."
             )
         return self.keys[handle]
 

@@ -402,7 +402,7 @@ class MemoryStore:
             }
             return self._change("mark_sent", present, after, ("sending", record.operator_id, data))
         raise ClaimError(
-            f"The right to send {record.ledger_payout_id} was lost: this run paused too long or another took over.",
+            f"This run lost the right to send {record.ledger_payout_id}: it paused too long, or another run took over.",
             "Run `manual-payout status`, then the same command again.",
         )
 

@@ -71,7 +71,9 @@ def approve(
 def _check_person(request: Request, person: Person) -> Team:
     team = person.approving_team()
     if team is None:
-        raise ApprovalError(f"{person.name} is in neither Payments Ops nor Finance.", "Ask somebody who is.")
+        raise ApprovalError(
+            f"{person.name} is in neither Payments Ops nor Finance.", "Ask somebody of one of these teams to approve."
+        )
     if person.person_id == request.requested_by:
         raise ApprovalError(
             f"{person.name} filed this request and cannot approve it.", "Ask somebody else of the team."
@@ -99,7 +101,7 @@ def _check_open(store: Store, request: Request, rules: RequestPolicy, now: datet
         raise ApprovalError(f"Request {request.request_id} was withdrawn.", "Approve the one that replaced it.")
     if now >= (ends := rules.request_ends(request)):
         raise ApprovalError(
-            f"Request {request.request_id} expired at {ends:%Y-%m-%d %H:%M} UTC.", "Have it filed again."
+            f"Request {request.request_id} expired at {ends:%Y-%m-%d %H:%M} UTC.", "Have the request filed again."
         )
 
 

@@ -106,7 +106,7 @@ def check_approvals(
     if len(keys) != len(Team):
         raise ApprovalError(
             f"The approvals by {payments_ops.name} and {finance.name} are signed with one key.",
-            "One key is one person: have the second approve with a key of their own.",
+            "Each person signs with their own key: have the second approver approve again with theirs.",
         )
     lines = (registry.signers.find(key) for key in keys)
     ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
@@ -133,7 +133,7 @@ def check_signed(approval: Approval, person: Person, registry: Registry, at: dat
             registry.signers.judge(key, person.email, APPROVAL, instant)
         check_signature(approval.signed_text.encode(), approval.signature, key, APPROVAL)
     except SignatureError as error:
-        raise ApprovalError(f"The approval by {person.name} does not stand. {error.message}", error.remedy) from error
+        raise ApprovalError(f"The approval by {person.name} is not valid. {error.message}", error.remedy) from error
     return key
 
 

@@ -51,7 +51,7 @@ def check_statement(request: Request, approval: Approval) -> None:
     expected = statement_of(request, approval)
     if approval.signed_text != canonical_json(expected):
         raise ApprovalError(
-            f"What was signed for approval {approval.approval_id} is not what stands here: "
+            f"What was signed for approval {approval.approval_id} is not what is on record: "
             f"{_difference(approval.signed_text, expected)}.",
             "Have this exact request approved. If nobody can say why they differ, keep the database as it is and call "
             "Security.",
@@ -60,7 +60,8 @@ def check_statement(request: Request, approval: Approval) -> None:
         raise _altered(approval)
     if approval.expires_at > request.expires_at:
         raise ApprovalError(
-            f"Approval {approval.approval_id} stands longer than its request.", "Have this request approved again."
+            f"Approval {approval.approval_id} is valid for longer than its request.",
+            "Have this request approved again.",
         )
 
 
@@ -76,7 +77,7 @@ def _difference(signed_text: str, expected: dict[str, Any]) -> str:
     try:
         signed, wanted = _leaves(json.loads(signed_text)), _leaves(expected)
     except (ValueError, RecursionError):
-        return "it is no statement"
+        return "it is not a statement"
     for name in sorted({*signed, *wanted}):
         if signed.get(name) != wanted.get(name):
             return f"{name} was {_shown(signed, name)}, expected {_shown(wanted, name)}"

@@ -101,7 +101,7 @@ def transfer_as_filed(facts: ReversalFacts, _policy: Policy) -> Check:
 def nothing_came_back_since(facts: ReversalFacts, _policy: Policy) -> Check:
     """Two people approved taking this much back on top of what had come back by then; more since is another decision."""
     line, seen = facts.line, facts.transfer
-    name, question = "nothing_came_back_since", "Has nothing else of it come back since this was requested?"
+    name, question = "nothing_came_back_since", "Has nothing more of it been reversed since this was requested?"
     expected = _minor(line.reversed_before_minor, line.amount.currency)
     if seen is None:
         return Check(name, question, CheckStatus.UNKNOWN, expected, _why(facts), _remedy(facts))
@@ -138,7 +138,7 @@ def outcome_known(facts: ReversalFacts, _policy: Policy) -> Check:
     record = facts.record
     unknown = record is not None and record.state in (State.UNKNOWN, State.NEEDS_HUMAN)
     return verdict(
-        "outcome_known", "Is no earlier attempt of unknown outcome?", not unknown, "no open attempt",
+        "outcome_known", "Is the outcome of every earlier attempt known?", not unknown, "no open attempt",
         f"attempt {record.attempt_no} is {record.state}" if record else "nothing sent yet",
         f"Run `manual-payout reversal reconcile {facts.request.incident_id}`; never send again before.",
     )  # fmt: skip

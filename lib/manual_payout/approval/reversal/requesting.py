@@ -158,7 +158,9 @@ def _require_related(desk: Desk, shown: dict[str, Any], due: PayoutDue) -> None:
 def _amount(asked: ReversalAsked, shown: dict[str, Any]) -> Money:
     left = Money(int(shown["amount"]) - int(shown["amount_reversed"]), shown["currency"])
     if not left.amount_minor:
-        raise PolicyRefusedError(f"{shown['id']} has come back whole already.", "There is nothing left to reverse.")
+        raise PolicyRefusedError(
+            f"{shown['id']} has already been reversed in full.", "There is nothing left to reverse."
+        )
     if not asked.amount:
         return left
     amount = check_payable(parse(asked.amount, shown["currency"]))

@@ -194,7 +194,7 @@ class Outbox(Base):
                     self._append(connection, now, message.stream, "message_repeated", actor, data)
                 return
         raise ClaimError(
-            f"The right to deliver message {message.message_id} was lost: this run paused too long.",
+            f"This run lost the right to deliver message {message.message_id}: it paused too long.",
             "Nothing was handed over by it; run `manual-payout status`.",
         )
 

@@ -163,7 +163,7 @@ class Sendings(ReversalRecords):
                 self._append(connection, now, record_stream(record), "sending", record.operator_id, data)
                 return shape.present(connection, record)
         raise ClaimError(
-            f"The right to send {record.ledger_payout_id} was lost: this run paused too long or another took over.",
+            f"This run lost the right to send {record.ledger_payout_id}: it paused too long, or another run took over.",
             "Run `manual-payout status`, then the same command again.",
         )
 

@@ -119,7 +119,7 @@ def public_key(text: str) -> PublicKey:
     """
     words = text.split()
     if len(words) < 2:
-        raise ValueError("it is no public key")
+        raise ValueError("it is not a public key")
     try:
         key = public_key_of(base64.b64decode(words[1], validate=True))
     except binascii.Error:
@@ -166,7 +166,7 @@ def key_from_file(path: Path, ask_passphrase: _AskPassphrase) -> SigningKey:
     if content.startswith(tuple(name.encode("ascii") for name in ALGORITHMS)):
         return _held_by_agent(path, content)
     if mode & 0o077:
-        raise _unusable(path, "others than its owner may read it", f"Run `chmod 600 {path}`, or make a new key.")
+        raise _unusable(path, "people other than its owner may read it", f"Run `chmod 600 {path}`, or make a new key.")
     key = _imported(path, content, ask_passphrase)
     try:
         return SigningKey(public_key_of(key.public_data), str(path), key)

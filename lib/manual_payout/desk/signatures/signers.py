@@ -80,7 +80,7 @@ class AllowedSigners:
                 raise SettingsError(
                     f"The key {entry.key} stands on lines {other.line_no} and {entry.line_no} of {source}, for "
                     f"{other.principal} and {entry.principal}.",
-                    "One key is one person and one line: have the other person make a key of their own.",
+                    "Each key belongs to one person and stands on one line: have the other person make a key.",
                 )
 
     def find(self, key: PublicKey) -> AllowedSigner | None:
@@ -99,7 +99,7 @@ class AllowedSigners:
             SignatureError: The key is unknown, another person's, revoked, for another purpose, not valid yet or no longer.
         """
         entry = self._by_key.get(key)
-        why = f"does not stand in {self.source}" if entry is None else self._objection(entry, principal, namespace, at)
+        why = f"is not in {self.source}" if entry is None else self._objection(entry, principal, namespace, at)
         if key in self.revoked:
             why = "was revoked"
         if entry is None or why:
@@ -181,7 +181,7 @@ def _entry(line: str, number: int) -> AllowedSigner:
         raise ValueError("each option is given once, and namespaces always")
     namespaces = tuple(options["namespaces"].split(","))
     if bad := [one for one in namespaces if not _NAMESPACE.fullmatch(one)]:
-        raise ValueError(f"the namespace {bad[0]!r} is no plain name")
+        raise ValueError(f"the namespace {bad[0]!r} is not a plain name")
     after, before = (_instant(options.get(name)) for name in ("valid-after", "valid-before"))
     if after is not None and before is not None and before <= after:
         raise ValueError("valid-before is not after valid-after")

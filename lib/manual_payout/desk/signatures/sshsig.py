@@ -104,7 +104,7 @@ def _content(armored: str) -> _Content:
             raise ValueError("it holds more than a signature")  # noqa: TRY301  # all that is wrong is said below
         return _Content(public_key_of(blob), namespace.decode("ascii"), hash_name.decode("ascii"))
     except ValueError as error:
-        raise _refused(f"This is no OpenSSH signature: {error}.") from None
+        raise _refused(f"This is not an OpenSSH signature: {error}.") from None
 
 
 def _payload(armored: str) -> bytes:
