@@ -182,7 +182,7 @@ def test_what_came_back_by_no_reversal_of_ours_is_astray(scene, share):
     found = of(scene)
 
     assert (Standing.ASTRAY, "returned") == (found.standing, found.state)
-    assert "came back by no reversal that was approved here" in found.sentence
+    assert "came back without a reversal that was approved here" in found.sentence
 
 
 def test_an_open_attempt_names_key_and_command(scene):

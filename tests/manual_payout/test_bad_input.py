@@ -272,7 +272,7 @@ SETTINGS = [
             "STRIPE_API_BASE": None,
         },
         2,
-        "has a key of the sandbox, that anybody can make, in live mode",
+        "has a key of the sandbox, which anybody can make, in live mode",
     ),
     (
         {"MANUAL_PAYOUT_POLICY": "docs/examples/policy.toml", "STRIPE_API_BASE": None, "DATABASE_URL": None},

@@ -333,7 +333,7 @@ def test_the_send_refuses_a_balance_that_is_not_of_now(scene, as_of, found):
     set_balance(scene.desk, incident.NOW)
 
     assert f"Expected within 26 h, not in the future; found {found}." in refused.value.message
-    assert "compute its balances anew" in refused.value.remedy
+    assert "recompute its balances" in refused.value.remedy
     assert [] == [post for post in scene.posts if post.path == "/v1/transfers"]
     assert State.PAID is scene.send().state
 

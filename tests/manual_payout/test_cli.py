@@ -323,7 +323,7 @@ def test_approver_signs_with_a_key_of_their_own(keyed):
 
     assert (3, True) == (none.code, "No key was named, and the agent holds none that Priya Raman may" in none.err)
     assert (3, True) == (others.code, "is amara.diallo@marketplace.example's, not priya.raman@" in others.err)
-    assert (2, True) == (locked.code, "no terminal to ask for the passphrase" in locked.err)
+    assert (2, True) == (locked.code, "no terminal on which to ask for the passphrase" in locked.err)
     assert (2, True) == (missing.code, "The key nowhere cannot be used: it cannot be read" in missing.err)
     assert "requested, 0 of 2 approved" in keyed("status").out
     keyed.environment |= {"MANUAL_PAYOUT_SIGNING_KEY": amaras}
@@ -729,7 +729,7 @@ def test_verify_takes_the_sandbox_s_people_for_sandbox_evidence_alone(story, tmp
     assert f"This is {mode} evidence, and the only people known here are the sandbox's" in none.err
     assert "--registry" in none.err
     assert none.err == named.err
-    assert "has a key of the sandbox, that anybody can make" in copied.err
+    assert "has a key of the sandbox, which anybody can make" in copied.err
 
 
 def test_verify_of_no_folder_is_a_usage_error(quiet_shell, tmp_path):

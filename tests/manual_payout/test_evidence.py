@@ -282,12 +282,12 @@ NO_REGULAR_FILE = {
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("manifest.json", "has no readable manifest.json: it is KIND, no regular file."),
-        ("manifest.json.sig", "manifest.json.sig is KIND, no regular file"),
-        ("a.txt", "FAIL  files_as_sealed  Is every file as it was sealed? a.txt (no regular file: KIND)"),
-        ("new", "FAIL  nothing_extra    Is nothing added? new (no regular file: KIND)"),
-        ("2-execute-01.ipynb", "nothing_extra    Is nothing added? 2-execute-01.ipynb (no regular file: KIND)"),
-        ("seals/001.json", "nothing_extra    Is nothing added? seals/001.json (no regular file: KIND)"),
+        ("manifest.json", "has no readable manifest.json: it is KIND, not a regular file."),
+        ("manifest.json.sig", "manifest.json.sig is KIND, not a regular file"),
+        ("a.txt", "FAIL  files_as_sealed  Is every file as it was sealed? a.txt (not a regular file: KIND)"),
+        ("new", "FAIL  nothing_extra    Is nothing added? new (not a regular file: KIND)"),
+        ("2-execute-01.ipynb", "nothing_extra    Is nothing added? 2-execute-01.ipynb (not a regular file: KIND)"),
+        ("seals/001.json", "nothing_extra    Is nothing added? seals/001.json (not a regular file: KIND)"),
     ],
 )
 def test_what_is_no_regular_file_fails_at_once_wherever_it_stands(sealed, kind, name, expected):

@@ -206,7 +206,10 @@ def test_approve_shows_the_warning_before_anything_is_typed(live):
 
     assert (2, 0, 2) == (wrong.code, right.code, calm.code), right.said
     for answer in (wrong, right):
-        assert "WARNING: not known: MANUAL_PAYOUT_INVENTORY is not set. Sending all the same is recorded" in answer.err
+        assert (
+            "WARNING: not known: MANUAL_PAYOUT_INVENTORY is not set. If it is sent anyway, that is recorded"
+            in answer.err
+        )
     assert "of these notebooks, green on" in calm.err
     assert 2 == len(live.events("rehearsal_warning_shown"))
     assert kinds(live).index("rehearsal_warning_shown") < kinds(live).index("approved")

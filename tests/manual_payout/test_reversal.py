@@ -258,7 +258,7 @@ def test_nothing_left_is_refused(mistake):
     mistake.reverse()
     error = refusal(mistake.file, replace=True)
 
-    assert (PolicyRefusedError, True) == (type(error), "come back whole" in error.message)
+    assert (PolicyRefusedError, True) == (type(error), "reversed in full" in error.message)
 
 
 @pytest.mark.parametrize(

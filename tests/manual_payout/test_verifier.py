@@ -431,7 +431,7 @@ def test_keys_that_anybody_can_make_vouch_for_the_sandbox_alone(folder, tmp_path
 
     assert (2, "") == (told.returncode, told.stdout)
     assert "line 3 of" in told.stderr
-    assert "is a key of the sandbox, that anybody can make" in told.stderr
+    assert "is a key of the sandbox, which anybody can make" in told.stderr
 
 
 def test_it_knows_the_keys_of_the_sandbox():

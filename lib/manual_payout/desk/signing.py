@@ -90,7 +90,7 @@ def sandbox_key(handle: str) -> SigningKey:
         SettingsError: The demo has no such person, or none who signs.
     """
     seed = hashlib.sha256(f"manual-payout, sandbox only, {handle}".encode()).digest()
-    key = key_from_seed(seed, f"the sandbox key of {handle}, that anybody can make")
+    key = key_from_seed(seed, f"the sandbox key of {handle}, which anybody can make")
     if key.public_key not in _sandbox_public_keys():
         raise SettingsError(
             f"The demo has no signer called {handle!r}.", "Use a key of your own: `manual-payout keys new`."

@@ -1037,7 +1037,7 @@ def main() -> int:
         parser.error(f"{signers} cannot be read ({type(error).__name__})")
     if sandbox and folder.facts.get("mode") in ("test", "live"):
         parser.error(
-            f"line {sandbox[0]} of {signers} is a key of the sandbox, that anybody can make; take the reviewed file"
+            f"line {sandbox[0]} of {signers} is a key of the sandbox, which anybody can make; take the reviewed file"
         )
     judge = by_ssh_keygen(signers, revoked)
     findings = check_files(folder) + check_signatures(folder, registry, judge)
