@@ -218,9 +218,14 @@ def crash_at(moving, boundary, monkeypatch):
 
 def lose_the_answer(moving, *, moved):
     """Leave an unknown outcome behind, with or without money moved in Stripe's books."""
+    plant_lost_answer(moving, moved=moved)
+    return refusal(moving.run)
+
+
+def plant_lost_answer(moving, *, moved):
+    """Plant the faults by which the next run loses the answer."""
     if moved:
         moving.fault("drop_after")
         moving.fault("drop_before", method="GET", skip=moving.looks)
     else:
         moving.fault("drop_before", times=3)
-    return refusal(moving.run)

@@ -20,7 +20,7 @@ from manual_payout.domain.errors import (
 )
 from manual_payout.domain.models import State
 from mishaps import CrashError, crash, race, refusal
-from movements import BOUNDARIES, WAYS, crash_at, lose_the_answer
+from movements import BOUNDARIES, WAYS, crash_at, lose_the_answer, plant_lost_answer
 
 ONLY = {"before the claim": "out", "after the claim": "out", "in the outcome": "back"}
 
@@ -206,6 +206,59 @@ def test_lost_answer_becomes_unknown_and_reconcile_finds_it(any_moving):
     assert (State.UNKNOWN, *any_moving.stands(any_moving.done)) == (state, *any_moving.standing)
     assert (1, any_moving.cut_short) == (len(any_moving.posts), found.difference)
     assert found.stripe_says.startswith(found.record.stripe_id)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_frozen_sender_says_what_was_settled_since(moving, moved, monkeypatch):
+    """It recorded *unknown* and froze; when it wakes, another run has found what moved, or a person has decided that nothing did."""
+    store = moving.scene.desk.store
+    record_outcome = store.record_outcome
+
+    def record_and_freeze(record, state, *args, **options):
+        recorded = record_outcome(record, state, *args, **options)
+        if state is State.UNKNOWN:
+            monkeypatch.setattr(store, "record_outcome", record_outcome)
+            if moved:
+                moving.reconcile(moving.scene.new_desk())
+            else:
+                moving.scene.pass_time(hours=23)
+                refusal(moving.reconcile)
+                moving.decide()
+        return recorded
+
+    monkeypatch.setattr(store, "record_outcome", record_and_freeze)
+    plant_lost_answer(moving, moved=moved)
+
+    if moved:
+        assert moving.done is moving.run().state
+    else:
+        woken = refusal(moving.run)
+        assert (ClaimError, 3, State.REFUSED) == (type(woken), woken.exit_code, moving.record.state)
+        assert "ended without a" in woken.message
+        assert "decided by Tomas" in woken.message
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_frozen_reconcile_says_what_was_settled_since(moving, moved, monkeypatch):
+    """The same of a run that only looked: what it says is what stands when it says it."""
+    lose_the_answer(moving, moved=moved)
+    asked, store = moving.record, moving.scene.desk.store
+    record_outcome = store.record_outcome
+
+    def record_and_freeze(record, state, *args, **options):
+        recorded = record_outcome(record, state, *args, **options)
+        if state is State.UNKNOWN:
+            monkeypatch.setattr(store, "record_outcome", record_outcome)
+            transfer.reconcile(moving.scene.new_desk(), asked, moving.scene.operator)
+        return recorded
+
+    monkeypatch.setattr(store, "record_outcome", record_and_freeze)
+    if not moved:
+        moving.fault("drop_before", times=3)
+    found = moving.reconcile()
+
+    assert moving.done is found.record.state
+    assert moving.stands(moving.done) == moving.standing
 
 
 def test_what_never_arrived_is_sent_again_under_the_same_key(any_moving):

@@ -36,6 +36,7 @@ from manual_payout.domain.money import Money
 from manual_payout.gateway import Accepted, Refused
 from mishaps import CrashError, crash, race, refusal
 from movements import Out, crash_at, lose_the_answer
+from payout_rehearsal import APPROVERS
 from payout_rehearsal.demo import automation, incident
 
 TRANSFER = "/v1/transfers"
@@ -1014,6 +1015,23 @@ def test_reconcile_of_a_paid_record_compares(scene):
     assert "our row said paid; 75 minor units have come back since" == later.difference
     assert (State.PARTLY_REVERSED, "recorded as partly_reversed") == (scene.record.state, later.action)
     assert ("", "nothing") == ((again := scene.reconcile()).difference, again.action)
+
+
+def test_refused_row_is_settled_whatever_a_later_request_has_paid(any_scene):
+    """The transfer in the group is on record under the other request: neither unknown nor a difference of this row."""
+    scene = any_scene
+    scene.stripe.fault("refuse", code="transfers_not_allowed")
+    refusal(scene.send)
+    refused = scene.record
+    scene.request = scene.file(replace=True, notes="again")
+    for approver in APPROVERS:
+        scene.approve(approver)
+    scene.dry_run()
+    paid = scene.send(notes="again")
+    found = transfer.reconcile(scene.desk, refused, scene.operator)
+
+    assert (State.REFUSED, State.PAID) == (refused.state, paid.state)
+    assert (refused, "", "nothing") == (found.record, found.difference, found.action)
 
 
 def test_reconcile_corrects_a_refused_attempt_whose_transfer_shows(scene):

@@ -30,6 +30,8 @@ lets one out of this software has asked it. Messages never hold secrets, local v
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from truthful_papermill.errors import (
     EvidenceError,
     ParameterError,
@@ -41,6 +43,9 @@ from truthful_papermill.errors import (
     where_secret,
 )
 from truthful_papermill.errors import ExplainedError as ManualPayoutError
+
+if TYPE_CHECKING:
+    from manual_payout.domain.models import Record
 
 __all__ = [
     "ApprovalError",
@@ -139,9 +144,18 @@ class AttemptRefusedError(RefusedError, StripeRefusedError):
 
 
 class UnknownOutcomeError(ManualPayoutError):
-    """The transfer may exist. The only way on is ``manual-payout reconcile``."""
+    """
+    The transfer may exist. The only way on is ``manual-payout reconcile``.
+
+    Args:
+        record: The row that says so, if one does: another run can have settled it by the time that a person is told.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, remedy: str, *, record: Record | None = None) -> None:
+        super().__init__(message, remedy)
+        self.record = record
 
 
 class DatabaseError(EvidenceError):

@@ -4,6 +4,7 @@ The recovery loop: look, fence, one HTTP attempt, outcome; until it is known wha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -28,9 +29,9 @@ from manual_payout.domain.errors import (
     UnknownOutcomeError,
 )
 from manual_payout.domain.intent import difference
-from manual_payout.domain.models import R, Record, State, stream_of
+from manual_payout.domain.models import OPEN_STATES, R, Record, State, stream_of
 from manual_payout.gateway import Accepted, Refused, Unknown
-from manual_payout.transfer.movement import changed_since, listed, way_of
+from manual_payout.transfer.movement import Way, changed_since, listed, way_of
 from manual_payout.transfer.tries import PAUSE_MAX_S, TRIES_MAX, Sending, asked_for
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ def take_over(desk: Desk, record: R, operator: Person) -> R:
         raise UnknownOutcomeError(
             f"{_held(desk, fresh)} This run has waited for {PATIENCE_S:.0f} s.",
             f"Run `{reconcile_command(record)}` after {fresh.lease_until:%Y-%m-%d %H:%M:%S} UTC; never send in another way before.",
+            record=fresh,
         )
     if fresh.state is not record.state:
         return fresh
@@ -225,7 +227,25 @@ def unknown_outcome(record: Record, *, first: str = "") -> UnknownOutcomeError:
     return UnknownOutcomeError(
         f"The outcome of attempt {record.attempt_no} for {record.subject} is unknown: {record.outcome_reason}.",
         f"{first}Run `{reconcile_command(record)}`; never send again before.",
+        record=record,
     )
+
+
+def settled_since(desk: Desk, error: ManualPayoutError, way: Way[R]) -> R | None:
+    """
+    Return the row that *error* calls unknown, where another run has settled it since.
+
+    A run can freeze between its last word to the database and its last word to a person.
+    """
+    record = error.record if isinstance(error, UnknownOutcomeError) else None
+    if record is None:
+        return None
+    # Where the books cannot be asked, the outcome stays unknown.
+    with contextlib.suppress(DatabaseError):
+        fresh = way.find(desk, record.line_id)
+        if fresh is not None and fresh.state not in OPEN_STATES:
+            return fresh
+    return None
 
 
 def window_closed(desk: Desk, record: Record) -> bool:

@@ -31,6 +31,7 @@ from manual_payout.transfer.delivery import (
     look_up,
     record_refused,
     settle,
+    settled_since,
     take_over,
     window_closed,
 )
@@ -82,6 +83,9 @@ def reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
     try:
         return _reconcile(desk, record, operator)
     except ManualPayoutError as error:
+        settled = settled_since(desk, error, way_of(record))
+        if settled is not None:
+            return reconcile(desk, settled, operator)
         told = _as_it_stays(desk, record, error)
         if told is error:
             raise
@@ -113,6 +117,9 @@ def decide_not_moved(
     try:
         return _decide(desk, record, operator, because, named)
     except ManualPayoutError as error:
+        settled = settled_since(desk, error, way_of(record))
+        if settled is not None:
+            return decide_not_moved(desk, settled, operator, because, acknowledged=named)
         told = _as_it_stays(desk, record, error, "Nothing was decided. ")
         if told is error:
             raise
@@ -190,7 +197,10 @@ def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
 
 
 def _compare(desk: Desk, record: R, believed: str) -> Reconciliation[R]:
-    own, foreign = listed(desk, record)
+    own, others = listed(desk, record)
+    # What another row of ours has made for this ledger payout, earlier or since, is on record there.
+    ours = desk.store.known_transfers({other["id"] for other in others})
+    foreign = [other for other in others if other["id"] not in ours]
     if foreign or len(own) > 1:
         ids = ", ".join(transfer["id"] for transfer in own + foreign)
         raise UnknownOutcomeError(

@@ -17,7 +17,7 @@ from manual_payout.domain.errors import ClaimError, IntentConflictError, ManualP
 from manual_payout.domain.intent import build_payload, idempotency_key
 from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, R, Record, Request, ReversalRecord, State
 from manual_payout.domain.parameters import Parameters, ReversalParameters
-from manual_payout.transfer.delivery import deliver, lease_s, owner_name, take_over, unknown_outcome
+from manual_payout.transfer.delivery import deliver, lease_s, owner_name, settled_since, take_over, unknown_outcome
 from manual_payout.transfer.gate import admit, find_request, get_reversal_request, record_leave, rules_now
 from manual_payout.transfer.movement import BACK, OUT, Way
 from manual_payout.transfer.overriding import record_override
@@ -51,10 +51,7 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     try:
         return _send(desk, parameters, operator)
     except ManualPayoutError as error:
-        told = by_the_books(desk, error, parameters.ledger_payout_id)
-        if told is error:
-            raise
-        raise told from error
+        return _as_settled(desk, error, OUT, parameters.ledger_payout_id)
 
 
 def _send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
@@ -90,10 +87,27 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
     try:
         return _move(desk, request, line, operator, BACK, parameters, desk.store.find_reversal(line.line_id))
     except ManualPayoutError as error:
-        told = by_the_books(desk, error, line.ledger_payout_id, reversal=line.line_id)
-        if told is error:
-            raise
-        raise told from error
+        return _as_settled(desk, error, BACK, line.ledger_payout_id, reversal=line.line_id)
+
+
+def _as_settled(desk: Desk, error: ManualPayoutError, way: Way[R], ledger_payout_id: str, *, reversal: str = "") -> R:
+    """Return what another run has settled since *error* was raised; else raise it as the books say."""
+    told = by_the_books(desk, error, ledger_payout_id, reversal=reversal)
+    settled = settled_since(desk, told, way)
+    if settled is not None and settled.state in MOVED_STATES:
+        return settled
+    if settled is not None:
+        told = by_the_books(desk, _ended_without(settled), ledger_payout_id, reversal=reversal)
+    if told is error:
+        raise error
+    raise told from error
+
+
+def _ended_without(record: Record) -> ClaimError:
+    return ClaimError(
+        f"Attempt {record.attempt_no} for {record.subject} ended without a {record.noun}: {record.outcome_reason}.",
+        "Run the same command again for a new attempt.",
+    )
 
 
 def _require_same_content(parameters: Parameters, request: Request, record: PayoutRecord) -> None:
@@ -135,10 +149,7 @@ def _move(
         return deliver(desk, begun)
     record = take_over(desk, record, operator)
     if record.state is State.REFUSED:
-        raise ClaimError(
-            f"The run that was sending {record.subject} was refused by Stripe: {record.outcome_reason}.",
-            "Run the same command again for a new attempt.",
-        )
+        raise _ended_without(record)
     if _is_done(record):
         return record
     # The wait for the other run's lease may have been long: approvals can have expired, facts can have changed.
