@@ -15,7 +15,7 @@ from manual_payout.desk.kernels import fork_server, needed_by
 from manual_payout.domain.display import Banner, Picture, Table, Text, facts_table
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.models import Check
-from manual_payout.domain.parameters import RehearseParameters, validate_rehearse
+from manual_payout.domain.parameters import RehearseParameters, validate
 from manual_payout.steps.run import parameters_in, place
 from payout_rehearsal.drill import DRILL, Played
 from payout_rehearsal.folders import new_folder
@@ -108,7 +108,7 @@ def begin(namespace: Mapping[str, Any]) -> RehearsalRun:
 
         SettingsError, DatabaseError, StripeRefusedError, NotFinishedError: The stage cannot be set.
     """
-    parameters = validate_rehearse(parameters_in(namespace))
+    parameters = validate(parameters_in(namespace), RehearseParameters)
     target, root = find_ground(parameters.target), new_folder(parameters.folder)
     # That a kernel dies is part of the drill; without a handler, whoever notices would tell it on standard error.
     logging.getLogger().addHandler(logging.NullHandler())

@@ -561,6 +561,47 @@ def test_status_after_the_payout_names_state_and_transfer_and_writes_nothing(sto
     assert requests == len(story.stripe.requests)
 
 
+@STORY
+@pytest.mark.parametrize("stage", ["log", "notify", "settle", "close"])
+def test_other_values_than_were_filed_are_refused_by_name_after_the_payout(story, stage):
+    """No later notebook shows another amount and studio than was paid: exit 2, every field named, nothing moved, and the folder verifies."""
+    others = ("--amount", "900.00", "--studio-name", "Copper Kettle Ceramics")
+    file, before = story.root / FOLDER / "incident.yaml", story.state()["transfers"]
+    answer = story("run", "-f", file, "--operator", "tomas", "--stage", stage, *others)
+
+    assert 2 == answer.code, answer.said
+    assert "studio_name: filed 'Harbor Light Pottery', now 'Copper Kettle Ceramics'" in answer.err
+    assert "amount: filed '1,250.75 USD', now '900.00 USD'" in answer.err
+    assert before == story.state()["transfers"]
+    assert 0 == story("verify", story.root / FOLDER).code
+
+
+@STORY
+def test_papermill_needs_only_what_selects_the_payout(story, tmp_path):
+    """What is left empty was filed: with papermill alone, incident, payout and operator are enough, at any stage."""
+    selected = (
+        "-p",
+        "incident_id",
+        "INC-123",
+        "-p",
+        "ledger_payout_id",
+        incident.LEDGER_PAYOUT_ID,
+        "-p",
+        "operator",
+        "tomas",
+    )
+    told = []
+    for stage in ("1-verify", "3-log"):
+        done = subprocess.run(
+            [sys.executable, "-m", "papermill", "--engine", "manual_payout", *selected, f"runbooks/{stage}.ipynb", tmp_path / f"{stage}.ipynb"],
+            env=os.environ | story.environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        told.append((done.returncode, "Harbor Light Pottery" in (tmp_path / f"{stage}.ipynb").read_text()))
+
+    assert [(0, True), (0, True)] == told
+    assert 0 == story("seal", "INC-123", "--operator", "tomas").code
+
+
 def test_a_stage_before_its_time_is_refused_with_evidence(shell):
     """Nothing was sent, so nothing can be logged: exit 3, and the refused notebook is sealed in the folder."""
     shell.request()

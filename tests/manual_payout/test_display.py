@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from manual_payout.domain.display import Banner, Picture, Table, Text, check_table, facts_table, verdict
 from manual_payout.domain.models import Check, CheckStatus
+from manual_payout.evidence.pages import clean
 from truthful_papermill.plain_text import one_line, shown, width
 
 
@@ -130,6 +132,23 @@ def test_colour_only_repeats_a_finding_and_never_somebody_elses_word():
     html = Table("t", ("status", "ledger"), (("fail", "failed"),))._repr_html_()
 
     assert 1 == html.count("#cf222e")
+
+
+def luminance(colour):
+    """The relative luminance of a colour such as #1a7f37 (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("word", ["ok", "warn", "fail", "GO", "NO-GO", "not yet", "differs", "unknown"])
+def test_word_of_a_finding_can_be_read_on_any_page(word):
+    """It brings its own ground, whose contrast is 4.5 : 1 or more: JupyterLab's pages are white or nearly black."""
+    html = Table("t", ("status",), ((word,),))._repr_html_()
+    ink, ground = (re.search(rf"[;\"]{name}:(#[0-9a-f]{{6}})", html)[1] for name in ("color", "background-color"))
+
+    assert (luminance(ink) + 0.05) / (luminance(ground) + 0.05) >= 4.5
+    assert clean(html).count(ground) == 1
 
 
 @given(st.text(max_size=40))

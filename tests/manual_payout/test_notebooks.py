@@ -18,6 +18,7 @@ from manual_payout.desk.reviewed import reviewed_digest
 from manual_payout.domain.models import Stage
 from manual_payout.domain.parameters import (
     CLOSE_PARAMETERS,
+    LATER_PARAMETERS,
     MONITOR_PARAMETERS,
     REHEARSE_PARAMETERS,
     REVERSAL_PARAMETERS,
@@ -69,7 +70,8 @@ def test_notebook_holds_no_logic(book):
 def test_parameters_are_seen_alike_by_papermill_and_python(stage, book):
     """papermill sees every parameter, with its type and help, and they are those of the contract."""
     declared = list(templates.declared_parameters(book))
-    of_stage = STAGE_PARAMETERS + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ())
+    later = stage not in (Stage.VERIFY, Stage.EXECUTE)
+    of_stage = (LATER_PARAMETERS if later else STAGE_PARAMETERS) + (CLOSE_PARAMETERS if stage is Stage.CLOSE else ())
     own = {
         Stage.REVERSAL: REVERSAL_PARAMETERS,
         Stage.MONITOR: MONITOR_PARAMETERS,

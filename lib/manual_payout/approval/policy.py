@@ -533,12 +533,12 @@ RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
 )
 
 
-def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | None:
+def differences(parameters: Parameters, request: Request) -> list[tuple[str, str, str]]:
     """
     Compare typed parameters with a filed request.
 
     Returns:
-        The first field that differs, with the recorded and the found value as text; None when all agree.
+        Each field that differs, with the recorded and the found value as text.
     """
     line: Line = request.line
     pairs = {
@@ -552,7 +552,17 @@ def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | 
         "destination_account": (line.destination_account, parameters.destination_account),
         "notes": (request.notes, parameters.notes),
     }
-    return next(((name, was, now) for name, (was, now) in pairs.items() if was != now), None)
+    return [(name, was, now) for name, (was, now) in pairs.items() if was != now]
+
+
+def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | None:
+    """Return the first of the `differences`; None when all agree."""
+    return next(iter(differences(parameters, request)), None)
+
+
+def told_differences(parameters: Parameters, request: Request) -> str:
+    """Say every difference in words; nothing where there is none."""
+    return "; ".join(f"{name}: filed {was!r}, now {now!r}" for name, was, now in differences(parameters, request))
 
 
 def _difference(facts: Facts) -> str:
@@ -561,10 +571,9 @@ def _difference(facts: Facts) -> str:
     if facts.request.mode is not facts.mode:
         return f"mode: filed {facts.request.mode.value!r}, now {facts.mode.value!r}"
     try:
-        found = differs(facts.parameters, facts.request)
+        return told_differences(facts.parameters, facts.request)
     except ManualPayoutError as error:
         return error.message
-    return f"{found[0]}: filed {found[1]!r}, now {found[2]!r}" if found else ""
 
 
 def _asked(text: Callable[[], str]) -> str:

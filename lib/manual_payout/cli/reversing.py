@@ -199,7 +199,7 @@ def _run(
     incident: str, request_id: str | None, operator: str, kernels: ForkServer, *, confirm: str, as_json: bool
 ) -> None:
     leave_out_unused()
-    from manual_payout.domain.parameters import check, validate_reversal
+    from manual_payout.domain.parameters import ReversalParameters, check, validate
     from manual_payout.steps.runner import run_reversal
 
     desk = open_operators_desk()
@@ -213,7 +213,7 @@ def _run(
         "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,
         "confirm": confirm,
     }  # fmt: skip
-    parameters = validate_reversal(values)
+    parameters = validate(values, ReversalParameters)
     what, key = "live" if confirm else "dry run", desk.gateway.identity
     typer.echo(f"{found.incident_id}: reversal, {what} by {person.name}, {desk.settings.mode} mode, {key}", err=True)
     with progress(as_json=as_json) as shown:

@@ -21,6 +21,9 @@ _COLOURS = {
     "fail": "#cf222e", "NO-GO": "#cf222e", "failed": "#cf222e", "differs": "#cf222e",
 }  # fmt: skip
 
+# White on a ground of its own: no single colour can be read on JupyterLab's white page and on its #111111 as well.
+_WORD = "white-space:nowrap;font-weight:600;padding:0 6px;border-radius:3px;color:#ffffff"
+
 # Only in these columns is a word a finding; elsewhere it is somebody else's word, such as the ledger's own "failed".
 _FINDINGS = frozenset({"status", "result", "verdict"})
 
@@ -81,9 +84,10 @@ class Table:
         style = _CELL
         if name in self.numbers:
             style += ";text-align:right;font-variant-numeric:tabular-nums"
+        text = _html(cell)
         if name in _FINDINGS and cell in _COLOURS:
-            style += f";white-space:nowrap;color:{_COLOURS[cell]};font-weight:600"
-        return f'<td style="{style}">{_html(cell)}</td>'
+            text = f'<span style="{_WORD};background-color:{_COLOURS[cell]}">{text}</span>'
+        return f'<td style="{style}">{text}</td>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 from manual_payout.domain.errors import ParameterError
-from manual_payout.domain.models import Reason
+from manual_payout.domain.models import Line, Reason, Request
 from manual_payout.domain.money import Money, amount_text, check_payable, parse
 from truthful_papermill.plain_text import find_invisible, shown
 
@@ -36,6 +36,14 @@ STAGE_PARAMETERS = (
     "dry_run",
     "confirm",
 )
+
+# What the request holds; left empty, each means *as filed*, so that no default is taken for something typed.
+FILED_PARAMETERS = (
+    "studio_id", "studio_name", "amount", "reserve_after", "reason", "destination_account", "notes",
+)  # fmt: skip
+
+# What the notebooks after the transfer declare: everything else was filed.
+LATER_PARAMETERS = ("incident_id", "ledger_payout_id", "operator", "dry_run")
 
 # What step 7 of the SOP asks for on top; only 6-close declares them, the other stages tolerate them, so that one
 # parameter file serves all six notebooks.
@@ -61,6 +69,7 @@ _MARKUP = re.compile(r"<[A-Za-z/!?@#]|&#|javascript:", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|rk|rkcs|whsec)_(?:live_|test_)?[A-Za-z0-9]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}")
 
 _Check = Callable[[str, Any], Any]
+V = TypeVar("V", bound="Parameters | ReversalParameters | MonitorParameters | RehearseParameters")
 
 NAME_LENGTH_MAX = 200
 NOTES_LENGTH_MAX = 2000
@@ -117,34 +126,12 @@ class ReversalParameters:
         return {name: getattr(self, name) for name in REVERSAL_PARAMETERS}
 
 
-def validate_reversal(values: Mapping[str, Any]) -> ReversalParameters:
-    """
-    Check every parameter of a reversal by itself.
-
-    Raises:
-        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
-    """
-    _require_all(values, REVERSAL_PARAMETERS)
-    return ReversalParameters(**{name: check(name, values[name]) for name in REVERSAL_PARAMETERS})
-
-
 @dataclass(frozen=True, slots=True)
 class MonitorParameters:
     """The checked values of one run of the monitor."""
 
     operator: str
     dry_run: bool
-
-
-def validate_monitor(values: Mapping[str, Any]) -> MonitorParameters:
-    """
-    Check every parameter of the monitor's notebook by itself.
-
-    Raises:
-        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
-    """
-    _require_all(values, MONITOR_PARAMETERS)
-    return MonitorParameters(**{name: check(name, values[name]) for name in MONITOR_PARAMETERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,29 +152,57 @@ class RehearseParameters:
     drill: bool
 
 
-def validate_rehearse(values: Mapping[str, Any]) -> RehearseParameters:
-    """
-    Check every parameter of the rehearsal's notebook by itself.
-
-    Raises:
-        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
-    """
-    _require_all(values, REHEARSE_PARAMETERS)
-    return RehearseParameters(**{name: check(name, values[name]) for name in REHEARSE_PARAMETERS})
-
-
-def validate(values: Mapping[str, Any]) -> Parameters:
+def validate(values: Mapping[str, Any], kind: type[V] = Parameters) -> V:  # type: ignore[assignment]  # what most notebooks have
     """
     Check every parameter by itself.
 
     Args:
-        values: By name; every name of `STAGE_PARAMETERS` must be there.
+        values: By name; every field of *kind* must be there.
+
+        kind: The notebook's kind of parameters.
 
     Raises:
-        ParameterError: Naming the first field that is wrong, what was found and what was expected.
+        ParameterError: Naming the first field that is wrong or missing, what was found and what was expected.
     """
-    _require_all(values, STAGE_PARAMETERS)
-    return Parameters(**{name: check(name, values[name]) for name in STAGE_PARAMETERS})
+    names = tuple(one.name for one in fields(kind))
+    refuse_unknown(values, STAGE_PARAMETERS + CLOSE_PARAMETERS if kind is Parameters else names)
+    for name in names:
+        if name not in values:
+            raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
+    return kind(**{name: check(name, values[name]) for name in names})
+
+
+def check_typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Check what was typed of `STAGE_PARAMETERS`, each by itself.
+
+    Returns:
+        It; what was left empty of `FILED_PARAMETERS` is not among it.
+
+    Raises:
+        ParameterError: One is wrong, or a selector is missing.
+    """
+    for name in LATER_PARAMETERS:
+        if name not in values:
+            raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
+    return {
+        name: check(name, values[name])
+        for name in STAGE_PARAMETERS
+        if name in values and not (name in FILED_PARAMETERS and values[name] == "")
+    }
+
+
+def filed_values(request: Request, line: Line) -> dict[str, Any]:
+    """Return the values of `FILED_PARAMETERS` as they were filed."""
+    return {
+        "studio_id": line.studio_id,
+        "studio_name": line.studio_name,
+        "amount": line.amount.text,
+        "reserve_after": line.reserve_after.text,
+        "reason": request.reason.value,
+        "destination_account": line.destination_account,
+        "notes": request.notes,
+    }
 
 
 def validate_closing(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,14 +277,6 @@ def check_text(field: str, value: Any, length_max: int, *, empty: bool = False) 
         raise ParameterError(field, value, f"plain text without markup such as {match.group()!r}")
     _refuse_secret(field, text)
     return text
-
-
-def _require_all(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    own = names in (REVERSAL_PARAMETERS, MONITOR_PARAMETERS, REHEARSE_PARAMETERS)
-    refuse_unknown(values, names if own else STAGE_PARAMETERS + CLOSE_PARAMETERS)
-    for name in names:
-        if name not in values:
-            raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
 
 
 def _refuse_secret(field: str, value: Any) -> None:

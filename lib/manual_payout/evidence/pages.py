@@ -80,7 +80,7 @@ _TAGS = frozenset(
 _ATTRIBUTES = {"*": ["class", "id", "style"], "a": ["href", "title"], "img": ["alt", "src", "width", "height"]}
 _STYLES = CSSSanitizer(
     allowed_css_properties=[
-        "border", "border-bottom", "border-collapse", "border-left", "caption-side", "color", "font-family", "font-size",
+        "background-color", "border", "border-bottom", "border-collapse", "border-left", "border-radius", "caption-side", "color", "font-family", "font-size",
         "font-style", "font-variant-numeric", "font-weight", "margin", "max-width", "overflow-wrap", "padding",
         "text-align", "text-decoration", "vertical-align", "white-space",
     ]

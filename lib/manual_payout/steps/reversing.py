@@ -18,7 +18,7 @@ from manual_payout.domain.errors import AttemptRefusedError, ManualPayoutError
 from manual_payout.domain.intent import build_payload, idempotency_key
 from manual_payout.domain.models import Record, Request, ReversalRecord, Stage, State
 from manual_payout.domain.money import Money
-from manual_payout.domain.parameters import ReversalParameters, validate_reversal
+from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.steps.moving import code_banner, compared, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
@@ -111,7 +111,7 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     """
     given = parameters_in(namespace)
     refuse_typed_secret(given)
-    parameters = validate_reversal(given)
+    parameters = validate(given, ReversalParameters)
     desk = open_desk(load_settings())
     request = transfer.get_reversal_request(desk, parameters)
     desk.require_record_keepable(request.incident_id, request.line.ledger_payout_id)

@@ -14,15 +14,24 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import scrapbook
 
 from manual_payout.approval.books import by_the_books
+from manual_payout.approval.policy import told_differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import STRIPE_API, load_settings
 from manual_payout.desk.wiring import Desk, open_desk, runner_process
 from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.display import Table, facts_table
-from manual_payout.domain.errors import DatabaseError, ManualPayoutError, PolicyRefusedError
+from manual_payout.domain.errors import DatabaseError, ManualPayoutError, OtherValuesError, PolicyRefusedError
 from manual_payout.domain.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
-from manual_payout.domain.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown, validate, validate_closing
+from manual_payout.domain.parameters import (
+    FILED_PARAMETERS,
+    Parameters,
+    check_typed,
+    filed_values,
+    refuse_unknown,
+    validate,
+    validate_closing,
+)
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
 from truthful_papermill.redaction import Redactor
@@ -169,7 +178,7 @@ class Run(Bound):
                 "incident": parameters.incident_id,
                 "studio": f"{parameters.studio_name} ({parameters.studio_id})",
                 "ledger payout": parameters.ledger_payout_id,
-                "amount as typed": parameters.amount,
+                "amount": parameters.amount,
                 "destination": parameters.destination_account,
                 "moves money": _moves_money(self),
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
@@ -192,6 +201,8 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     Raises:
         ParameterError: A parameter is wrong, or there is one of an unknown name.
 
+        OtherValuesError: After the transfer, what was typed is not what was filed.
+
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound; or a secret could not be kept out of its evidence.
 
         HeldError: Somebody else works in the evidence folder.
@@ -199,14 +210,35 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     given = parameters_in(namespace)
     refuse_typed_secret(given)
     refuse_unknown(given)
-    parameters = validate({name: given[name] for name in STAGE_PARAMETERS if name in given})
+    typed = check_typed(given)
     desk = open_desk(load_settings())
+    parameters = _as_filed(desk, Stage(stage), typed)
     desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
     operator = find_operator(desk, parameters.operator, parameters.ledger_payout_id)
     extra = validate_closing(given)
     work_alone(folder, operator, stage)
     return Run(Stage(stage), parameters, desk, operator, folder, extra)
+
+
+def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:
+    """Fill in what was left empty from the filed request; refuse what differs, where neither table nor send compares it."""
+    incident_id, ledger_payout_id = typed["incident_id"], typed["ledger_payout_id"]
+    request = desk.store.find_request(incident_id, ledger_payout_id)
+    if request is None:
+        if set(FILED_PARAMETERS) - {"notes"} <= set(typed):
+            return validate({"notes": "", "confirm": "", **typed}, Parameters)
+        missing = f"{incident_id} has no fallback request for ledger payout {ledger_payout_id}."
+        error = PolicyRefusedError(missing, "Check both ids; or file the request with `manual-payout request`.")
+        raise by_the_books(desk, error, ledger_payout_id)
+    filed = filed_values(request, request.line_for(ledger_payout_id))
+    parameters = validate({**filed, "confirm": "", **typed}, Parameters)
+    if stage not in (Stage.VERIFY, Stage.EXECUTE) and (wrong := told_differences(parameters, request)):
+        raise OtherValuesError(
+            f"These values are not the ones that were filed. {wrong}.",
+            "Leave them empty, which means as filed, or run with the values of the request.",
+        )
+    return parameters
 
 
 def work_alone(folder: Folder, operator: Person, stage: str) -> None:

@@ -16,7 +16,7 @@ from manual_payout.domain.alerts import Alert, monitoring_stream
 from manual_payout.domain.display import Banner, Table, Text, facts_table
 from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.domain.models import Record, Stage
-from manual_payout.domain.parameters import MonitorParameters, validate_monitor
+from manual_payout.domain.parameters import MonitorParameters, validate
 from manual_payout.steps.run import Bound, parameters_in, place, question
 from truthful_papermill.redaction import Redactor
 
@@ -105,7 +105,7 @@ def begin_monitor(namespace: Mapping[str, Any]) -> MonitorRun:
     """
     given = parameters_in(namespace)
     refuse_typed_secret(given)
-    parameters = validate_monitor(given)
+    parameters = validate(given, MonitorParameters)
     desk = open_desk(load_settings())
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
     return MonitorRun(parameters, desk, operator)

@@ -27,7 +27,7 @@ from manual_payout.domain.models import (
     ReversalReason,
     ReversalRecord,
 )
-from manual_payout.domain.parameters import Parameters
+from manual_payout.domain.parameters import Parameters, filed_values, validate
 from manual_payout.gateway import Answer
 from manual_payout.transfer.gate import claim
 from manual_payout.transfer.overriding import override_of
@@ -291,17 +291,7 @@ def changed_since(desk: Desk, record: Record) -> Change | None:
 
 def as_filed(request: Request, line: Line, operator: Person) -> Parameters:
     """Return the parameters of a payout that agree with its line."""
-    return Parameters(
-        incident_id=request.incident_id,
-        studio_id=line.studio_id,
-        studio_name=line.studio_name,
-        ledger_payout_id=line.ledger_payout_id,
-        amount=line.amount.text,
-        reserve_after=line.reserve_after.text,
-        reason=Reason(request.reason),
-        destination_account=line.destination_account,
-        notes=request.notes,
-        operator=operator.handle,
-        dry_run=False,
-        confirm="",
+    selected = {"incident_id": request.incident_id, "ledger_payout_id": line.ledger_payout_id}
+    return validate(
+        selected | filed_values(request, line) | {"operator": operator.handle, "dry_run": False, "confirm": ""}
     )

@@ -13,7 +13,7 @@ from papermill.log import logger
 from papermill.parameterize import parameterize_notebook
 
 from truthful_papermill.engine.client import Client
-from truthful_papermill.engine.holding import NO_HOUSE, PLAIN, House, hold_parameters, refuse, refuse_record
+from truthful_papermill.engine.holding import NO_HOUSE, House, check_known, hold_parameters, refuse, refuse_record
 from truthful_papermill.engine.recording import Progress, Run
 from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.signals import Stop, StoppedBySignal, deferred_signals
@@ -21,7 +21,7 @@ from truthful_papermill.engine.statuses import Execution
 from truthful_papermill.errors import SecretError
 from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
 from truthful_papermill.redaction import Redactor
-from truthful_papermill.templates import check_parameters, check_template, declared_parameters, digest_of, read_notebook
+from truthful_papermill.templates import check_template, digest_of, read_notebook
 from truthful_papermill.warm.ahead import kernel_place
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def execute(
     refuse(template_path, check_template(nb))
     if expected_digest is not None:
         refuse_changed(nb, redactor)
-    check_parameters(parameters, dict.fromkeys(declared_parameters(nb), PLAIN))
+    check_known(parameters, nb, house)
     output = OutputFile(output_path.absolute(), redactor)
     run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
     # The run has recorded these two, with all that is known about them.

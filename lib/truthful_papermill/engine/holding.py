@@ -127,6 +127,17 @@ def hold_template(template: Path | str, nb: NotebookNode, house: House = NO_HOUS
         refuse(template, ["Its cells are not those of a reviewed template."])
 
 
+def check_known(given: Mapping[str, Any], nb: NotebookNode, house: House) -> None:
+    """
+    Refuse what neither the notebook declares nor another one of its house, which it is given all the same.
+
+    Raises:
+        ParameterError: A name is not known, or a value is no JSON scalar.
+    """
+    known = {*declared_parameters(nb), *house.also_known(house.name_of(nb))}
+    check_parameters(given, dict.fromkeys(known, PLAIN))
+
+
 def hold_parameters(template: Path | str, nb: NotebookNode, house: House = NO_HOUSE) -> None:
     """
     Refuse every parameter that was injected unless it is a known name with a plain value, and nothing else stands there.
@@ -140,8 +151,7 @@ def hold_parameters(template: Path | str, nb: NotebookNode, house: House = NO_HO
     injected = [index for index, cell in enumerate(nb.cells) if INJECTED_TAG in tags_of(cell)]
     if not given and not injected:
         return
-    known = {*declared_parameters(nb), *house.also_known(house.name_of(nb))}
-    check_parameters(given, dict.fromkeys(known, PLAIN))
+    check_known(given, nb, house)
     after = next((index for index, cell in enumerate(nb.cells, 1) if PARAMETERS_TAG in tags_of(cell)), None)
     if injected != [after]:
         refuse(template, [f"Injected parameters stand at {injected} among its cells, expected at [{after}]."])
