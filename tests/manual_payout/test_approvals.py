@@ -437,7 +437,9 @@ def test_requester_who_is_an_approver_may_not_approve(scene):
         say_yes(scene, "jonas", request=request)
 
 
-@pytest.mark.parametrize("amount", ["", "1250.7", "1250.76", "1,250.75", "125075", "1250.75 USD", "１２５０.75"])
+@pytest.mark.parametrize(
+    "amount", ["", "1250.7", "1250.76", "1.250,75", "125075", "1250.75 EUR", "12,50.75", "１２５０.75"]
+)
 def test_amount_has_to_be_typed_as_shown(scene, amount):
     """What was not read cannot be typed; nothing is recorded."""
     with pytest.raises(ParameterError, match="amount"):

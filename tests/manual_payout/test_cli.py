@@ -271,9 +271,19 @@ def test_two_approvals_by_flags_are_counted(shell):
     assert "2 of 2 approved" in status.out
 
 
+def test_amount_may_be_typed_as_it_is_shown(shell):
+    """With or without commas and currency, it is the same yes."""
+    shell.request()
+    answers = [approve(shell, "priya", "1,250.75 USD", "_123"), approve(shell, "amara", " 1250.75 usd ", "_123")]
+
+    assert [0, 0] == [answer.code for answer in answers], answers[0].err + answers[1].err
+
+
 @pytest.mark.parametrize(
     ("who", "amount", "last4", "code", "said"),
     [
+        ("priya", "1,250.75 EUR", "_123", 2, "exactly the amount you were shown"),
+        ("priya", "12,50.75", "_123", 2, "exactly the amount you were shown"),
         ("priya", "1250.57", "_123", 2, "exactly the amount you were shown"),
         ("priya", "1250.75", "_124", 2, "the last four characters of the destination"),
         ("priya", "", "_123", 2, "exactly the amount you were shown"),
@@ -458,13 +468,11 @@ def test_an_approver_types_amount_and_destination_at_a_terminal(shell):
 
 
 def test_a_wrong_amount_at_a_terminal_is_refused_in_colour(shell):
-    """On a terminal the finding is coloured; the words say the same."""
+    """It is said before the next question. On a terminal the finding is coloured; the words say the same."""
     shell.request()
     with _at_a_terminal(shell, "approve", "INC-123", "--as", "priya") as terminal:
         terminal.expect("type the amount in USD: ")
         terminal.sendline("1250.57")
-        terminal.expect("destination: ")
-        terminal.sendline("_123")
         terminal.expect("\x1b\\[31m\x1b\\[1mCannot start: \x1b\\[0m")
         terminal.expect("exactly the amount you were shown")
         terminal.expect(pexpect.EOF)

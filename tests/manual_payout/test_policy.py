@@ -292,14 +292,16 @@ def test_first_field_that_differs_is_named(name):
     assert name == differs(replace(TYPED, **{name: OTHER[name]}), REQUEST)[0]
 
 
-def test_refusal_names_the_first_no_and_counts_all():
-    """One sentence with remedy, and how many checks say no."""
+def test_refusal_counts_and_names_every_no():
+    """Whoever corrects one thing does not meet the next one only then: each is there, and what to do about it."""
     found = Verification(GOOD, judged(request=None, due=None))
     with pytest.raises(PolicyRefusedError, match=r"NO-GO \(\d+ checks say no\)\. Is there an incident") as caught:
         found.require_go()
 
+    failed = [check for check in found.checks if check.stops]
     assert not found.go
-    assert caught.value.remedy
+    assert [] == [check.name for check in failed if check.question not in caught.value.message]
+    assert [] == [check.name for check in failed if check.remedy not in caught.value.remedy]
 
 
 def test_exception_for_one_question_is_for_that_one_only():

@@ -54,16 +54,18 @@ class Verification(Generic[F]):
         Raises:
             OtherValuesError: What was typed is not what was filed.
 
-            PolicyRefusedError: Naming the first check that does not, and how many there are.
+            PolicyRefusedError: Naming each check that does not, what was expected and found, and what to do.
         """
         failed = [check for check in self.checks if check.stops and check.name not in but]
         if failed:
             # Where nothing was filed, nothing can be another value than that.
             filed = all(check.name != "incident" for check in failed)
             other = [check for check in failed if check.name == AS_FILED and filed]
-            first, more = (other or failed)[0], f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
+            ordered = other + [check for check in failed if check not in other]
+            more = f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
+            found = " ".join(f"{one.question} Expected {one.expected}; found {one.found}." for one in ordered)
             kind = OtherValuesError if other else PolicyRefusedError
-            raise kind(f"NO-GO{more}. {first.question} Expected {first.expected}; found {first.found}.", first.remedy)
+            raise kind(f"NO-GO{more}. {found}", " ".join(dict.fromkeys(one.remedy for one in ordered)))
 
 
 def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification[Facts]:

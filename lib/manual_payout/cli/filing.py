@@ -177,6 +177,7 @@ def ask_for_approval(
 ) -> None:
     """Show the facts, ask for amount and destination where they were not given, sign and record the yes."""
     from manual_payout.approval.approvals import approve as record_approval
+    from manual_payout.approval.approvals import check_amount
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
@@ -190,6 +191,8 @@ def ask_for_approval(
         amount = str(
             typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
         )
+    # A wrong amount is said before anything else is asked.
+    check_amount(found, amount)
     if destination_last4 is None:
         destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
     key = _signing_key(desk, person, key_file)

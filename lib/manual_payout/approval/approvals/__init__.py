@@ -8,7 +8,7 @@ rule 1).
 
 from __future__ import annotations
 
-from manual_payout.approval.approvals.giving import approve
+from manual_payout.approval.approvals.giving import approve, check_amount
 from manual_payout.approval.approvals.standing import Approved, check_approvals, given_approvals, teams_approved
 from manual_payout.approval.approvals.statement import PREDICATE_TYPE, STATEMENT_TYPE, statement_of
 
@@ -17,6 +17,7 @@ __all__ = [
     "STATEMENT_TYPE",
     "Approved",
     "approve",
+    "check_amount",
     "check_approvals",
     "given_approvals",
     "statement_of",

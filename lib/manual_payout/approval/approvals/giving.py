@@ -105,16 +105,28 @@ def _check_open(store: Store, request: Request, rules: RequestPolicy, now: datet
         )
 
 
-def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
-    line = request.line
-    if amount.strip() != line.amount.text:
+def check_amount(request: Request, amount: str) -> None:
+    """
+    Compare what an approver typed with the amount of the request, written in any of the ways in which it is shown.
+
+    Raises:
+        ParameterError: It is another amount, or of another currency.
+    """
+    shown, currency = request.line.amount, request.line.amount.currency.upper()
+    number = shown.grouped.removesuffix(f" {currency}")
+    right = {form for plain in (shown.text, number) for form in (plain, f"{plain} {currency}")}
+    if " ".join(amount.upper().split()) not in right:
         raise ParameterError(
             "amount",
             amount,
-            "exactly the amount you were shown",
+            "exactly the amount you were shown; the commas and the currency may be left out",
             "Look again at amount and currency; if it is wrong, do not approve.",
         )
-    if destination_last4.strip() != line.destination_account[-4:]:
+
+
+def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
+    check_amount(request, amount)
+    if destination_last4.strip() != request.line.destination_account[-4:]:
         raise ParameterError(
             "destination-last4", destination_last4, "the last four characters of the destination you were shown",
             "Look again at the destination; if it is wrong, do not approve.",
