@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import random
 import shlex
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from tests.crash.kills.postmaster import Server
 
 from local_stripe import SandboxAccount
 from payout_rehearsal.demo import incident
@@ -163,21 +167,40 @@ def made(shell):
     return transfer.id
 
 
-def test_database_that_goes_away_when_stripe_answers_is_4_with_id_key_and_command(shell):
+@contextlib.contextmanager
+def losing_database(shell, kind, folder):
+    """Give the shell a database that can be lost and brought back: a file that is overwritten, a server that is shot."""
+    if kind == "sqlite":
+        file, kept = Path(shell.desk.settings.database_text().partition("///")[2]), []
+
+        def vanish():
+            kept.append(file.read_bytes())
+            file.write_bytes(b"gone" * 4096)
+
+        yield vanish, lambda: file.write_bytes(kept[0])
+        return
+    server = Server(folder)
+    try:
+        shell.environment["DATABASE_URL"] = server.uri
+        assert 0 == shell("db", "upgrade").code
+        yield lambda: server.shoot(random.Random(0)), server.restart
+    finally:
+        server.close()
+        # A command leaves its connections to the end of its process, which is this one's here.
+        gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_database_that_goes_away_when_stripe_answers_is_4_with_id_key_and_command(shell, kind, tmp_path_factory):
     """On the screen and in the notebook; what could not be recorded never hides what happened, and reconcile finds it."""
-    live = ready(shell)
-    database = Path(shell.desk.settings.database_text().partition("///")[2])
-    kept = []
-
-    def vanish():
-        kept.append(database.read_bytes())
-        database.write_bytes(b"gone" * 4096)
-
-    with once_sent(shell, vanish):
-        answer = shell(*live)
-    executed = (shell.root / FOLDER / "2-execute-02.ipynb").read_text("utf-8")
-    database.write_bytes(kept[0])
-    found = shell("reconcile", incident.INCIDENT_ID, "--operator", "tomas")
+    with losing_database(shell, kind, tmp_path_factory.mktemp("pg")) as (vanish, restore):
+        live = ready(shell)
+        with once_sent(shell, vanish):
+            answer = shell(*live)
+        executed = (shell.root / FOLDER / "2-execute-02.ipynb").read_text("utf-8")
+        restore()
+        found = shell("reconcile", incident.INCIDENT_ID, "--operator", "tomas")
 
     assert 4 == answer.code, answer.said
     for said in (answer.err, executed):
@@ -188,6 +211,41 @@ def test_database_that_goes_away_when_stripe_answers_is_4_with_id_key_and_comman
     assert "2-execute  failed" in answer.out
     assert (0, 1) == (found.code, len(shell.stripe.books.transfers)), found.said
     assert made(shell) in found.out
+
+
+@contextlib.contextmanager
+def small_disk(folder, megabytes):
+    """Mount a disk of that size there."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_evidence_disk_that_is_full_when_stripe_answers_hides_nothing(shell):
+    """Really full, not a byte left: exit 5, with the table of stages, the transfer, and where the money is."""
+    folder = shell.root / incident.INCIDENT_ID
+    folder.mkdir(exist_ok=True)
+
+    def fill():
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+
+    with small_disk(folder, 16):
+        live = ready(shell)
+        with once_sent(shell, fill):
+            answer = shell(*live)
+
+    assert 5 == answer.code, answer.said
+    assert "2-execute" in answer.out
+    assert made(shell) in answer.err
+    assert "Where the money is: 1,250.75 USD moved to" in answer.err
 
 
 def test_evidence_folder_that_fails_when_stripe_answers_hides_nothing(shell):
