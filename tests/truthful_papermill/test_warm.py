@@ -209,14 +209,21 @@ def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, mon
         server = ended.__enter__()
     _, start, found = run(tmp_path, WHO, server, "ended")
     ended.__exit__(None, None, None)
-    with monkeypatch.context() as patch:
-        patch.delattr(os, "fork")
-        with fork_server() as unable:
-            pass
 
     assert ("ordinary, since the fork server has ended (exit code 1)", os.getpid()) == (start, found[1])
     assert "the fork server has ended" in caplog.text
-    assert "this system cannot fork" == unable.why_not
+
+
+@pytest.mark.parametrize(("module", "name"), [(os, "fork"), (socket, "send_fds")])
+def test_where_forking_is_impossible_the_notebook_runs_all_the_same(tmp_path, monkeypatch, module, name):
+    """Windows has neither: an ordinary kernel is started, and why is on record."""
+    with monkeypatch.context() as patch:
+        patch.delattr(module, name)
+        with fork_server(around(), later=["json"]) as unable:
+            unable.prepare(around())
+            _, start, _ = run(tmp_path, WHO, unable, "unable")
+
+    assert ("this system cannot fork", "ordinary, since this system cannot fork") == (unable.why_not, start)
 
 
 def test_a_server_that_stands_still_is_waited_for_once(tmp_path, monkeypatch):

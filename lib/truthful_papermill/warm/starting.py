@@ -117,6 +117,8 @@ class ForkServer:
 
     def import_later(self, modules: Sequence[str]) -> None:
         """Have *modules*, which only some of the kernels need, imported while nobody waits."""
+        if self.why_not:
+            return
         ours, theirs = socket.socketpair()
         # That the server is gone is told to whoever asks for a kernel.
         with ours, theirs, contextlib.suppress(OSError):
