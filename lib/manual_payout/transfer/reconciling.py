@@ -198,8 +198,10 @@ def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
 
 def _compare(desk: Desk, record: R, believed: str) -> Reconciliation[R]:
     own, others = listed(desk, record)
-    # What another row of ours has made for this ledger payout, earlier or since, is on record there.
-    ours = desk.store.known_transfers({other["id"] for other in others})
+    # Where the money of this row is not out, what another row of ours has made is on record there; beside money that is
+    # out it would be a second payment.
+    out = record.state in (State.PAID, State.PARTLY_REVERSED)
+    ours = set() if out else desk.store.known_transfers({other["id"] for other in others})
     foreign = [other for other in others if other["id"] not in ours]
     if foreign or len(own) > 1:
         ids = ", ".join(transfer["id"] for transfer in own + foreign)
