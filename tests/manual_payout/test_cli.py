@@ -565,6 +565,10 @@ def test_status_after_the_payout_names_state_and_transfer_and_writes_nothing(sto
     assert 0 == answer.code
     assert re.search(r"INC-123 .*1,250\.75 USD  paid .* tr_\w+", answer.out)
     assert ["paid"] == [row["state"] for row in told]
+    assert [(incident.LEDGER_PAYOUT_ID, 125_075, "usd", True)] == [
+        (row["ledger_payout_id"], row["amount_minor"], row["currency"], row["safe_to_repeat"]) for row in told
+    ]
+    assert told[0]["money"].startswith("1,250.75 USD moved to acct_123 as tr_")
     assert before == story.state()
     assert requests == len(story.stripe.requests)
 

@@ -57,6 +57,7 @@ def _returned(open_shell, tmp_path_factory):
         shell.other = stage(shell, "verify", "--amount", "1250.76")
         shell.reconciled = shell("reconcile", incident.INCIDENT_ID, "--operator", "tomas")
         shell.stands = shell("status", incident.INCIDENT_ID)
+        shell.told = json.loads(shell("status", "--json").out)
         yield shell
 
 
@@ -119,6 +120,8 @@ def test_status_says_that_it_came_back(returned):
     """Not the last rung that was reached."""
     assert "returned" in returned.stands.out
     assert "did not arrive" in returned.stands.out
+    assert [("returned", False)] == [(row["state"], row["safe_to_repeat"]) for row in returned.told]
+    assert "did not arrive" in returned.told[0]["money"]
 
 
 def test_a_lost_answer_is_4_by_the_same_command_too(shell):

@@ -23,7 +23,7 @@ from manual_payout.cli.options import (
     TypedAmount,
     TypedLast4,
 )
-from manual_payout.cli.standing import show_reconciliation
+from manual_payout.cli.reconciling import show_reconciliation
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.domain.errors import ParameterError, PolicyRefusedError, UsageError
 from truthful_papermill.lean import leave_out_unused

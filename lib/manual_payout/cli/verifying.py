@@ -1,0 +1,108 @@
+"""An evidence folder, checked again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manual_payout.cli.answers import show_json
+from manual_payout.cli.options import Json
+from manual_payout.domain.errors import ParameterError, UsageError
+
+if TYPE_CHECKING:
+    from manual_payout.evidence.verifier import Judge
+    from manual_payout.evidence.verifier import Registry as Reviewed
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="An evidence folder.", exists=True, file_okay=False)],
+    anchor: Annotated[
+        str, typer.Option(metavar="DIGEST", help="A digest kept elsewhere: of the manifest or of an event.")
+    ] = "",
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="Refuse evidence of another mode: live, test, sandbox.")
+    ] = "",
+    registry: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The reviewed people, keys beside it; else the settings'.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Re-check an evidence folder, offline.
+
+    Signatures by the reviewed keys, files against the manifest, code against the reviewed notebooks, and journal,
+    notebooks, request and Stripe's answer against each other.
+
+    \b
+    Examples:
+      manual-payout verify outputs/INC-123/b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
+      manual-payout verify --mode live --anchor 81331c8112cf2e84 FOLDER
+    """
+    from manual_payout.desk.reviewed import reviewed_digests
+    from manual_payout.domain.errors import EvidenceError
+    from manual_payout.evidence.verifier import (
+        MANIFEST,
+        MODES,
+        check_contents,
+        check_files,
+        check_signatures,
+        read_folder,
+        verdict_line,
+    )
+
+    if mode and mode not in MODES:
+        raise ParameterError("mode", mode, f"one of {', '.join(MODES)}")
+    sealed = read_folder(folder)
+    if isinstance(sealed, str):
+        raise EvidenceError(
+            f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
+        )
+    people, judge = _who_signs(registry, sealed.facts.get("mode"))
+    findings = check_files(sealed) + check_signatures(sealed, people, judge)
+    findings += check_contents(sealed, reviewed_digests(), mode, anchor)
+    if as_json:
+        show_json([found.as_dict() for found in findings])
+    else:
+        typer.echo("\n".join([*(found.line() for found in findings), verdict_line(sealed, findings)]))
+    if failing := [found.name for found in findings if found.wrong]:
+        raise EvidenceError(
+            f"{folder} does not pass: {', '.join(failing)}.",
+            "Get the folder again from the ticket; if it fails there too, keep it as it is and call Security.",
+        )
+
+
+def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
+    """
+    Read people and keys; for the sandbox those of the demo, which anybody can use, as the verdict says.
+
+    Args:
+        mode: What the evidence says it is, whatever stands there.
+
+    Raises:
+        UsageError, SettingsError: It is not of the sandbox, and the people or keys at hand are.
+    """
+    from manual_payout.desk.people import load_registry
+    from manual_payout.desk.settings import SANDBOX_APPROVERS, load_settings
+    from manual_payout.desk.signing import judge_of, refuse_sandbox_keys
+    from manual_payout.domain.models import Mode
+    from manual_payout.evidence.verifier import Registry
+
+    settings = load_settings() if file is None and mode != Mode.SANDBOX else None
+    path = settings.approvers_path() if settings else file or SANDBOX_APPROVERS
+    real = mode in (Mode.TEST, Mode.LIVE)
+    if real and path.resolve() == SANDBOX_APPROVERS:
+        raise UsageError(
+            f"This is {mode} evidence, and the only people known here are the sandbox's, whose keys anybody can make.",
+            "Name the reviewed people with --registry, their keys beside them, or set MANUAL_PAYOUT_APPROVERS.",
+        )
+    reviewed = load_registry(path, settings.allowed_signers_path() if settings else None)
+    if real:
+        refuse_sandbox_keys(reviewed.signers, Mode(str(mode)))
+    return Registry(path), judge_of(reviewed.signers)
