@@ -67,10 +67,10 @@ def test_signature_is_checked_by_its_key():
         (DATA, SIGNED, OTHER, APPROVAL, "is by the key SHA256:.*expected"),
         (DATA, SIGNED, KEY, SEAL, "was made for 'approval@manual-payout', expected 'seal@"),
         (DATA, KEY.sign(SEAL, DATA), KEY, APPROVAL, "was made for 'seal@"),
-        (DATA, "", KEY, APPROVAL, "no OpenSSH signature"),
-        (DATA, SIGNED.replace("\n", "\r\n"), KEY, APPROVAL, "no OpenSSH signature"),
-        (DATA, SIGNED + " ", KEY, APPROVAL, "no OpenSSH signature"),
-        (DATA, SIGNED * 20, KEY, APPROVAL, "no OpenSSH signature"),
+        (DATA, "", KEY, APPROVAL, "not an OpenSSH signature"),
+        (DATA, SIGNED.replace("\n", "\r\n"), KEY, APPROVAL, "not an OpenSSH signature"),
+        (DATA, SIGNED + " ", KEY, APPROVAL, "not an OpenSSH signature"),
+        (DATA, SIGNED * 20, KEY, APPROVAL, "not an OpenSSH signature"),
     ],
 )
 def test_other_bytes_key_or_purpose_are_refused_with_the_reason(data, signed, key, namespace, why):
@@ -253,8 +253,8 @@ RSA = base64.b64encode(b"\0\0\0\7ssh-rsa\0\0\0\1\3\0\0\0\1\3").decode()
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no public key"),
-        ("ssh-ed25519", "no public key"),
+        ("", "not a public key"),
+        ("ssh-ed25519", "not a public key"),
         ("ssh-ed25519 ****", "not base64"),
         (f"ssh-rsa {RSA}", "its kind is 'ssh-rsa'"),
         (KEY.public_key.text.replace("ssh-ed25519", "ssh-rsa"), "it says ssh-rsa and holds ssh-ed25519"),

@@ -182,7 +182,7 @@ def test_agent_is_asked_for_a_key_that_is_theirs(agent, tmp_path):
 
 def test_nobody_else_has_a_sandbox_key():
     """The list of keys that are refused outside the sandbox is whole."""
-    with pytest.raises(SettingsError, match="nobody called 'eve' who signs"):
+    with pytest.raises(SettingsError, match="no signer called 'eve'"):
         sandbox_key("eve")
 
 

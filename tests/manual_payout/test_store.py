@@ -276,7 +276,7 @@ def test_fence_lets_only_the_holder_through(begun, name):
 def test_fence_closes_with_the_lease(begun):
     """At its very end the lease is over."""
     begun.clock.wait(60)
-    with pytest.raises(ClaimError, match="was lost"):
+    with pytest.raises(ClaimError, match="lost the right to send"):
         begun.mark_sent(begun.find_payout("line-1"), lease_s=60, window=WINDOW)
 
 

@@ -134,7 +134,7 @@ def _new_passphrase(settings: Settings) -> str:
     if not text and not sandbox:
         raise UsageError(
             f"The passphrase is empty, in {settings.mode} mode.",
-            "Choose a passphrase; without one, whoever has the file can sign.",
+            "Choose one; without it, whoever has the file can sign.",
         )
     return text
 
