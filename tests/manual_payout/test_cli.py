@@ -574,18 +574,34 @@ def test_status_after_the_payout_names_state_and_transfer_and_writes_nothing(sto
 
 
 @STORY
-@pytest.mark.parametrize("stage", ["log", "notify", "settle", "close"])
+@pytest.mark.parametrize("stage", ["execute", "log", "notify", "settle", "close"])
 def test_other_values_than_were_filed_are_refused_by_name_after_the_payout(story, stage):
     """No later notebook shows another amount and studio than was paid: exit 2, every field named, nothing moved, and the folder verifies."""
-    others = ("--amount", "900.00", "--studio-name", "Copper Kettle Ceramics")
+    others = ("--amount", "900.00", "--studio-name", "Copper Kettle Ceramics", "--destination-account", "acct_9")
     file, before = story.root / FOLDER / "incident.yaml", story.state()["transfers"]
     answer = story("run", "-f", file, "--operator", "tomas", "--stage", stage, *others)
 
     assert 2 == answer.code, answer.said
     assert "studio_name: filed 'Harbor Light Pottery', now 'Copper Kettle Ceramics'" in answer.err
+    assert "destination_account: filed 'acct_123', now 'acct_9'" in answer.err
     assert "amount: filed '1,250.75 USD', now '900.00 USD'" in answer.err
     assert before == story.state()["transfers"]
     assert 0 == story("verify", story.root / FOLDER).code
+
+
+@STORY
+def test_verification_binds_the_run_to_what_was_filed_and_shows_what_was_typed(story, tmp_path):
+    """Whoever reads the first table aloud reads the request's amount; what was typed besides is a warning below it."""
+    given = ("-p", "incident_id", "INC-123", "-p", "operator", "tomas", "-p", "amount", "900.00")
+    subprocess.run(
+        [sys.executable, "-m", "papermill", "--engine", "manual_payout", *given, "runbooks/1-verify.ipynb", tmp_path / "out.ipynb"],
+        env=os.environ | story.environment, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    shown = re.sub(r"  +", "  ", (tmp_path / "out.ipynb").read_text())
+
+    assert "amount  1250.75" in shown
+    assert "WARNING, not as filed  amount: filed '1,250.75 USD', now '900.00 USD'" in shown
+    assert 0 == story("seal", "INC-123", "--operator", "tomas").code
 
 
 @STORY

@@ -561,8 +561,12 @@ def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | 
 
 
 def told_differences(parameters: Parameters, request: Request) -> str:
-    """Say every difference in words; nothing where there is none."""
-    return "; ".join(f"{name}: filed {was!r}, now {now!r}" for name, was, now in differences(parameters, request))
+    """Say every difference in words, or why a value cannot be one of that currency; nothing where there is none."""
+    try:
+        found = differences(parameters, request)
+    except ManualPayoutError as error:
+        return error.message.rstrip(".")
+    return "; ".join(f"{name}: filed {was!r}, now {now!r}" for name, was, now in found)
 
 
 def _difference(facts: Facts) -> str:
@@ -570,10 +574,7 @@ def _difference(facts: Facts) -> str:
         return "no request to compare with"
     if facts.request.mode is not facts.mode:
         return f"mode: filed {facts.request.mode.value!r}, now {facts.mode.value!r}"
-    try:
-        return told_differences(facts.parameters, facts.request)
-    except ManualPayoutError as error:
-        return error.message
+    return told_differences(facts.parameters, facts.request)
 
 
 def _asked(text: Callable[[], str]) -> str:

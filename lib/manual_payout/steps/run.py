@@ -163,28 +163,30 @@ class Run(Bound):
         """
         record = self.find_record()
         if record is None:
-            raise PolicyRefusedError(
-                f"Nothing has been sent for {self.parameters.ledger_payout_id} under {self.parameters.incident_id}.",
-                "Run 2-execute live first.",
-            )
+            nothing = f"Nothing has been sent for {self.ledger_payout_id} under {self.incident_id}."
+            raise PolicyRefusedError(nothing, "Run 2-execute live first.")
         return record
 
     def binding(self) -> Table:
         """Say what this run is bound to: the incident, the world, the people."""
         desk, parameters = self.desk, self.parameters
+        request = self.find_request()
+        # What was typed is never shown as the run's: it is the request that is verified, sent and told of.
+        filed = filed_values(request, request.line_for(self.ledger_payout_id)) if request else parameters.as_dict()
         return facts_table(
             f"This run: {self.stage} of {parameters.incident_id}, {'dry run' if self.dry_run else 'live'}, {desk.settings.mode} mode.",
             {
                 "incident": parameters.incident_id,
-                "studio": f"{parameters.studio_name} ({parameters.studio_id})",
+                "studio": f"{filed['studio_name']} ({filed['studio_id']})",
                 "ledger payout": parameters.ledger_payout_id,
-                "amount": parameters.amount,
-                "destination": parameters.destination_account,
+                "amount": filed["amount"],
+                "destination": filed["destination_account"],
                 "moves money": _moves_money(self),
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
                 "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             }
+            | ({"WARNING, not as filed": said} if request and (said := told_differences(parameters, request)) else {})
             | ({"WARNING, clocks": said} if (said := desk.clocks()) else {}),
         )
 
@@ -201,7 +203,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     Raises:
         ParameterError: A parameter is wrong, or there is one of an unknown name.
 
-        OtherValuesError: After the transfer, what was typed is not what was filed.
+        OtherValuesError: What was typed is not what was filed; 1-verify shows that instead.
 
         SettingsError, DatabaseError, ApprovalError: The run cannot be bound; or a secret could not be kept out of its evidence.
 
@@ -222,7 +224,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
 
 
 def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:
-    """Fill in what was left empty from the filed request; refuse what differs, where neither table nor send compares it."""
+    """Fill in what was left empty from the filed request; refuse what differs, which 1-verify shows in its tables."""
     incident_id, ledger_payout_id = typed["incident_id"], typed["ledger_payout_id"]
     request = desk.store.find_request(incident_id, ledger_payout_id)
     if request is None:
@@ -233,11 +235,9 @@ def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:
         raise by_the_books(desk, error, ledger_payout_id)
     filed = filed_values(request, request.line_for(ledger_payout_id))
     parameters = validate({**filed, "confirm": "", **typed}, Parameters)
-    if stage not in (Stage.VERIFY, Stage.EXECUTE) and (wrong := told_differences(parameters, request)):
-        raise OtherValuesError(
-            f"These values are not the ones that were filed. {wrong}.",
-            "Leave them empty, which means as filed, or run with the values of the request.",
-        )
+    if stage is not Stage.VERIFY and (wrong := told_differences(parameters, request)):
+        remedy = "Leave them empty, which means as filed, or run with the values of the request."
+        raise OtherValuesError(f"These values are not the ones that were filed. {wrong}.", remedy)
     return parameters
 
 

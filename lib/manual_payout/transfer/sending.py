@@ -51,7 +51,9 @@ def send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
     try:
         return _send(desk, parameters, operator)
     except ManualPayoutError as error:
-        return _as_settled(desk, error, OUT, parameters.ledger_payout_id)
+        settled = _as_settled(desk, error, OUT, parameters.ledger_payout_id)
+    _require_same_content(parameters, find_request(desk, parameters), settled)
+    return settled
 
 
 def _send(desk: Desk, parameters: Parameters, operator: Person) -> PayoutRecord:
