@@ -16,7 +16,7 @@ from manual_payout.desk.inventory import Standing
 from manual_payout.desk.settings import Policy, RequestPolicy, StripePolicy
 from manual_payout.domain.errors import ApprovalError, PolicyRefusedError, StripeRefusedError
 from manual_payout.domain.intent import OtherTransfer
-from manual_payout.domain.models import CheckStatus, Kind, Line, Mode, PayoutRecord, Reason, Request, State
+from manual_payout.domain.models import Check, CheckStatus, Kind, Line, Mode, PayoutRecord, Reason, Request, State
 from manual_payout.domain.money import Money
 from manual_payout.ledger import PayoutDue, StudioBalance
 from payout_rehearsal import demo_parameters
@@ -302,6 +302,16 @@ def test_refusal_counts_and_names_every_no():
     assert not found.go
     assert [] == [check.name for check in failed if check.question not in caught.value.message]
     assert [] == [check.name for check in failed if check.remedy not in caught.value.remedy]
+
+
+@pytest.mark.parametrize(("found", "told"), [("none", "; found none."), ("It is gone.", "; found: It is gone.")])
+def test_refusal_ends_each_sentence_once(found, told):
+    """What was found is a phrase or a sentence of its own; neither ends in two full stops."""
+    check = Check("a", "Is it there?", CheckStatus.FAIL, "one", found, "Look.")
+    with pytest.raises(PolicyRefusedError) as caught:
+        Verification(GOOD, (check,)).require_go()
+
+    assert f"NO-GO. Is it there? Expected one{told}" == caught.value.message
 
 
 def test_exception_for_one_question_is_for_that_one_only():

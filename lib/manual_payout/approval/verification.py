@@ -63,9 +63,15 @@ class Verification(Generic[F]):
             other = [check for check in failed if check.name == AS_FILED and filed]
             ordered = other + [check for check in failed if check not in other]
             more = f" ({len(failed)} checks say no)" if len(failed) > 1 else ""
-            found = " ".join(f"{one.question} Expected {one.expected}; found {one.found}." for one in ordered)
+            found = " ".join(_told(one) for one in ordered)
             kind = OtherValuesError if other else PolicyRefusedError
             raise kind(f"NO-GO{more}. {found}", " ".join(dict.fromkeys(one.remedy for one in ordered)))
+
+
+def _told(check: Check) -> str:
+    # What was found is a phrase, or a sentence of its own.
+    found = f"found: {check.found}" if check.found.endswith(".") else f"found {check.found}."
+    return f"{check.question} Expected {check.expected}; {found}"
 
 
 def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification[Facts]:
