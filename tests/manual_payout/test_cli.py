@@ -153,6 +153,50 @@ def test_every_flag_that_is_a_parameter_is_passed_on_under_its_own_name(command,
     assert set(passed) == {*names, *own} & set(inspect.signature(command).parameters) - own
 
 
+ASKED = ("--incident-id", incident.INCIDENT_ID, "--ledger-payout-id", incident.LEDGER_PAYOUT_ID)
+
+
+def test_what_the_ledger_knows_need_not_be_typed(shell):
+    """Incident, payout and reason are enough: the rest is the ledger's own, and is filed and written out in full."""
+    answer = shell("request", "--as", "maya", *ASKED, "--reason", incident.REASON, "--json")
+    found = read_yaml_file(json.loads(answer.out)["parameters"])
+    again = shell.request(notes="")
+
+    assert (0, 0) == (answer.code, again.code), answer.err + again.err
+    assert "was on record already, unchanged" in again.out
+    assert found | {"operator": "tomas"} == validate(found | {"operator": "tomas"}).as_dict()
+    assert (incident.AMOUNT, incident.RESERVE_AFTER) == (found["amount"], found["reserve_after"])
+    assert (incident.STUDIO_NAME, incident.DESTINATION_ACCOUNT) == (found["studio_name"], found["destination_account"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (ASKED, 2, "--reason: found 'nothing'"),
+        ((*ASKED, "--reason", "psp_rejection", "--amount", ""), 2, "amount"),
+        (("--incident-id", "INC-1", "--ledger-payout-id", OTHER, "--reason", "psp_rejection"), 3, f"no payout {OTHER}"),
+    ],
+)
+def test_what_the_ledger_cannot_fill_in_is_asked_for(quiet_shell, arguments, code, said):
+    """What nobody but a person knows is never guessed, and a value that was given is never passed over."""
+    before = quiet_shell.state()
+    answer = quiet_shell("request", "--as", "maya", *arguments)
+
+    assert code == answer.code
+    assert said in answer.err
+    assert before == quiet_shell.state()
+
+
+def test_a_balance_that_does_not_cover_the_payout_is_refused_when_it_is_filed(shell):
+    """A reserve below zero is no amount that anybody could type; it is said before two people are asked."""
+    with shell.desk.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE ledger_balances SET balance_minor = 99")
+    answer = shell("request", "--as", "maya", *ASKED, "--reason", incident.REASON)
+
+    assert 3 == answer.code
+    assert "The studio's balance of 0.99 USD does not cover 1,250.75 USD." in answer.err
+
+
 def test_request_writes_a_parameter_file_that_papermill_reads_alike(filed):
     """papermill's own reader of -f finds every stage parameter, as text where it is text, equal to what was filed."""
     found = read_yaml_file(str(filed.root / FOLDER / "incident.yaml"))

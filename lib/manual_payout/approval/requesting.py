@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace as named
 from datetime import timedelta
 from typing import Any
@@ -31,6 +31,57 @@ from manual_payout.ledger import PayoutDue
 _TICKETS = environment("comms/templates")
 
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>()#+!|~"})
+
+
+def filled_from_ledger(desk: Desk, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the values of a request: as typed, and what was not typed as the ledger has it now.
+
+    Args:
+        typed: By the names of the form's fields, each checked by itself; at least the ledger payout's id.
+
+    Returns:
+        What was typed with studio, amount, destination and reserve; notes are empty where there are none.
+
+    Raises:
+        PolicyRefusedError: The ledger does not know the payout, has no balance for its studio, or the balance does not
+            cover it.
+
+        DatabaseError: The ledger cannot be read.
+    """
+    due = _payout_due(desk, typed["ledger_payout_id"])
+    known = {
+        "studio_id": due.studio_id, "studio_name": due.studio_name, "amount": due.amount.text,
+        "destination_account": due.destination_account, "notes": "",
+    }  # fmt: skip
+    if "reserve_after" not in typed:
+        known["reserve_after"] = _reserve_after(desk, due)
+    return known | dict(typed)
+
+
+def _payout_due(desk: Desk, ledger_payout_id: str) -> PayoutDue:
+    due = desk.ledger.find_payout_due(ledger_payout_id)
+    if due is None:
+        raise PolicyRefusedError(
+            f"The ledger has no payout {ledger_payout_id}.", "Check the ledger payout id against the ledger."
+        )
+    return due
+
+
+def _reserve_after(desk: Desk, due: PayoutDue) -> str:
+    balance = desk.ledger.find_balance(due.studio_id, due.currency)
+    if balance is None:
+        raise PolicyRefusedError(
+            f"The ledger has no balance of studio {due.studio_id} in {due.currency.upper()}.",
+            "Have the ledger's owner put it right, or give --reserve-after; verification asks the ledger all the same.",
+        )
+    after = balance.reserve_after(due.amount)
+    if after.amount_minor < 0:
+        raise PolicyRefusedError(
+            f"The studio's balance of {balance.balance.grouped} does not cover {due.amount.grouped}.",
+            "Do not pay: Finance decides; look at the studio's balance in the ledger.",
+        )
+    return after.text
 
 
 def file_request(
@@ -59,11 +110,7 @@ def file_request(
         SecretError: A secret of this machine is one of the request's own values.
     """
     acknowledged = _acknowledged(desk, acknowledge)
-    due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
-    if due is None:
-        raise PolicyRefusedError(
-            f"The ledger has no payout {parameters.ledger_payout_id}.", "Check the ledger payout id against the ledger."
-        )
+    due = _payout_due(desk, parameters.ledger_payout_id)
     earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     if (
         earlier is not None

@@ -29,7 +29,7 @@ from manual_payout.cli.options import (
     TypedAmount,
     TypedLast4,
 )
-from manual_payout.cli.values import flags_given, open_operators_desk, parameters_from, required, values_of
+from manual_payout.cli.values import flags_given, form_of, open_operators_desk, parameters_from, required, values_of
 from manual_payout.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,27 +67,31 @@ def request(
 ) -> None:
     """File the fallback request form: prints the request id, its digest, and the ticket text.
 
-    It also writes the parameter file for the runs that follow. Filing the same content again returns the request on
-    record. Nothing moves, and nothing is approved by it.
+    Incident, ledger payout and reason are enough: studio, amount, destination and reserve are the ledger's own. What is
+    given besides has to agree with it. It also writes the parameter file for the runs that follow. Filing the same
+    content again returns the request on record. Nothing moves, and nothing is approved by it.
 
     \b
-    Example: manual-payout request --as maya \\
-      --studio-id 7c1d9a52-3e84-4f0b-9b6e-2f5a8c40d713 --studio-name "Harbor Light Pottery" \\
-      --ledger-payout-id b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541 --incident-id INC-123 \\
-      --amount 1250.75 --reserve-after 310.00 --reason scheduler_outage \\
-      --destination-account acct_123 --notes "Primary job timed out on PSP"
+    Examples:
+      manual-payout request --as maya --incident-id INC-123 --reason scheduler_outage \\
+        --ledger-payout-id b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541
+      manual-payout request --as maya \\
+        --studio-id 7c1d9a52-3e84-4f0b-9b6e-2f5a8c40d713 --studio-name "Harbor Light Pottery" \\
+        --ledger-payout-id b8e4f6a0-52c9-4d3e-8f17-6a90d2c3e541 --incident-id INC-123 \\
+        --amount 1250.75 --reserve-after 310.00 --reason scheduler_outage \\
+        --destination-account acct_123 --notes "Primary job timed out on PSP"
     """
     flags = flags_given(
         studio_id=studio_id, studio_name=studio_name, ledger_payout_id=ledger_payout_id, incident_id=incident_id,
         amount=amount, reserve_after=reserve_after, reason=reason, destination_account=destination_account, notes=notes,
     )  # fmt: skip
-    values = values_of(file, flags)
-    # Who will operate is not known yet; the name only has to be there.
-    parameters = parameters_from(values, operator="later", dry_run=True, confirm="")
-    from manual_payout.approval.requesting import file_request, ticket_text
+    typed = form_of(values_of(file, flags))
+    from manual_payout.approval.requesting import file_request, filled_from_ledger, ticket_text
 
     desk = open_operators_desk()
-    money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
+    money.about(desk, typed["incident_id"], typed["ledger_payout_id"])
+    # Who will operate is not known yet; the name only has to be there.
+    parameters = parameters_from(filled_from_ledger(desk, typed), operator="later", dry_run=True, confirm="")
     who = required("as", requester or desk.settings.operator)
     person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
     filed, new = file_request(desk, parameters, person, replace=replace, acknowledge=acknowledge or ())

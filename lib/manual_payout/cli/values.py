@@ -47,6 +47,31 @@ def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def form_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Check what was typed of the request form, each value by itself; what the ledger knows may be left out.
+
+    Raises:
+        ParameterError: One is wrong, or one that the ledger does not know is missing.
+    """
+    from manual_payout.domain.parameters import FILED_PARAMETERS, check
+
+    for name in ("incident_id", "ledger_payout_id", "reason"):
+        if name not in values:
+            raise _missing(name)
+    return {
+        name: check(name, values[name])
+        for name in ("incident_id", "ledger_payout_id", *FILED_PARAMETERS)
+        if name in values
+    }
+
+
+def _missing(name: str) -> ParameterError:
+    return ParameterError(
+        f"--{name.replace('_', '-')}", "nothing", "a value", "Give the flag, or a parameter file with --file."
+    )
+
+
 def parameters_from(values: Mapping[str, Any], *, operator: str, dry_run: bool, confirm: str) -> Parameters:
     """
     Validate the stage parameters among *values*.
@@ -60,9 +85,7 @@ def parameters_from(values: Mapping[str, Any], *, operator: str, dry_run: bool, 
     found = {"notes": ""} | {name: value for name, value in values.items() if name not in CLOSE_PARAMETERS} | fixed
     for name in STAGE_PARAMETERS:
         if name not in found:
-            raise ParameterError(
-                f"--{name.replace('_', '-')}", "nothing", "a value", "Give the flag, or a parameter file with --file."
-            )
+            raise _missing(name)
     return validate(found)
 
 
