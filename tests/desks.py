@@ -99,8 +99,8 @@ class Scene:
         if lifetime_s is not None:
             rules = rules.model_copy(update={"approval_lifetime_s": lifetime_s})
         return approve(
-            self.desk.store, self.desk.registry, request, approver=approver, amount=request.line.amount.text,
-            destination_last4=request.line.destination_account[-4:],
+            self.desk.store, self.desk.registry, request, approver=approver, amount=request.line_for().amount.text,
+            destination_last4=request.line_for().destination_account[-4:],
             rules=rules, key=key or sandbox_key(approver),
         )  # fmt: skip
 
@@ -108,7 +108,7 @@ class Scene:
         """Leave the trace of a dry run, as the notebook does."""
         request, operator = request or self.request, operator or self.operator
         data = {"request_id": request.request_id, "operator_id": operator.person_id}
-        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+        stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
         self.desk.store.record_event(stream, "dry_run", operator.person_id, data)
 
     def prepare(self):
@@ -126,7 +126,7 @@ class Scene:
     def live(self, operator=None, request=None, **changes):
         """The parameters of the live run."""
         request, operator = request or self.request, operator or self.operator
-        code = confirm_code(request, request.line, operator.person_id)
+        code = confirm_code(request, request.line_for(), operator.person_id)
         given = {"incident_id": request.incident_id, "dry_run": False, "confirm": code, "operator": operator.handle}
         return self.typed(**(given | changes))
 
@@ -146,7 +146,7 @@ class Scene:
     @property
     def record(self):
         """The payout record on file, or None."""
-        return self.desk.store.find_payout(self.request.line.line_id)
+        return self.desk.store.find_payout(self.request.line_for().line_id)
 
     @property
     def due(self):

@@ -64,7 +64,7 @@ class Incident:
         self.request = approved(ground, self.parameters)
         self.dry = run_stages(ground.desk, DRY_RUN, self.parameters)
         self.operator = ground.desk.registry.find(self.parameters.operator)
-        code = confirm_code(self.request, self.request.line, self.operator.person_id)
+        code = confirm_code(self.request, self.request.line_for(), self.operator.person_id)
         self.typed = replace(self.parameters, dry_run=False, confirm=code)
 
     def live(self, stages=LIVE_RUN):
@@ -78,4 +78,4 @@ class Incident:
     @property
     def record(self):
         """Our row."""
-        return self.ground.desk.store.find_payout(self.request.line.line_id)
+        return self.ground.desk.store.find_payout(self.request.line_for().line_id)

@@ -100,7 +100,7 @@ class Mistake:
 
     def live(self, operator=None, **changes):
         operator = operator or self.scene.operator
-        code = confirm_code(self.request, self.request.line, operator.person_id)
+        code = confirm_code(self.request, self.request.line_for(), operator.person_id)
         given_ = ReversalParameters(self.request.incident_id, self.request.request_id, operator.handle, False, code)
         return replace(given_, **changes)
 
@@ -117,18 +117,20 @@ class Mistake:
 
     def checks(self, desk=None):
         """The verification's answers by name."""
-        found = verify_reversal(desk or self.scene.desk, self.request, self.request.line, self.scene.operator.person_id)
+        found = verify_reversal(
+            desk or self.scene.desk, self.request, self.request.line_for(), self.scene.operator.person_id
+        )
         return {check.name: check for check in found.checks}
 
     @property
     def record(self):
         """The reversal record on file, or None."""
-        return self.scene.desk.store.find_reversal(self.request.line.line_id)
+        return self.scene.desk.store.find_reversal(self.request.line_for().line_id)
 
     @property
     def transfer(self):
         """The transfer in Stripe's own books."""
-        return self.scene.stripe.books.records[self.request.line.stripe_transfer_id]
+        return self.scene.stripe.books.records[self.request.line_for().stripe_transfer_id]
 
     @property
     def taken(self):
@@ -150,7 +152,9 @@ class Mistake:
 
     def fault(self, kind, **options):
         """Plant a fault for requests to this transfer's reversals."""
-        self.scene.stripe.fault(kind, path=f"/v1/transfers/{self.request.line.stripe_transfer_id}/reversals", **options)
+        self.scene.stripe.fault(
+            kind, path=f"/v1/transfers/{self.request.line_for().stripe_transfer_id}/reversals", **options
+        )
 
     def in_dashboard(self, amount):
         """Somebody takes part of it back in the Dashboard."""
@@ -163,7 +167,11 @@ class Mistake:
     def stands(self, state):
         """Say what row, payout's row and Stripe's books show where the reversal's row is in that state."""
         done = state is State.REVERSED
-        return state, State.PARTLY_REVERSED if done else State.PAID, [self.request.line.amount.amount_minor] * done
+        return (
+            state,
+            State.PARTLY_REVERSED if done else State.PAID,
+            [self.request.line_for().amount.amount_minor] * done,
+        )
 
     def dry_run(self, operator):
         self.scene.dry_run(self.request, operator=operator)

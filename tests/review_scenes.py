@@ -121,7 +121,7 @@ def poisoned(story, text):
     """The same story with *text* wherever somebody else's words can stand."""
     # A request with half a character could not have been filed: it has no digest.
     typed = text.replace("\ud83d", "")
-    line = replace(story.request.line, studio_name=typed, destination_account=typed, studio_id=typed)
+    line = replace(story.request.line_for(), studio_name=typed, destination_account=typed, studio_id=typed)
     request = replace(story.request, notes=typed, lines=(line,))
     record = story.record and replace(
         story.record, studio_name=text, notes=text, destination_account=text, outcome_reason=text

@@ -95,7 +95,7 @@ def _check(name: str, question: str, expected: str, wrong: list[str]) -> Check:
 
 
 def _record(desk: Desk, request: Request) -> PayoutRecord | None:
-    record = desk.store.find_payout(request.line.line_id)
+    record = desk.store.find_payout(request.line_for().line_id)
     return record if record is not None and record.stripe_transfer_id else None
 
 
@@ -105,7 +105,7 @@ def _rows(desk: Desk, record: PayoutRecord) -> list[PayoutRecord]:
 
 def _requested(desk: Desk, request: Request, record: PayoutRecord) -> dict[str, tuple[Any, Any]]:
     """Each column beside what the request and the approvals say."""
-    row, line = desk.store.audit_values(record.payout_id), request.line
+    row, line = desk.store.audit_values(record.payout_id), request.line_for(record.ledger_payout_id)
     given = {approval.team.value: approval.approver_id for approval in desk.store.approvals_of(request.request_id)}
     wanted = {
         "request_id": request.request_id,

@@ -131,7 +131,7 @@ class Act:
     def record(self) -> PayoutRecord | None:
         """Return our row, or None while nothing was begun."""
         assert self.request is not None, "Bug: a row needs a request"
-        return self.ground.desk.store.find_payout(self.request.line.line_id)
+        return self.ground.desk.store.find_payout(self.request.line_for().line_id)
 
     def row(self) -> str:
         """Say what our row says."""

@@ -100,7 +100,7 @@ def file_and_approve(
 def live_parameters(desk: Desk, parameters: Parameters, request: Request) -> Parameters:
     """Return the parameters of the live run: with the code that the operator's dry run of *request* prints."""
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
-    return replace(parameters, dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
+    return replace(parameters, dry_run=False, confirm=confirm_code(request, request.line_for(), operator.person_id))
 
 
 class Incident:

@@ -43,7 +43,7 @@ def ask(run: RehearsalRun) -> Shown:
         f"Request {request.request_id[:8]} was filed and approved twice.",
         {
             "incident": request.incident_id,
-            "amount": request.line.amount.grouped,
+            "amount": request.total.grouped,
             "digest": request.digest,
             "took": _seconds(run.record.seconds_until(ASKED, ASKED)),
         },

@@ -343,7 +343,7 @@ class Stage:
             data = {"request_id": request.request_id, "operator_id": operator.person_id}
             stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
             desk.store.record_event(stream, "dry_run", operator.person_id, data)
-            return confirm_code(request, request.line, operator.person_id)
+            return confirm_code(request, request.line_for(), operator.person_id)
         finally:
             desk.store._engine.dispose()
             desk.ledger._engine.dispose()

@@ -71,7 +71,7 @@ def _sent(tmp_path):
             v1 = Services(real.v1, sent)
 
         gateway._client = Client()
-        made = gateway.create_transfer(build_payload(request, request.line, 1), idempotency_key="k")
+        made = gateway.create_transfer(build_payload(request, request.line_for(), 1), idempotency_key="k")
         sandbox.advance(3 * 86_400)
         gateway.transfers_in_group(made.made["transfer_group"])
         gateway.get_transfer(made.made["id"], expand=("balance_transaction",))

@@ -55,7 +55,7 @@ def approval_of(number, person, at):
 
 def intent_of(number, attempt, fence):
     request = request_of(number)
-    line = request.line
+    line = request.line_for()
     return PayoutRecord(
         payout_id=line.line_id, request_id=request.request_id, incident_id=request.incident_id,
         ledger_payout_id=line.ledger_payout_id, studio_id="studio", studio_name="Harbor", amount=line.amount,

@@ -57,7 +57,7 @@ PAYING = request_of(4, Kind.TRANSFER)
 
 
 def common(request, attempt, fence):
-    line = request.line
+    line = request.line_for()
     return {
         "request_id": request.request_id, "incident_id": request.incident_id, "ledger_payout_id": LEDGER,
         "studio_id": "studio", "studio_name": "Harbor", "amount": line.amount, "destination_account": "acct_123",
@@ -71,7 +71,7 @@ def common(request, attempt, fence):
 def reversal_of(number, attempt=1, fence=1):
     request = request_of(number)
     return ReversalRecord(
-        reversal_id=request.line.line_id, stripe_transfer_id=REVERSED[number], reversed_before_minor=0,
+        reversal_id=request.line_for().line_id, stripe_transfer_id=REVERSED[number], reversed_before_minor=0,
         **common(request, attempt, fence),
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ class Both:
 
     def replace(self, number):
         request = replace(request_of(number), request_id="request-9", nonce="nonce-9")
-        line = replace(request.line, line_id="line-9")
+        line = replace(request.line_for(), line_id="line-9")
         self.call("record_request", replace(request, lines=(line,)), replaces=f"request-{number}")
 
     def read(self):

@@ -27,14 +27,16 @@ FOLDER = f"{incident.INCIDENT_ID}/{incident.LEDGER_PAYOUT_ID}"
 
 def by_hand(scene, *, metadata=(), **changes):
     """Make the request's transfer outside of any run, some of it changed; its id is returned."""
-    payload = build_payload(scene.request, scene.request.line, 1) | changes
+    payload = build_payload(scene.request, scene.request.line_for(), 1) | changes
     payload["metadata"] = {name: text for name, text in {**payload["metadata"], **dict(metadata)}.items() if text}
     key = f"by-hand-{len(scene.transfers)}"
     return scene.desk.gateway.create_transfer(payload, idempotency_key=key).made["id"]
 
 
 def adopt(scene, made, *, operator=None, because=""):
-    return transfer.adopt(scene.desk, scene.request, scene.request.line, made, operator or scene.operator, because)
+    return transfer.adopt(
+        scene.desk, scene.request, scene.request.line_for(), made, operator or scene.operator, because
+    )
 
 
 def refusal(call, *args, **kwargs):
@@ -150,10 +152,10 @@ def test_claim_is_taken_or_it_is_not_taken_up(scene):
 
 def test_the_command_makes_the_payload_whatever_stands_in_it(scene):
     """Words as Stripe's CLI reads them, the run's own key, and nothing that a shell would run or that is secret."""
-    payload = build_payload(scene.request, scene.request.line, 1)
+    payload = build_payload(scene.request, scene.request.line_for(), 1)
     hostile = 'O\'Hara; $(rm -rf /) "`x`" & \\ ünï'
     payload["metadata"]["studio_id"] = hostile
-    key = idempotency_key(scene.request.line.line_id, 1)
+    key = idempotency_key(scene.request.line_for().line_id, 1)
     words = shlex.split(stripe_command(payload, key, Mode.LIVE))
     data = dict(word.split("=", 1) for at, word in enumerate(words) if words[at - 1] == "-d")
 

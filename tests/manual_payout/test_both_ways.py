@@ -158,7 +158,7 @@ def test_fault_of_the_call_ends_in_its_state(moving, name):
 def test_answer_that_differs_needs_a_person(moving, monkeypatch):
     """What Stripe made with another amount is on record, and nothing is sent or decided any more."""
     gateway = moving.scene.desk.gateway
-    create, sent = getattr(gateway, moving.create), moving.request.line.amount.amount_minor
+    create, sent = getattr(gateway, moving.create), moving.request.line_for().amount.amount_minor
 
     def altered(*args, idempotency_key):
         *first, payload = args

@@ -32,7 +32,7 @@ def _paid(shell):
     desk.store.record_event(
         stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data
     )
-    code = confirm_code(request, request.line, operator.person_id)
+    code = confirm_code(request, request.line_for(), operator.person_id)
     transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)
     return shell
 

@@ -53,7 +53,7 @@ def run(book, tmp_path, *, allow_errors=True):
 
 def code_of(request, desk):
     """The code that the operator's dry run would print."""
-    return confirm_code(request, request.line, desk.registry.find(incident.OPERATOR).person_id)
+    return confirm_code(request, request.line_for(), desk.registry.find(incident.OPERATOR).person_id)
 
 
 def only(book, *calls):
@@ -141,7 +141,9 @@ def _see_the_dry_run(desk, request):
     """Record what the operator's dry run records."""
     operator = desk.registry.find(incident.OPERATOR).person_id
     data = {"request_id": request.request_id, "operator_id": operator}
-    desk.store.record_event(stream_of(request.incident_id, request.line.ledger_payout_id), "dry_run", operator, data)
+    desk.store.record_event(
+        stream_of(request.incident_id, request.line_for().ledger_payout_id), "dry_run", operator, data
+    )
 
 
 def _spend_the_balance(desk):

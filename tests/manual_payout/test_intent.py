@@ -108,10 +108,10 @@ def test_any_field_of_the_request_changes_digest_and_code(name):
 def test_any_field_of_the_line_changes_digest_and_code(name):
     """And every field of the line; those that a transfer has no use for bind a reversal."""
     request = BACK if name in {"stripe_transfer_id", "reversed_before_minor"} else REQUEST
-    other = replace(request, lines=(replace(request.line, **{name: OTHER_LINE[name]}),))
+    other = replace(request, lines=(replace(request.line_for(), **{name: OTHER_LINE[name]}),))
 
     assert request.digest != other.digest
-    assert confirm_code(request, request.line, "tomas") != confirm_code(other, other.lines[0], "tomas")
+    assert confirm_code(request, request.line_for(), "tomas") != confirm_code(other, other.lines[0], "tomas")
 
 
 def test_currency_alone_changes_the_digest():

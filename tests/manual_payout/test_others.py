@@ -183,7 +183,7 @@ def test_copied_metadata_explains_nothing_to_its_own_payout(scene, monkeypatch):
 
     def judge_then_appear(*args):
         found = judge(*args)
-        in_dashboard(scene, metadata={"line_id": scene.request.line.line_id})
+        in_dashboard(scene, metadata={"line_id": scene.request.line_for().line_id})
         return found
 
     monkeypatch.setattr(transfer.movement, "verify", judge_then_appear)
@@ -275,7 +275,7 @@ def test_acknowledged_transfer_lets_the_payout_go_and_a_later_one_does_not(any_s
 
     assert (State.PAID, 3) == (any_scene.send().state, len(any_scene.transfers))
     stored = any_scene.desk.store.get_request(any_scene.request.request_id)
-    assert (tuple(sorted([first, second])), any_scene.request.digest) == (stored.line.acknowledged, stored.digest)
+    assert (tuple(sorted([first, second])), any_scene.request.digest) == (stored.line_for().acknowledged, stored.digest)
 
 
 def test_acknowledging_covers_no_transfer_of_this_payouts_group(scene):
@@ -288,10 +288,10 @@ def test_acknowledging_covers_no_transfer_of_this_payouts_group(scene):
 
 def test_request_without_acknowledgement_has_the_digest_it_always_had(scene):
     """Only a request that names a transfer says so: what was approved before stays approved."""
-    assert "acknowledged_transfers" not in scene.request.line.statement()
+    assert "acknowledged_transfers" not in scene.request.line_for().statement()
     before = scene.request.digest
     refile(scene, "tr_1")
-    assert ["tr_1"] == scene.request.line.statement()["acknowledged_transfers"]
+    assert ["tr_1"] == scene.request.line_for().statement()["acknowledged_transfers"]
 
     assert before != scene.request.digest
 

@@ -22,7 +22,7 @@ from payout_rehearsal.demo import incident
 def test_request_is_filed_as_typed(any_scene):
     """Everything typed is in the request, the amounts exact in the ledger's currency, and the journal has it whole."""
     found = any_scene.desk.store.find_request(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
-    line = found.line
+    line = found.line_for()
     told = any_scene.events("request_filed")[0].data
 
     assert any_scene.request == found
@@ -91,7 +91,7 @@ def test_expired_request_is_followed_by_a_new_one(scene):
     second = scene.file()
 
     assert scene.request.request_id != second.request_id
-    assert scene.request.line.line_id != second.line.line_id
+    assert scene.request.line_for().line_id != second.line_for().line_id
     assert scene.desk.store.is_withdrawn(scene.request)
 
 
@@ -166,7 +166,7 @@ def test_ticket_says_what_is_asked_for(scene):
 )
 def test_free_text_is_no_markup_in_the_ticket(scene, hostile):
     """Notes and names of a person stay text where the ticket is Markdown."""
-    line = replace(scene.request.line, studio_name=hostile)
+    line = replace(scene.request.line_for(), studio_name=hostile)
     text = ticket_text(scene.desk, replace(scene.request, notes=hostile, lines=(line,)))
 
     escaped = "".join(f"\\{one}" if one in "*[]()`|#~<>!_" else one for one in hostile)

@@ -155,7 +155,10 @@ def test_two_thirds_come_back_by_two_requests(any_scene):
     second = Mistake(any_scene).prepare(amount=THIRD)
     second.reverse()
 
-    assert (0, THIRD_MINOR) == (first.request.line.reversed_before_minor, second.request.line.reversed_before_minor)
+    assert (0, THIRD_MINOR) == (
+        first.request.line_for().reversed_before_minor,
+        second.request.line_for().reversed_before_minor,
+    )
     assert (State.REVERSED, State.PARTLY_REVERSED, [THIRD_MINOR] * 2) == second.standing
     assert [THIRD_MINOR, 2 * THIRD_MINOR] == [e.data["reversed_minor"] for e in any_scene.events("payout_reversed")]
 
@@ -185,7 +188,7 @@ def test_both_rows_change_together(any_mistake, monkeypatch):
 
 def test_what_is_sent_names_the_request_and_no_person(ready):
     """Stripe is told the amount and our ids; no free text."""
-    sent = build_payload(ready.request, ready.request.line, 1)
+    sent = build_payload(ready.request, ready.request.line_for(), 1)
 
     assert {"amount", "description", "metadata"} == set(sent)
     assert (PAID, ready.request.digest) == (sent["amount"], sent["metadata"]["request_digest"])
@@ -197,7 +200,7 @@ def test_what_is_sent_names_the_request_and_no_person(ready):
 
 def test_request_freezes_what_the_approvers_see(ready):
     """Transfer, account, amount and what had come back by then are the line's; a reversal touches no reserve."""
-    line, made = ready.request.line, ready.scene.stripe.books.transfers[0]
+    line, made = ready.request.line_for(), ready.scene.stripe.books.transfers[0]
 
     assert (Kind.REVERSAL, made.id, made.destination) == (
         ready.request.kind, line.stripe_transfer_id, line.destination_account,
@@ -208,7 +211,7 @@ def test_request_freezes_what_the_approvers_see(ready):
 @pytest.mark.parametrize("change", [{"stripe_transfer_id": "tr_other"}, {"reversed_before_minor": 1}])
 def test_digest_covers_the_transfer_and_what_had_come_back(ready, change):
     """An approval of one transfer is none of another, nor of the same on top of more."""
-    other = replace(ready.request, lines=(replace(ready.request.line, **change),))
+    other = replace(ready.request, lines=(replace(ready.request.line_for(), **change),))
 
     assert other.digest != ready.request.digest
     assert set(change) <= set(ready.request.statement()["lines"][0])
@@ -233,7 +236,7 @@ def test_other_content_needs_replace(ready):
 
     assert (ClaimError, True) == (type(error), "--replace" in error.remedy)
     assert ready.scene.desk.store.is_withdrawn(ready.request)
-    assert THIRD_MINOR == second.line.amount.amount_minor
+    assert THIRD_MINOR == second.line_for().amount.amount_minor
 
 
 @pytest.mark.parametrize("amount", ["1250.76", "0", "-1", "1.005", "much", "1,250.75"])
@@ -341,7 +344,7 @@ def test_ticket_says_all_and_cannot_be_led_astray(ready):
 def test_code_of_the_payout_takes_nothing(ready):
     """The code that let the money out does not bring it back."""
     request = ready.scene.request
-    error = refusal(ready.reverse, confirm=confirm_code(request, request.line, ready.scene.operator.person_id))
+    error = refusal(ready.reverse, confirm=confirm_code(request, request.line_for(), ready.scene.operator.person_id))
 
     assert (ParameterError, []) == (type(error), ready.posts)
 
@@ -435,7 +438,7 @@ def test_request_altered_in_the_database_takes_nothing(ready, column, value):
 
 def test_amount_rewritten_with_its_digest_takes_nothing(ready):
     """A forger who computes the digest anew still has approvals over the old one."""
-    forged = replace(ready.request, lines=(replace(ready.request.line, amount=Money(1, "usd")),))
+    forged = replace(ready.request, lines=(replace(ready.request.line_for(), amount=Money(1, "usd")),))
     ready.scene.tamper(f"UPDATE request_lines SET amount_minor = 1 WHERE {MINE}")
     ready.scene.tamper("UPDATE requests SET digest = :digest WHERE kind = 'reversal'", digest=forged.digest)
     ready.request = forged
@@ -680,7 +683,7 @@ def test_something_else_that_came_back_since_is_no_go(mistake):
 
     assert (PolicyRefusedError, [], None) == (type(error), mistake.posts, mistake.record)
     assert "0.01 USD reversed" in error.message
-    assert mistake.file(replace=True).line.reversed_before_minor == 1
+    assert mistake.file(replace=True).line_for().reversed_before_minor == 1
 
 
 def test_something_else_that_comes_back_after_the_gate_takes_nothing(any_scene, monkeypatch):
@@ -795,7 +798,7 @@ def test_database_decides_between_two_open_reversals(any_mistake, monkeypatch):
     """Where both have passed every check, the unique row decides, and the loser is told which incident holds it."""
     crash_at(any_mistake, "after the intent", monkeypatch)
     first, store = any_mistake.record, any_mistake.scene.desk.store
-    line = replace(any_mistake.request.line, line_id="l2")
+    line = replace(any_mistake.request.line_for(), line_id="l2")
     store.record_request(
         replace(any_mistake.request, request_id="r2", nonce="n2", incident_id="INC-124", lines=(line,))
     )
@@ -811,7 +814,7 @@ def test_database_decides_between_two_open_reversals(any_mistake, monkeypatch):
 def test_approval_stands_under_one_reversal_only(any_mistake):
     """The database refuses a second row under the same two approvals."""
     done, store = any_mistake.reverse(), any_mistake.scene.desk.store
-    line = replace(any_mistake.request.line, line_id="l2")
+    line = replace(any_mistake.request.line_for(), line_id="l2")
     store.record_request(
         replace(any_mistake.request, request_id="r2", nonce="n2", incident_id="INC-124", lines=(line,))
     )
@@ -873,7 +876,7 @@ def test_paid_again_by_hand_after_it_all_came_back(any_mistake):
 
     assert (State.PAID, 2) == (record.state, len(scene.transfers))
     assert first.request_id != scene.request.request_id
-    assert scene.due.is_claimed_by(scene.request.line.line_id)
+    assert scene.due.is_claimed_by(scene.request.line_for().line_id)
     assert [State.PAID, State.REVERSED] == [
         one.state for one in scene.desk.store.payouts_of(ledger_payout_id=incident.LEDGER_PAYOUT_ID)
     ]
@@ -943,7 +946,7 @@ def test_filled_database_of_the_first_release_keeps_every_row(database_url, read
     assert before == after
     assert min(len(before[name]) for name in ("requests", "approvals", "manual_payouts", "attempts", "events"))
     assert request == store.find_request(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
-    assert State.PAID is store.find_payout(request.line.line_id).state
+    assert State.PAID is store.find_payout(request.line_for().line_id).state
     assert store.events_of(STREAM) == ready.scene.desk.store.events_of(STREAM)
     given, registry, now = store.approvals_of(request.request_id), ready.scene.desk.registry, ready.scene.desk.now()
     assert ["", ""] == [one.signed_text for one in given]
@@ -1016,7 +1019,11 @@ def test_never_more_comes_back_than_the_transfer_nor_than_was_approved(scene, pa
         approved += minor
         dashboard += fault == "dashboard"
         take_a_part(part, fault, again=again)
-        own = [r.amount for r in scene.stripe.books.reversals if r.metadata.get("line_id") == part.request.line.line_id]
+        own = [
+            r.amount
+            for r in scene.stripe.books.reversals
+            if r.metadata.get("line_id") == part.request.line_for().line_id
+        ]
         assert len(own) <= 1
         assert ([minor] if part.record and part.record.state is State.REVERSED else []) == own
 

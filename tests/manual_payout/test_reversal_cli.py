@@ -25,7 +25,7 @@ def pay(shell):
     operator = desk.registry.find(incident.OPERATOR)
     data = {"request_id": request.request_id, "operator_id": operator.person_id}
     desk.store.record_event(stream_of(ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data)
-    code = confirm_code(request, request.line, operator.person_id)
+    code = confirm_code(request, request.line_for(), operator.person_id)
     return transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)
 
 

@@ -233,7 +233,7 @@ def test_a_row_whose_money_may_have_moved_comes_before_a_new_request(told_storie
 
     _, told = told_stories
     unknown, refused = told["unknown"].record, told["refused by Stripe"].record
-    newer = replace(told["unknown"].request, lines=(replace(told["unknown"].request.line, line_id="another"),))
+    newer = replace(told["unknown"].request, lines=(replace(told["unknown"].request.line_for(), line_id="another"),))
 
     assert unknown is _telling([refused, unknown], newer)
     assert None is _telling([refused], newer)

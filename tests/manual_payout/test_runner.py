@@ -146,8 +146,8 @@ def _pay(desk):
     """Request, approve and send the demo's payout by library calls."""
     request = file_and_approve(desk)
     operator = desk.registry.find("tomas")
-    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+    stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
     data = {"request_id": request.request_id, "operator_id": operator.person_id}
     desk.store.record_event(stream, "dry_run", operator.person_id, data)
-    code = confirm_code(request, request.line, operator.person_id)
+    code = confirm_code(request, request.line_for(), operator.person_id)
     transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)

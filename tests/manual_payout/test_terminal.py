@@ -39,8 +39,8 @@ def _approved(open_shell, tmp_path_factory):
         data = {"request_id": request.request_id, "operator_id": operator.person_id}
         stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
         shell.desk.store.record_event(stream, "dry_run", operator.person_id, data)
-        shell.line_id = request.line.line_id
-        shell.confirm = confirm_code(request, request.line, operator.person_id)
+        shell.line_id = request.line_for().line_id
+        shell.confirm = confirm_code(request, request.line_for(), operator.person_id)
         yield shell
 
 

@@ -246,7 +246,7 @@ FORGED = {
         lambda scene: of_another_environment(scene, platform_account="acct_x"), "platform_account was 'acct_x'",
     ),
     "another amount's": (
-        lambda scene: of_another_environment(scene, lines=(replace(scene.request.line, amount=Money(1, "usd")),)),
+        lambda scene: of_another_environment(scene, lines=(replace(scene.request.line_for(), amount=Money(1, "usd")),)),
         "lines.0.amount_minor was 1, expected 125075",
     ),
 }  # fmt: skip
@@ -365,7 +365,7 @@ def test_line_altered_in_the_database_sends_nothing(scene, column, value):
 
 def test_request_rewritten_with_its_digest_sends_nothing(scene):
     """A forger who computes the digest anew still has approvals over the old one."""
-    forged = replace(scene.request, lines=(replace(scene.request.line, destination_account="acct_evil"),))
+    forged = replace(scene.request, lines=(replace(scene.request.line_for(), destination_account="acct_evil"),))
     scene.tamper("UPDATE request_lines SET destination_account = 'acct_evil'")
     scene.tamper("UPDATE requests SET digest = :digest", digest=forged.digest)
     scene.request = forged
@@ -524,7 +524,7 @@ def test_claim_of_a_withdrawn_request_that_never_began_is_taken_over(any_scene, 
     any_scene.send(notes="second")
 
     assert (State.PAID, 1, "claimed") == standing(any_scene)
-    assert any_scene.due.is_claimed_by(any_scene.request.line.line_id)
+    assert any_scene.due.is_claimed_by(any_scene.request.line_for().line_id)
 
 
 def test_destination_that_changed_since_sends_nothing(scene):
@@ -1038,7 +1038,7 @@ def test_reconcile_corrects_a_refused_attempt_whose_transfer_shows(scene):
     """Never refused while a transfer exists: the row becomes paid and the automation is kept away again."""
     lose_the_answer(Out(scene), moved=True)
     scene.tamper("UPDATE manual_payouts SET state = 'refused'")
-    scene.desk.ledger.release(incident.LEDGER_PAYOUT_ID, scene.request.line.line_id)
+    scene.desk.ledger.release(incident.LEDGER_PAYOUT_ID, scene.request.line_for().line_id)
     scene.reconcile()
 
     assert (State.PAID, 1, "claimed") == standing(scene)
@@ -1048,7 +1048,7 @@ def test_reconcile_tells_when_the_automation_has_paid_too(scene):
     """If the automation paid meanwhile, the correction needs a person: it was paid twice."""
     lose_the_answer(Out(scene), moved=True)
     scene.tamper("UPDATE manual_payouts SET state = 'refused'")
-    scene.desk.ledger.release(incident.LEDGER_PAYOUT_ID, scene.request.line.line_id)
+    scene.desk.ledger.release(incident.LEDGER_PAYOUT_ID, scene.request.line_for().line_id)
     automation.attempt(scene.engine, incident.LEDGER_PAYOUT_ID, scene.desk.now())
     error = refusal(scene.reconcile)
 
@@ -1102,9 +1102,9 @@ def test_two_requests_for_one_ledger_payout_make_one_transfer(any_scene):
 def test_live_row_of_another_incident_is_named(any_scene):
     """Where the unique row decides, the loser is told which incident holds it."""
     any_scene.send()
-    other = any_scene.desk.store.find_payout(any_scene.request.line.line_id)
+    other = any_scene.desk.store.find_payout(any_scene.request.line_for().line_id)
     request = replace(any_scene.request, request_id="r2", nonce="n2", incident_id="INC-124",
-                      lines=(replace(any_scene.request.line, line_id="l2"),))  # fmt: skip
+                      lines=(replace(any_scene.request.line_for(), line_id="l2"),))  # fmt: skip
     any_scene.desk.store.record_request(request)
     second = replace(other, payout_id="l2", request_id="r2", incident_id="INC-124", idempotency_key="k2",
                      state=State.SUBMITTING, stripe_transfer_id=None, fence=1)  # fmt: skip

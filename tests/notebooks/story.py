@@ -50,7 +50,7 @@ class Story:
         if self._paid:
             return
         operator = self.desk.registry.find(incident.OPERATOR)
-        code = confirm_code(self._request, self._request.line, operator.person_id)
+        code = confirm_code(self._request, self._request.line_for(), operator.person_id)
         live = demo_parameters(dry_run=False, confirm=code)
         results = run_stages(self.desk, DRY_RUN, demo_parameters())
         self.desk.clock.wait(PAUSE_S)

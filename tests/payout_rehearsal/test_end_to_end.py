@@ -97,7 +97,7 @@ def test_papermill_alone_reaches_the_same_state(rehearsed, tmp_path):
         _papermill(environment, tmp_path, demo_parameters(), (Stage.VERIFY, Stage.EXECUTE))
         desk.clock.wait(PAUSE_S)
         operator = desk.registry.find(incident.OPERATOR)
-        live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line, operator.person_id))
+        live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line_for(), operator.person_id))
         stages = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
         _papermill(environment, tmp_path, live, stages)
         engine = sa.create_engine(environment["LEDGER_DATABASE_URL"])

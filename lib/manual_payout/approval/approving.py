@@ -45,7 +45,7 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
         raise PolicyRefusedError(
             f"{incident_id} has no request for a payout that the ledger knows.", "Check the ticket."
         )
-    line = request.line
+    line = request.line_for(ledger_payout_id)
     balance = desk.ledger.find_balance(due.studio_id, due.currency)
     earlier = desk.store.payouts_of(studio_id=line.studio_id, mode=request.mode.value)
     facts = {
@@ -73,7 +73,7 @@ def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> T
 
 def _others(desk: Desk, request: Request, due: PayoutDue) -> str:
     """Say what else went to this account since the payout was due: it may be this payout, made by a colleague."""
-    line = request.line
+    line = request.line_for(due.ledger_payout_id)
     begin = since(due, request.filed_at)
     try:
         account, listed = desk.read(lambda key: (key.account_id(), key.transfers_to(due.destination_account, begin)))

@@ -147,6 +147,11 @@ class Facts:
     rehearsal: Standing | None = None
     requester_may: bool = True
 
+    @property
+    def line(self) -> Line | None:
+        """The line of the request that is about this ledger payout, or None where there is no request."""
+        return self.request.line_for(self.parameters.ledger_payout_id) if self.request else None
+
 
 def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
     """
@@ -226,7 +231,7 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
 
 def ledger_payout_unpaid(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: automation failure identified; design rule 6, racing the automation."""
-    due, line = facts.due, facts.request.line if facts.request else None
+    due, line = facts.due, facts.line
     claims = {line.line_id, *facts.dead_claims} if line else set()
     fine = due is not None and (due.standing == "failed" or (due.standing == "claimed" and due.claimed_by in claims))
     found = _standing(due, line)
@@ -243,7 +248,7 @@ def amount_as_on_file(facts: Facts, _policy: Policy) -> Check:
     found = due.amount.grouped if due else "no ledger payout"
     # What is sent is the request, which froze its currency when it was filed: if the ledger has changed currency since,
     # the same digits are another amount.
-    filed = facts.request.line.amount.grouped if facts.request else asked
+    filed = facts.line.amount.grouped if facts.line else asked
     expected = asked if filed == asked else f"{asked}, filed as {filed}"
     return verdict(
         "amount_as_on_file", "Is the amount the one the ledger owes?", expected == found, expected, found,
@@ -432,7 +437,7 @@ def no_unexplained_transfer(facts: Facts, _policy: Policy) -> Check:
     if seen.error is not None or due is None:
         remedy = seen.error.remedy if seen.error else "Check the ledger payout id."
         return Check(name, question, CheckStatus.UNKNOWN, "none unexplained", _why(seen, "no ledger payout"), remedy)
-    line = facts.request.line if facts.request else None
+    line = facts.line
     left = unacknowledged(seen.unexplained, line)
     equal = in_the_way(left, line, due.amount, *([line.amount] if line else []))
     known = [one for one in seen.unexplained if one not in left]
@@ -540,7 +545,7 @@ def differences(parameters: Parameters, request: Request) -> list[tuple[str, str
     Returns:
         Each field that differs, with the recorded and the found value as text.
     """
-    line: Line = request.line
+    line = request.line_for()
     pairs = {
         "incident_id": (request.incident_id, parameters.incident_id),
         "studio_id": (line.studio_id, parameters.studio_id),

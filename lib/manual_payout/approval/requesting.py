@@ -135,7 +135,7 @@ def file_request(
 
 def ticket_text(desk: Desk, request: Request) -> str:
     """Write the text for the incident ticket, in Markdown (docs/incident-template.md)."""
-    line, policy = request.line, desk.settings.policy
+    line, policy = request.line_for(), desk.settings.policy
     values = {
         "incident_id": request.incident_id,
         "incident_url": policy.messages.incident_url.format(incident_id=request.incident_id),
@@ -191,14 +191,16 @@ def _difference(
     other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
     if other := other or differs(parameters, earlier):
         return other
-    was, now = (" ".join(one) or "nothing" for one in (earlier.line.acknowledged, acknowledged))
+    was, now = (
+        " ".join(one) or "nothing" for one in (earlier.line_for(parameters.ledger_payout_id).acknowledged, acknowledged)
+    )
     return ("acknowledge", was, now) if was != now else None
 
 
 def _has_come_back(desk: Desk, request: Request) -> bool:
     """Whether all that *request* moved was reversed: it has done its work, and paying again is another decision."""
-    record = desk.store.find_payout(request.line.line_id)
-    return record is not None and record.state is State.REVERSED
+    records = [desk.store.find_payout(line.line_id) for line in request.lines]
+    return all(record is not None and record.state is State.REVERSED for record in records)
 
 
 def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:

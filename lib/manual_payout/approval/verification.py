@@ -91,7 +91,7 @@ def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification
 def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     """Fetch everything the checks look at. Reads only."""
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
-    record = desk.store.find_payout(request.line.line_id) if request else None
+    record = desk.store.find_payout(request.line_for(parameters.ledger_payout_id).line_id) if request else None
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
     error, approved_by = approvals_at(desk, request, record, operator_id)
     return Facts(
@@ -149,18 +149,23 @@ def approvals_at(
 def _earlier(desk: Desk, parameters: Parameters, request: Request | None) -> tuple[PayoutRecord, ...]:
     same = desk.store.payouts_of(ledger_payout_id=parameters.ledger_payout_id, mode=desk.settings.mode)
     # By the request's line, not by the record read a moment ago: another operator may have begun this very request since.
-    return tuple(other for other in same if request is None or other.payout_id != request.line.line_id)
+    return tuple(
+        other
+        for other in same
+        if request is None or other.payout_id != request.line_for(parameters.ledger_payout_id).line_id
+    )
 
 
 def _stripe(desk: Desk, parameters: Parameters, request: Request | None, due: PayoutDue | None) -> StripeFacts:
     identity = desk.gateway.identity
     seen = StripeFacts(key=str(identity), key_restricted=identity.restricted, key_livemode=identity.livemode)
+    line_id = request.line_for(parameters.ledger_payout_id).line_id if request else ""
     try:
         listed = desk.gateway.transfers_in_group(transfer_group(parameters.ledger_payout_id))
         asked_at = request.filed_at if request else desk.now()
         others = desk.gateway.transfers_to(due.destination_account, since(due, asked_at)) if due else []
         present = [transfer for transfer in listed if not transfer["reversed"]]
-        own = next((t["id"] for t in present if request and is_own(t, request.line.line_id)), None)
+        own = next((t["id"] for t in present if request and is_own(t, line_id)), None)
         available, drawable = desk.gateway.funds(due.currency) if due else (None, None)
         seen = replace(
             seen,
@@ -175,5 +180,4 @@ def _stripe(desk: Desk, parameters: Parameters, request: Request | None, due: Pa
         raise
     except (StripeRefusedError, SettingsError, EvidenceError) as error:
         return replace(seen, error=error)
-    line_id = request.line.line_id if request else ""
     return replace(seen, unexplained=unexplained(desk, others, parameters.ledger_payout_id, line_id))

@@ -160,7 +160,7 @@ def approve(
 
     def facts() -> Table:
         note_warning(desk, found, person)
-        return facts_for_approver(desk, found.incident_id, found.line.ledger_payout_id)
+        return facts_for_approver(desk, found.incident_id, found.line_for(ledger_payout_id or "").ledger_payout_id)
 
     ask_for_approval(
         desk, found, person, facts,
@@ -185,16 +185,15 @@ def ask_for_approval(
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
-    desk.require_record_keepable(found.incident_id, found.line.ledger_payout_id)
+    for line in found.lines:
+        desk.require_record_keepable(found.incident_id, line.ledger_payout_id)
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.
     typer.echo(repr(facts()), err=True)
     require_shown()
     if amount is None:
-        amount = str(
-            typer.prompt(f"\n{person.name}, type the amount in {found.line.amount.currency.upper()}", err=True)
-        )
+        amount = str(typer.prompt(f"\n{person.name}, type the amount in {found.total.currency.upper()}", err=True))
     # A wrong amount is said before anything else is asked.
     check_amount(found, amount)
     if destination_last4 is None:
@@ -243,7 +242,7 @@ def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Req
             f"{incident} has no open request{f' for ledger payout {wanted}' if wanted else ''}.",
             "Check the incident id, or have the request filed.",
         )
-    payouts = {other.line.ledger_payout_id for other in desk.open_requests(incident) if other.kind is Kind.TRANSFER}
+    payouts = desk.open_payouts(incident, Kind.TRANSFER)
     if wanted is None and len(payouts) > 1:
         raise UsageError(
             f"{incident} has open requests for {len(payouts)} ledger payouts: {', '.join(sorted(payouts))}.",
@@ -263,7 +262,7 @@ def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path
     from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
     from manual_payout.evidence.sealing import seal_folder
 
-    line = filed.line
+    line = filed.line_for(parameters.ledger_payout_id)
     folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, desk.redactor_at_hand)
     exact = changed(parameters, amount=line.amount.text, reserve_after=line.reserve_after.text)
     try:

@@ -129,4 +129,4 @@ def _payouts(desk: Desk) -> set[str]:
         return {_subject.ledger_payout_id} - {""}
     incident_id = _subject.incident_id
     begun = {record.ledger_payout_id for record in desk.store.payouts_of(incident_id=incident_id)}
-    return begun | {request.line.ledger_payout_id for request in desk.open_requests(incident_id)}
+    return begun | desk.open_payouts(incident_id)

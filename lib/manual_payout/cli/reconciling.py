@@ -95,8 +95,9 @@ def _adopt(
     from manual_payout.transfer import adopt
 
     request = open_request(desk, incident, wanted)
-    money.about(desk, incident, request.line.ledger_payout_id, mode=request.mode)
-    _show(desk, adopt(desk, request, request.line, named, person, because), as_json=as_json)
+    line = request.line_for(wanted or "")
+    money.about(desk, incident, line.ledger_payout_id, mode=request.mode)
+    _show(desk, adopt(desk, request, line, named, person, because), as_json=as_json)
 
 
 def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:

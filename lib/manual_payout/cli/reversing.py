@@ -128,7 +128,8 @@ def approve(
     money.about(desk, incident, reversal=_NOT_FILED)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = _one_request(desk, incident, request_id)
-    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
+    line = found.line_for()
+    money.about(desk, incident, line.ledger_payout_id, reversal=line.line_id)
     ask_for_approval(
         desk, found, person, lambda: reversal_facts_for_approver(desk, found), amount=amount,
         destination_last4=destination_last4, key_file=key, as_json=as_json,
@@ -175,12 +176,12 @@ def reconcile(
     money.about(desk, incident, reversal=_NOT_FILED)
     who = required("operator", operator or desk.settings.operator)
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
-    found = _one_request(desk, incident, request_id)
-    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
-    record = desk.store.find_reversal(found.line.line_id)
+    line = _one_request(desk, incident, request_id).line_for()
+    money.about(desk, incident, line.ledger_payout_id, reversal=line.line_id)
+    record = desk.store.find_reversal(line.line_id)
     if record is None:
         raise UsageError(
-            f"Nothing was sent for this reversal under {found.incident_id}; there is nothing to reconcile.",
+            f"Nothing was sent for this reversal under {incident}; there is nothing to reconcile.",
             "Check the incident id.",
         )
     show_reconciliation(desk, record, person, decide=decide, because=because, as_json=as_json)
@@ -207,8 +208,9 @@ def _run(
     who = check("operator", required("operator", operator or desk.settings.operator))
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     found = _one_request(desk, incident, request_id)
-    money.about(desk, incident, found.line.ledger_payout_id, reversal=found.line.line_id)
-    desk.require_record_keepable(found.incident_id, found.line.ledger_payout_id)
+    line = found.line_for()
+    money.about(desk, incident, line.ledger_payout_id, reversal=line.line_id)
+    desk.require_record_keepable(found.incident_id, line.ledger_payout_id)
     values = {
         "incident_id": found.incident_id, "request_id": found.request_id, "operator": who, "dry_run": not confirm,
         "confirm": confirm,
@@ -220,7 +222,7 @@ def _run(
         result = run_reversal(desk, found, parameters, progress=shown, kernels=kernels, ask_passphrase=ask_passphrase)
     show_results(
         [result],
-        folder=str(desk.settings.outputs_dir / found.incident_id / found.line.ledger_payout_id),
+        folder=str(desk.settings.outputs_dir / found.incident_id / line.ledger_payout_id),
         next_command=f"manual-payout reversal run {found.incident_id} --request {found.request_id} --operator {who}",
         as_json=as_json,
     )
@@ -262,7 +264,7 @@ def _one_request(desk: Desk, incident: str, request_id: str | None) -> Request:
         raise PolicyRefusedError(
             f"{incident} has no request for a reversal.", "File it with `manual-payout reversal request`."
         )
-    several = {one.line.ledger_payout_id for one in desk.open_requests(incident) if one.kind is Kind.REVERSAL}
+    several = desk.open_payouts(incident, Kind.REVERSAL)
     if len(several) > 1:
         raise UsageError(
             f"{incident} has open requests for reversals of {len(several)} ledger payouts.", "Name one with --request."

@@ -77,12 +77,12 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, Sequence[dict[str, Any]
     rows = (
         *(_begun(desk, record, counts[record.payout_id], accounts[record.payout_id]) for record in records),
         *(_reversing(desk, record) for record in reversals),
-        *(_waiting(desk, found) for found in waiting),
+        *(_waiting(desk, found, line) for found in waiting for line in found.lines),
     )
     told = (
         *(_told(record, accounts[record.payout_id]) for record in records),
         *(_told(record, _account_of_reversal(record)) for record in reversals),
-        *(_ids(found.line, found.request_id) | {"safe_to_repeat": True} for found in waiting),
+        *(_ids(line, found.request_id) | {"safe_to_repeat": True} for found in waiting for line in found.lines),
     )
     # What is to be copied has a text and a person; what waits without either is shown by itself.
     unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
@@ -165,19 +165,19 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
     )
 
 
-def _waiting(desk: Desk, found: Request) -> tuple[str, ...]:
+def _waiting(desk: Desk, found: Request, line: Line) -> tuple[str, ...]:
     from manual_payout.approval.approvals import teams_approved
 
     rules, given = desk.settings.policy.request, desk.store.approvals_of(found.request_id)
     count = len(teams_approved(given, found, rules, desk.now()))
     return (
         found.incident_id,
-        found.line.studio_name,
-        f"−{found.line.amount.grouped}" if found.line.stripe_transfer_id else found.line.amount.grouped,
-        f"{'reversal ' if found.line.stripe_transfer_id else ''}requested, {count} of 2 approved",
+        line.studio_name,
+        f"−{line.amount.grouped}" if line.stripe_transfer_id else line.amount.grouped,
+        f"{'reversal ' if line.stripe_transfer_id else ''}requested, {count} of 2 approved",
         "",
         "",
-        found.line.stripe_transfer_id,
+        line.stripe_transfer_id,
         f"{found.filed_at:%Y-%m-%d %H:%M} UTC",
         desk.registry.name_of(found.requested_by),
     )

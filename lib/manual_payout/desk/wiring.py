@@ -26,7 +26,7 @@ from manual_payout.desk.secret_settings import named_secrets, passwords_in, refu
 from manual_payout.desk.settings import STRIPE_API, Settings, variables
 from manual_payout.desk.signing import refuse_sandbox_keys
 from manual_payout.domain.errors import ApprovalError, SecretError, SettingsError, StripeRefusedError
-from manual_payout.domain.models import Mode, Request, stream_of
+from manual_payout.domain.models import Kind, Mode, Request, stream_of
 from manual_payout.ledger import Ledger, LedgerMapping
 from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
 from truthful_papermill.redaction import Redactor, Secret
@@ -160,6 +160,11 @@ class Desk:
         """Return the requests that are in force, newest first: not withdrawn, nor ended by the policy as it is now."""
         rules, now = self.settings.policy.request, self.now()
         return [one for one in self.store.open_requests(incident_id) if now < rules.request_ends(one)]
+
+    def open_payouts(self, incident_id: str, *kinds: Kind) -> set[str]:
+        """Return the ledger payouts that the open requests of an incident are about; of these *kinds*, where any are named."""
+        asked = [one for one in self.open_requests(incident_id) if not kinds or one.kind in kinds]
+        return {line.ledger_payout_id for one in asked for line in one.lines}
 
     def clocks(self) -> str:
         """Say that this machine's clock and the database's disagree by over a minute; nothing where they agree."""

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 from manual_payout.domain.canonical import digest_of, instant_text
+from manual_payout.domain.errors import PolicyRefusedError
 from manual_payout.domain.money import Money
 
 
@@ -267,15 +268,25 @@ class Request:
         return digest_of(self.statement())
 
     @property
-    def line(self) -> Line:
-        """The only line: the SOP's case."""
-        if len(self.lines) != 1:
-            raise AssertionError(f"Bug: request {self.request_id} has {len(self.lines)} lines where one is meant")
-        return self.lines[0]
+    def total(self) -> Money:
+        """What all lines together ask for; they are of one currency."""
+        return Money(sum(line.amount.amount_minor for line in self.lines), self.lines[0].amount.currency)
 
-    def line_for(self, ledger_payout_id: str) -> Line:
-        """Return the line that is about that ledger payout."""
-        return {line.ledger_payout_id: line for line in self.lines}[ledger_payout_id]
+    def line_for(self, ledger_payout_id: str = "") -> Line:
+        """
+        Return the line that is about that ledger payout; where none is named, the only line.
+
+        Raises:
+            PolicyRefusedError: There is no such line; or there are several, and none is named.
+        """
+        found = [line for line in self.lines if ledger_payout_id in ("", line.ledger_payout_id)]
+        if len(found) == 1:
+            return found[0]
+        about = f"lines about {ledger_payout_id}" if ledger_payout_id else "lines"
+        raise PolicyRefusedError(
+            f"Request {self.request_id} has {len(found) or 'no'} {about}, and one is meant.",
+            "Name one of its ledger payouts with --ledger-payout-id.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

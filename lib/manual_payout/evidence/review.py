@@ -106,7 +106,7 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
             css=css,
             csp=_policy(css),
             story=story,
-            line=story.record or (story.request.line if story.request else None),
+            line=story.record or (story.request.line_for(ledger_payout_id) if story.request else None),
             given=[approval for approval in story.approvals if approval.approver_id],
             operators=_operators(story),
             rungs=_rungs(story),

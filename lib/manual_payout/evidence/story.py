@@ -141,7 +141,7 @@ def gather(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, 
 
 def _telling(rows: Sequence[PayoutRecord], request: Request | None) -> PayoutRecord | None:
     """Choose the row of the request; without one, a row whose money may have moved comes before any other."""
-    own = [row for row in rows if request is not None and row.payout_id == request.line.line_id]
+    own = [row for row in rows if request is not None and row.payout_id in {line.line_id for line in request.lines}]
     live = [row for row in rows if row.state in LIVE_STATES]
     return next(iter([*own, *live, *([] if request else rows)]), None)
 

@@ -23,7 +23,7 @@ def payload(run: Run) -> Text:
     request = transfer.find_request(run.desk, run.parameters)
     record = run.find_record()
     attempt_no = next_attempt(record)
-    line = request.line
+    line = request.line_for(run.ledger_payout_id)
     body = build_payload(request, line, attempt_no)
     key = idempotency_key(line.line_id, attempt_no)
     shown = {"POST": "/v1/transfers", "Idempotency-Key": key, "body": body}
@@ -90,7 +90,7 @@ def _dry(run: Run) -> Banner:
     verification = verify_afresh(run.desk, run.parameters, run.operator.person_id)
     verification.require_go()
     warned = "".join(f" WARNING: {sentence}" for sentence in warnings_of(verification.checks))
-    return code_banner(run, request, request.line, warned)
+    return code_banner(run, request, request.line_for(run.ledger_payout_id), warned)
 
 
 def _live(run: Run) -> Banner:

@@ -16,7 +16,7 @@ from manual_payout.desk.wiring import Desk, open_desk
 from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, verdict
 from manual_payout.domain.errors import AttemptRefusedError, ManualPayoutError
 from manual_payout.domain.intent import build_payload, idempotency_key
-from manual_payout.domain.models import Record, Request, ReversalRecord, Stage, State
+from manual_payout.domain.models import Line, Record, Request, ReversalRecord, Stage, State
 from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
@@ -50,9 +50,14 @@ class ReversalRun(Bound):
         return self.request.incident_id
 
     @property
+    def line(self) -> Line:
+        """The line of the request: this reversal."""
+        return self.request.line_for()
+
+    @property
     def ledger_payout_id(self) -> str:
         """The ledger payout whose transfer is reversed."""
-        return self.request.line.ledger_payout_id
+        return self.line.ledger_payout_id
 
     @property
     def dry_run(self) -> bool:
@@ -62,11 +67,11 @@ class ReversalRun(Bound):
     @property
     def reversal(self) -> str:
         """The line of this reversal."""
-        return self.request.line.line_id
+        return self.line.line_id
 
     def find_reversal(self) -> ReversalRecord | None:
         """Return the reversal record of the request, or None while nothing was begun."""
-        return self.desk.store.find_reversal(self.request.line.line_id)
+        return self.desk.store.find_reversal(self.line.line_id)
 
     def standing(self) -> Record | None:
         """Return the reversal record of the request, or None while nothing was begun."""
@@ -74,7 +79,7 @@ class ReversalRun(Bound):
 
     def binding(self) -> Table:
         """Say what this run is bound to: the incident, the world, the people."""
-        desk, line = self.desk, self.request.line
+        desk, line = self.desk, self.line
         how = "dry run" if self.dry_run else "live"
         return facts_table(
             f"This run: reversal under {self.incident_id}, {how}, {desk.settings.mode} mode.",
@@ -114,9 +119,9 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     parameters = validate(given, ReversalParameters)
     desk = open_desk(load_settings())
     request = transfer.get_reversal_request(desk, parameters)
-    desk.require_record_keepable(request.incident_id, request.line.ledger_payout_id)
-    folder = Folder(desk.settings.outputs_dir / request.incident_id / request.line.ledger_payout_id, desk.redactor)
-    line = request.line
+    line = request.line_for()
+    desk.require_record_keepable(request.incident_id, line.ledger_payout_id)
+    folder = Folder(desk.settings.outputs_dir / request.incident_id / line.ledger_payout_id, desk.redactor)
     operator = find_operator(desk, parameters.operator, line.ledger_payout_id, reversal=line.line_id)
     work_alone(folder, operator, Stage.REVERSAL)
     return ReversalRun(parameters, desk, operator, folder, request)
@@ -125,7 +130,7 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
 @question
 def reversal_request(run: ReversalRun) -> Table:
     """Show the request as it was filed."""
-    request, line, names = run.request, run.request.line, run.desk.registry
+    request, line, names = run.request, run.line, run.desk.registry
     run.folder.keep("reversal-request.json", json_text({"statement": request.statement(), "digest": request.digest}))
     return facts_table(
         f"Request {request.request_id[:8]}: {line.amount.grouped} of {line.stripe_transfer_id}, filed by "
@@ -158,7 +163,7 @@ def reversal_approvals(run: ReversalRun) -> Table:
 @question
 def verify_reversal(run: ReversalRun) -> Table:
     """Fetch every fact afresh and judge it."""
-    found = verify_afresh(run.desk, run.request, run.request.line, run.operator.person_id)
+    found = verify_afresh(run.desk, run.request, run.line, run.operator.person_id)
     run.findings["checks"] = {check.name: check.status.value for check in found.checks}
     record = run.find_reversal()
     done = f"Reversed: {record.stripe_reversal_id}" if record is not None and record.state is State.REVERSED else ""
@@ -169,7 +174,7 @@ def verify_reversal(run: ReversalRun) -> Table:
 @question
 def reversal_payload(run: ReversalRun) -> Text:
     """Show exactly what Stripe will be sent, and keep it."""
-    request, line = run.request, run.request.line
+    request, line = run.request, run.line
     record = run.find_reversal()
     attempt_no = next_attempt(record)
     shown = {
@@ -220,8 +225,8 @@ def _dry(run: ReversalRun) -> Banner:
     record = run.find_reversal()
     if record is not None and record.state is State.REVERSED:
         return _done_before(record)
-    verify_afresh(run.desk, run.request, run.request.line, run.operator.person_id).require_go()
-    return code_banner(run, run.request, run.request.line)
+    verify_afresh(run.desk, run.request, run.line, run.operator.person_id).require_go()
+    return code_banner(run, run.request, run.line)
 
 
 def _live(run: ReversalRun) -> Banner:

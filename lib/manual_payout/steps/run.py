@@ -152,7 +152,7 @@ class Run(Bound):
     def find_record(self) -> PayoutRecord | None:
         """Return the payout record of that request, or None while nothing was begun."""
         request = self.find_request()
-        return self.desk.store.find_payout(request.line.line_id) if request else None
+        return self.desk.store.find_payout(request.line_for(self.ledger_payout_id).line_id) if request else None
 
     def get_record(self) -> PayoutRecord:
         """

@@ -146,7 +146,8 @@ def run_reversal(
     Raises:
         EvidenceError, SignatureError, StoppedBySignal: As of `run_stages`.
     """
-    ledger_payout_id = request.line.ledger_payout_id
+    line = request.line_for()
+    ledger_payout_id = line.ledger_payout_id
     folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
@@ -168,7 +169,7 @@ def run_reversal(
         request.incident_id,
         ledger_payout_id,
         live=not parameters.dry_run,
-        reversal=request.line.line_id,
+        reversal=line.line_id,
     )
 
 

@@ -33,7 +33,7 @@ def request(run: Run) -> Table:
     if found is None:
         return facts_table(f"{run.parameters.incident_id} has no fallback request for this ledger payout.", {})
     run.folder.keep("request.json", json_text({"statement": found.statement(), "digest": found.digest}))
-    line, names = found.line, run.desk.registry
+    line, names = found.line_for(run.ledger_payout_id), run.desk.registry
     return facts_table(
         f"Request {found.request_id[:8]}: {line.amount.grouped} for {line.studio_name}, filed by {names.name_of(found.requested_by)}.",
         {

@@ -85,7 +85,7 @@ def reverse(desk: Desk, parameters: ReversalParameters, operator: Person) -> Rev
         UnknownOutcomeError: A reversal may exist; only `reconcile` leads on.
     """
     request = get_reversal_request(desk, parameters)
-    line = request.line
+    line = request.line_for()
     try:
         return _move(desk, request, line, operator, BACK, parameters, desk.store.find_reversal(line.line_id))
     except ManualPayoutError as error:

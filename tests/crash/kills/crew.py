@@ -262,7 +262,7 @@ def live(desk: Desk, typed: Parameters, handle: str) -> Parameters:
     """The parameters of the live run, with the code that this operator's dry run printed."""
     request = desk.store.find_request(typed.incident_id, typed.ledger_payout_id)
     operator = desk.registry.find(handle)
-    code = confirm_code(request, request.line, operator.person_id) if request else ""
+    code = confirm_code(request, request.line_for(), operator.person_id) if request else ""
     return replace(typed, operator=handle, dry_run=False, confirm=code)
 
 

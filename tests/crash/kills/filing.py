@@ -33,7 +33,7 @@ def make_ready(desk: Desk, typed: Parameters) -> str:
     for handle in OPERATORS:
         person = desk.registry.find(handle)
         data = {"request_id": request.request_id, "operator_id": person.person_id}
-        stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+        stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
         desk.store.record_event(stream, "dry_run", person.person_id, data)
     return ""
 
@@ -41,8 +41,8 @@ def make_ready(desk: Desk, typed: Parameters) -> str:
 def _approve(desk: Desk, request: Any, approver: str) -> None:
     try:
         approve(
-            desk.store, desk.registry, request, approver=approver, amount=request.line.amount.text,
-            destination_last4=request.line.destination_account[-4:],
+            desk.store, desk.registry, request, approver=approver, amount=request.line_for().amount.text,
+            destination_last4=request.line_for().destination_account[-4:],
             rules=desk.settings.policy.request, key=sandbox_key(approver),
         )  # fmt: skip
     except ApprovalError as error:

@@ -116,8 +116,8 @@ class Scene:
             desk.store.record_event(
                 stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data
             )
-            self.line_id = request.line.line_id
-            self._confirm = confirm_code(request, request.line, operator.person_id)
+            self.line_id = request.line_for().line_id
+            self._confirm = confirm_code(request, request.line_for(), operator.person_id)
 
     @contextlib.contextmanager
     def desk(self) -> Iterator[Desk]:

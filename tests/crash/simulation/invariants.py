@@ -53,7 +53,7 @@ EDGES = {
 
 def filed_values(request: Request) -> tuple[Any, ...]:
     """What the approvers of *request* were shown, of which nothing may be changed: how much, and to or from where."""
-    line = request.line
+    line = request.line_for()
     if request.kind is Kind.REVERSAL:
         return (line.amount.amount_minor, line.stripe_transfer_id, line.reversed_before_minor, line.line_id)
     return (line.amount.amount_minor, line.amount.currency, line.destination_account)
@@ -147,7 +147,7 @@ class Watch:
         """
         if isinstance(row, ReversalRecord):
             return []
-        named = self.store.requests[row.request_id][0].line.acknowledged
+        named = self.store.requests[row.request_id][0].line_for().acknowledged
         theirs = (one for one in self.books.transfers if not one.by_hand)
         seen = (one.shown["id"] for one in theirs if one.at + self.books.lag + LEASE <= at)
         return [one for one in seen if one not in named]

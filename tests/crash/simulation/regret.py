@@ -212,14 +212,14 @@ class Regret:
 
     def _command(self, operator: Operator, action: str, name: str) -> None:
         does = getattr(self, f"_{action}")
-        line = "" if action == "reconcile_payout" else self.requests[name].line.line_id
+        line = "" if action == "reconcile_payout" else self.requests[name].line_for().line_id
         self.night.command(
             operator, f"{action} (reversal)", name, partial(does, operator, name), line=line, sends=action == "reverse"
         )
 
     def _reverse(self, operator: Operator, name: str) -> None:
         request = self.store.requests[self.requests[name].request_id][0]
-        code = confirm_code(request, request.line, operator.person.person_id)
+        code = confirm_code(request, request.line_for(), operator.person.person_id)
         asked = ReversalParameters(name, request.request_id, operator.person.handle, dry_run=False, confirm=code)
         transfer.reverse(self.night.desk, asked, operator.person)
 
@@ -273,8 +273,8 @@ class Regret:
         """Somebody with the database's own client has more taken back than was approved."""
         self.night.result.hits[f"{ACT}request altered"] += 1
         for name, filed in self.requests.items():
-            more = Money(filed.line.amount.amount_minor // 2, filed.line.amount.currency)
-            altered = replace(filed, lines=(replace(filed.line, amount=more),))
+            more = Money(filed.line_for().amount.amount_minor // 2, filed.line_for().amount.currency)
+            altered = replace(filed, lines=(replace(filed.line_for(), amount=more),))
             self.store.requests[filed.request_id] = (altered, filed.digest, False)
             self.requests[name] = altered
 
@@ -290,7 +290,7 @@ class Regret:
         elif not self.renews:
             return
         elif self.world.now() >= request.expires_at:
-            self._file(name, request.line.amount.text)
+            self._file(name, request.line_for().amount.text)
         elif any(one.expires_at <= self.world.now() + GRACE for one in self.night.latest_approvals(request)):
             with self.night.quietly():
                 self.night.approve(request)
@@ -375,7 +375,7 @@ class Regret:
     # ---------------------------------------------------------------------------------- reading
 
     def _row(self, name: str) -> ReversalRecord | None:
-        return self.store.reversals.get(self.requests[name].line.line_id)
+        return self.store.reversals.get(self.requests[name].line_for().line_id)
 
     def _left(self) -> int:
         assert self.mistaken is not None

@@ -471,7 +471,7 @@ class Night:
         self.destination = EVIL_ACCOUNT
         self.ledger.due = replace(self.ledger.due, destination_account=EVIL_ACCOUNT)
         for request_id, (request, digest, _) in list(self.store.requests.items()):
-            altered = replace(request, lines=(replace(request.line, destination_account=EVIL_ACCOUNT),))
+            altered = replace(request, lines=(replace(request.line_for(), destination_account=EVIL_ACCOUNT),))
             self.store.requests[request_id] = (altered, digest, False)
         if self.rng.random() < 0.5:
             self._rebuild()
@@ -574,7 +574,7 @@ _check_statement = lru_cache(maxsize=256)(standing.check_statement)
 
 @lru_cache(maxsize=256)
 def _code(request: Request, operator_id: str) -> str:
-    return confirm_code(request, request.line, operator_id)
+    return confirm_code(request, request.line_for(), operator_id)
 
 
 @cache
@@ -650,8 +650,8 @@ def _approve(
     for approver in approvers:
         try:
             approve(
-                store, registry, request, approver=approver, amount=request.line.amount.text,
-                destination_last4=request.line.destination_account[-4:],
+                store, registry, request, approver=approver, amount=request.line_for().amount.text,
+                destination_last4=request.line_for().destination_account[-4:],
                 rules=settings.policy.request, key=sandbox_key(approver),
             )  # fmt: skip
         except ManualPayoutError:
@@ -660,7 +660,7 @@ def _approve(
 
 
 def _dry_runs(store: MemoryStore, registry: Registry, request: Request) -> None:
-    stream = stream_of(request.incident_id, request.line.ledger_payout_id)
+    stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
     for handle in OPERATORS:
         person = registry.find(handle)
         data = {"request_id": request.request_id, "operator_id": person.person_id}

@@ -112,7 +112,7 @@ def check_amount(request: Request, amount: str) -> None:
     Raises:
         ParameterError: It is another amount, or of another currency.
     """
-    shown, currency = request.line.amount, request.line.amount.currency.upper()
+    shown, currency = request.total, request.total.currency.upper()
     number = shown.grouped.removesuffix(f" {currency}")
     right = {form for plain in (shown.text, number) for form in (plain, f"{plain} {currency}")}
     if " ".join(amount.upper().split()) not in right:
@@ -126,7 +126,7 @@ def check_amount(request: Request, amount: str) -> None:
 
 def _check_typed(request: Request, amount: str, destination_last4: str) -> None:
     check_amount(request, amount)
-    if destination_last4.strip() != request.line.destination_account[-4:]:
+    if {destination_last4.strip()} != {line.destination_account[-4:] for line in request.lines}:
         raise ParameterError(
             "destination-last4", destination_last4, "the last four characters of the destination you were shown",
             "Look again at the destination; if it is wrong, do not approve.",

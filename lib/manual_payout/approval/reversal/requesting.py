@@ -74,8 +74,8 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
     _require_none_under_way(desk, shown["id"])
     if earlier is not None and not replace:
         raise ClaimError(
-            f"{asked.incident_id} has an open request to reverse {earlier.line.amount.grouped} of "
-            f"{earlier.line.stripe_transfer_id}.",
+            f"{asked.incident_id} has an open request to reverse {earlier.line_for().amount.grouped} of "
+            f"{earlier.line_for().stripe_transfer_id}.",
             "Have that one approved and run it, or file again with --replace to withdraw it.",
         )
     said = {
@@ -89,7 +89,7 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
 
 def reversal_ticket(desk: Desk, request: Request) -> str:
     """Write the text for the incident ticket, in Markdown."""
-    line = request.line
+    line = request.line_for()
     return ticket(
         "reversal-ticket.md.j2",
         {
@@ -173,13 +173,13 @@ def _open_request(desk: Desk, asked: ReversalAsked) -> Request | None:
     found = desk.store.find_request(asked.incident_id, asked.ledger_payout_id, kind=Kind.REVERSAL)
     if found is None or desk.now() >= desk.settings.policy.request.request_ends(found):
         return None
-    record = desk.store.find_reversal(found.line.line_id)
+    record = desk.store.find_reversal(found.line_for().line_id)
     # One that has done its work is not open: what is asked now is asked on top of it.
     return None if record is not None and record.state is State.REVERSED else found
 
 
 def _content(request: Request) -> tuple[Any, ...]:
-    line = request.line
+    line = request.line_for()
     return (line.stripe_transfer_id, line.amount, line.reversed_before_minor, request.reason, request.notes)
 
 

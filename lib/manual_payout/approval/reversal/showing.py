@@ -15,7 +15,7 @@ def reversal_facts_for_approver(desk: Desk, request: Request) -> Table:
     Raises:
         StripeRefusedError, SettingsError: Stripe cannot be asked; nobody approves what they cannot see.
     """
-    line = request.line
+    line = request.line_for()
     shown = desk.watcher.get_transfer(line.stripe_transfer_id)
     due = desk.ledger.find_payout_due(line.ledger_payout_id)
     left = Money(int(shown["amount"]) - int(shown["amount_reversed"]), line.amount.currency)
