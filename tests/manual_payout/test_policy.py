@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manual_payout.approval import policy
+from manual_payout.approval.pinned import rules_digest
 from manual_payout.approval.policy import Facts, StripeFacts, differs
 from manual_payout.approval.verification import Verification, verify
 from manual_payout.desk.inventory import Standing
@@ -414,3 +415,29 @@ def test_remedy_of_an_open_sending_can_be_followed():
 
     assert "--replace" not in check.remedy
     assert "--acknowledge tr_9" in check.remedy
+
+
+# ------------------------------------------------------------------------------------------------- pinned rules
+
+# What decides how long is waited and where a rehearsal's key goes, and never whether money moves.
+NO_RULE = {"timeout_s": 7.0, "relay": True}
+OTHERWISE = {
+    "mode": Mode.TEST, "platform_account": "acct_other", "account_check": "if_visible", "amount_minor_max": {"usd": 1},
+    "reserve_minimum_minor": {"usd": 1},
+}  # fmt: skip
+
+
+def test_every_rule_of_money_changes_the_digest_and_nothing_else_does():
+    """An entry that is added to a pinned section is pinned with it; messages, settlement and monitoring are free."""
+    pinned = {}
+    for section in ("stripe", "request", "ledger"):
+        rules = getattr(RULES, section)
+        for name in type(rules).model_fields:
+            was = getattr(rules, name)
+            other = {**OTHERWISE, **NO_RULE}.get(name, was + 1 if isinstance(was, int) else f"{was}x")
+            changed = RULES.model_copy(update={section: rules.model_copy(update={name: other})})
+            pinned[name] = rules_digest(changed) != rules_digest(RULES)
+    later = RULES.monitoring.model_copy(update={"payouts_max": 9})
+
+    assert set(NO_RULE) == {name for name, counts in pinned.items() if not counts}
+    assert rules_digest(RULES) == rules_digest(RULES.model_copy(update={"monitoring": later}))
