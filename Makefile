@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install rehearse test lint types tests nbval crash kills bench notebooks lock lab clean
+.PHONY: help install rehearse test lint types tests nbval crash kills mutants bench notebooks lock lab clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,10 @@ RUNS ?= 1000
 DATABASE ?= sqlite
 kills: $(STAMP)  ## Kill RUNS=1000 senders at random moments on DATABASE=sqlite or postgresql and compare the books
 	$(BIN)/python -m tests.crash.kills --runs $(RUNS) --database $(DATABASE) --processes 2
+
+MUTANTS ?= 200
+mutants: $(STAMP)  ## Change the code of the money in MUTANTS=200 places, one at a time in a copy, and count what its tests notice
+	$(BIN)/python -m tests.mutants --count $(MUTANTS)
 
 TURNS ?= 7
 bench: $(STAMP)  ## Measure TURNS=7 times what docs/performance.md states, each thing beside another, in turn
