@@ -167,7 +167,7 @@ def test_what_the_bank_sent_back_is_astray_until_the_incident_is_closed(scene):
     )
     arrived, closed = event(scene, "settlement_observed", failed=False, note=""), event(scene, "incident_closed")
 
-    assert [Standing.ASTRAY, Standing.OUT, Standing.OUT, Standing.ASTRAY] == [
+    assert [Standing.ASTRAY, Standing.OUT, Standing.RETURNED, Standing.ASTRAY] == [
         of(scene, *events).standing for events in ([lost], [lost, arrived], [lost, closed], [closed, lost])
     ]
     assert "did not arrive: No account of that number." in of(scene, lost).sentence

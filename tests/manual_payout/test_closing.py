@@ -10,6 +10,8 @@ import pytest
 
 import payout_rehearsal
 from desks import STREAM
+from manual_payout.approval.books import account_at
+from manual_payout.domain.account import account_of
 from manual_payout.domain.models import MessageState, Mode, State, stream_of
 from manual_payout.evidence.checklist import FollowUp, Standing, checklist_of, read_follow_ups
 from manual_payout.evidence.postmortem import postmortem_text
@@ -31,7 +33,7 @@ def _done(scene):
         scene.record, settled_at=datetime.now(UTC), logged_at=datetime.now(UTC), settlement_rung="paid_to_bank"
     )
     return Standing(
-        record=record, messages=[], due=scene.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID), mode=Mode.SANDBOX,
+        account=account_of([record], [], []), record=record, messages=[], due=scene.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID), mode=Mode.SANDBOX,
         key_used="", key_at_hand=NEW, today=TODAY, access_review_every_days=92, typed=TYPED,
     )  # fmt: skip
 
@@ -152,7 +154,10 @@ def test_close_asks_again_and_shows_what_the_journal_keeps(scene, monkeypatch):
     """Without the list before it, too; and a second close shows the root cause of the first, which is the one on record."""
     items = [SimpleNamespace(name="the money has arrived", done=False)]
     monkeypatch.setattr(closing, "checklist_of", lambda _standing: items)
-    monkeypatch.setattr(closing, "_standing", lambda _run: None)
+    monkeypatch.setattr(
+        closing, "_standing", lambda _run: SimpleNamespace(account=account_at(scene.desk, incident.LEDGER_PAYOUT_ID))
+    )
+    scene.send()
 
     def close(cause):
         run = SimpleNamespace(
@@ -181,8 +186,11 @@ def test_rotation_in_a_rehearsals_close_is_none_of_the_live_key(scene, mode, cou
 def test_money_that_came_back_whole_need_not_arrive(done):
     """A reversed payout is closed too."""
     gone = replace(done.record, state=State.REVERSED, settled_at=None)
+    account = account_of([gone], [], [])
 
-    assert [] == still_open(replace(done, record=gone, due=replace(done.due, claimed_by=None, standing="failed")))
+    assert [] == still_open(
+        replace(done, account=account, record=gone, due=replace(done.due, claimed_by=None, standing="failed"))
+    )
 
 
 def test_follow_ups_are_read_as_they_are_typed():

@@ -31,7 +31,7 @@ WORDS = {
     "failed": (Kind.FAILED, "Failed on the way to the bank"),
     "refused by Stripe": (Kind.REFUSED, "Refused: nothing has moved"),
     "needs a person": (Kind.UNKNOWN, "Unknown: a person has to find out"),
-    "reversed": (Kind.REVERSED, "Partly reversed: some of the money has come back"),
+    "reversed": (Kind.MOVING, "Partly reversed: the rest is on its way"),
 }
 
 
@@ -51,7 +51,9 @@ def _told_stories(tmp_path_factory, demo_file, shared_stripe):
 
 
 def verdict(story):
-    return verdict_of(story.record, story.events, incident_id="INC-123", broken=story.broken)
+    return verdict_of(
+        story.account, story.events, incident_id="INC-123", begun=story.record is not None, broken=story.broken
+    )
 
 
 def text_of(page):
@@ -77,7 +79,9 @@ def test_unknown_says_what_to_do_and_what_never_to_do(told_stories):
     scene, told = told_stories
     said = text_of(page(scene, told["unknown"]))
 
-    assert "Next: Run manual-payout reconcile INC-123. Do not send again in any way before that" in said
+    assert (
+        "Next: Run `manual-payout reconcile INC-123`; never send again before, not from the Dashboard either." in said
+    )
     assert "may have been sent" in said
     assert "Paid" not in said
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from manual_payout.database.store import SEALED
+from manual_payout.domain.account import CLOSED_AS, Account
+from manual_payout.domain.account import Standing as Whereabouts
 from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecord, State
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue
@@ -53,6 +55,8 @@ class Standing:
     What the list is held against.
 
     Attributes:
+        account: What became of the money.
+
         due: The ledger's payout as it is now, or None where the ledger does not know it.
 
         key_used: The digest prefix of the key with which the payout was verified; empty where it is not on record.
@@ -64,6 +68,7 @@ class Standing:
         typed: The parameters of the close as they were given; a missing one counts as not answered.
     """
 
+    account: Account
     record: PayoutRecord | None
     messages: Sequence[Message]
     due: PayoutDue | None
@@ -78,10 +83,11 @@ class Standing:
 def checklist_of(standing: Standing) -> list[Item]:
     """Return every item in the order in which it is done."""
     return [
-        _arrived(standing.record),
-        _logged(standing.record),
+        _known(standing.account),
+        _arrived(standing),
+        _logged(standing.account, standing.record),
         _told(standing.messages, standing.mode),
-        _left_to_us(standing.record, standing.due),
+        _left_to_us(standing.account, standing.record, standing.due),
         _restored(standing.typed),
         _root_cause(standing.typed),
         _planned(standing.typed, standing.today),
@@ -113,15 +119,48 @@ def _follow_up(text: str, today: date) -> FollowUp:
     return FollowUp(parts[0], parts[1], due)
 
 
-def _arrived(record: PayoutRecord | None) -> Item:
-    if record is not None and record.state is State.REVERSED:
-        return Item("the money has arrived", done=True, found="all of it came back", remedy="")
-    rung = record.settlement_rung.replace("_", " ") if record and record.settlement_rung else "not watched yet"
-    settled = bool(record and record.settled_at)
-    return Item("the money has arrived", done=settled, found=rung, remedy="Run 5-settle until it says so.")
+def _known(account: Account) -> Item:
+    found = account.sentence if account.open else "yes"
+    return Item("every outcome is known", done=not account.open, found=found, remedy=account.remedy)
 
 
-def _logged(record: PayoutRecord | None) -> Item:
+def _arrived(standing: Standing) -> Item:
+    account, name = standing.account, "the money has arrived"
+    if account.standing is Whereabouts.ASTRAY:
+        told, owner = is_studio_told(standing), owner_of(standing)
+        found = f"{CLOSED_AS[account.label]}; the studio is {'told' if told else 'not told yet'}, {owner or 'nobody'} looks after it"
+        remedy = (
+            "Send the studio its message (`manual-payout deliver`), and give follow_ups: the owner of the first looks after "
+            "it, and the incident is closed as returned."
+        )
+        return Item(name, done=told and bool(owner), found=found, remedy=remedy)
+    done = account.standing in (Whereabouts.ARRIVED, Whereabouts.RETURNED, Whereabouts.TAKEN_BACK)
+    rung = standing.record.settlement_rung if standing.record else None
+    found = account.label if done else (rung or "not watched yet").replace("_", " ")
+    return Item(name, done=done, found=found, remedy="Run 5-settle until it says so.")
+
+
+def is_studio_told(standing: Standing) -> bool:
+    """Whether the studio has heard that its money came back, or in a rehearsal could."""
+    gone = {MessageState.DELIVERED, MessageState.COPIED} | (
+        {MessageState.TO_COPY} if standing.mode is not Mode.LIVE else set()
+    )
+    told = [message for message in standing.messages if message.kind == "studio_failed"]
+    return bool(told) and told[-1].state in gone
+
+
+def owner_of(standing: Standing) -> str:
+    """Name who looks after money that came back: the owner of the first follow-up; empty where none is given."""
+    try:
+        planned = read_follow_ups(str(standing.typed.get("follow_ups") or ""), standing.today)
+    except ValueError:
+        return ""
+    return planned[0].owner if planned else ""
+
+
+def _logged(account: Account, record: PayoutRecord | None) -> Item:
+    if record is None and account.moved:
+        return Item("the row is logged", done=True, found="no payout of ours", remedy="")
     at = record.logged_at if record else None
     found = f"{at:%Y-%m-%d %H:%M} UTC" if at else "no"
     return Item("the row is logged", done=at is not None, found=found, remedy="Run 3-log.")
@@ -148,13 +187,13 @@ def _told(messages: Sequence[Message], mode: Mode) -> Item:
     return Item("stakeholders are told", done=done, found=found, remedy=remedy)
 
 
-def _left_to_us(record: PayoutRecord | None, due: PayoutDue | None) -> Item:
+def _left_to_us(account: Account, record: PayoutRecord | None, due: PayoutDue | None) -> Item:
     """Whether the automation's next run has a reason to leave this payout alone, by the ledger's own word."""
     name = "the ledger leaves it to the fallback"
     if due is None:
         return Item(name, done=False, found="the ledger does not know this payout", remedy="Check LEDGER_DATABASE_URL.")
     found = f"{due.status}, claimed by {due.claimed_by or 'nobody'}"
-    if record is not None and record.state is State.REVERSED:
+    if account.standing is Whereabouts.TAKEN_BACK or (record is not None and record.state is State.REVERSED):
         return Item(name, done=True, found=f"{found}; the money came back", remedy="")
     ours = record is not None and due.claimed_by == record.payout_id and due.standing in {"claimed", "paid"}
     remedy = (

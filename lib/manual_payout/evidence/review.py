@@ -18,7 +18,7 @@ from urllib.parse import quote
 from manual_payout.desk.inventory import override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import instant_text
-from manual_payout.domain.models import MOVED_STATES, Event, MessageState, Mode
+from manual_payout.domain.models import Event, MessageState, Mode
 from manual_payout.domain.rendering import environment
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.story import Story, gather
@@ -89,7 +89,9 @@ def make_ready() -> None:
 
 def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, later: list[str]) -> str:
     """Render the page."""
-    verdict = verdict_of(story.record, story.events, incident_id=incident_id, broken=story.broken)
+    account, record = story.account, story.record
+    begun = bool(record or story.earlier)
+    verdict = verdict_of(account, story.events, incident_id=incident_id, begun=begun, broken=story.broken)
     world, world_means = _WORLDS[desk.settings.mode]
     css = _style(f"{world} · {verdict.word}")
     return (
@@ -116,12 +118,12 @@ def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, l
             later=later,
             message_states=_SENT,
             override=_override(desk, story),
-            moved=story.record is not None and story.record.state in MOVED_STATES,
+            moved=record is not None and record.line_id in account.moved,
+            came_back=bool(account.moved),
         )
     )
 
 
-# Money has left the platform in these, whatever became of it later.
 def _operators(story: Story) -> list[Event]:
     """Return the first act of everybody who ran a notebook or sent, in order."""
     kinds = ("verified", "dry_run", "intent_recorded", "sending_taken_over", "stage_finished", "stage_refused")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import Account, account_of
 from manual_payout.domain.canonical import digest_bytes
 from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.models import (
@@ -101,6 +102,12 @@ class Story:
     damage: tuple[str, ...]
 
     @property
+    def account(self) -> Account:
+        """What became of the money under this incident."""
+        rows = (self.record, *self.earlier) if self.record else self.earlier
+        return account_of(rows, self.reversals, self.events)
+
+    @property
     def broken(self) -> tuple[str, ...]:
         """The notebooks that came neither to their end nor to a refusal."""
         return tuple(book.name for book in self.notebooks if book.status != "completed" and not book.refused)
@@ -128,7 +135,7 @@ def gather(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, 
         request=request,
         record=record,
         approvals=tuple(desk.store.approvals_of(request.request_id)) if request else (),
-        reversals=tuple(desk.store.reversals_of(incident_id=incident_id, ledger_payout_id=ledger_payout_id)),
+        reversals=_reversals(desk, incident_id, ledger_payout_id, rows),
         earlier=tuple(row for row in rows if row is not record),
         events=tuple(desk.store.events_of(stream_of(incident_id, ledger_payout_id))),
         messages=tuple(desk.store.messages_of(record.payout_id)) if record else (),
@@ -137,6 +144,15 @@ def gather(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, 
         files=tuple(_file(path, folder.path) for path in folder.files() if _top(path, folder) not in without),
         damage=tuple(damage),
     )
+
+
+def _reversals(
+    desk: Desk, incident_id: str, ledger_payout_id: str, rows: Sequence[PayoutRecord]
+) -> tuple[ReversalRecord, ...]:
+    """Return those of this incident, and those of its transfers that were asked for under another."""
+    made = {row.stripe_transfer_id for row in rows} - {None}
+    found = desk.store.reversals_of(ledger_payout_id=ledger_payout_id, mode=desk.settings.mode.value)
+    return tuple(one for one in found if one.incident_id == incident_id or one.stripe_transfer_id in made)
 
 
 def _telling(rows: Sequence[PayoutRecord], request: Request | None) -> PayoutRecord | None:

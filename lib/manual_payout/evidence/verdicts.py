@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from manual_payout.domain.models import OPEN_STATES, Event, PayoutRecord, State
+from manual_payout.domain.account import Account, Standing
+from manual_payout.domain.models import Event
 
 
 class Kind(StrEnum):
@@ -46,87 +47,35 @@ class Verdict:
 # How the journal tells that a stage said no.
 _NO = "NO-GO"
 
+_KINDS = {
+    Standing.OPEN: Kind.UNKNOWN,
+    Standing.ASTRAY: Kind.FAILED,
+    Standing.OUT: Kind.MOVING,
+    Standing.RETURNED: Kind.REVERSED,
+    Standing.ARRIVED: Kind.ARRIVED,
+    Standing.TAKEN_BACK: Kind.REVERSED,
+    Standing.NOTHING: Kind.REFUSED,
+}
+
 
 def verdict_of(
-    record: PayoutRecord | None, events: Sequence[Event], *, incident_id: str, broken: Sequence[str] = ()
+    account: Account, events: Sequence[Event], *, incident_id: str, begun: bool, broken: Sequence[str] = ()
 ) -> Verdict:
     """
-    Judge where the money stands.
+    Judge where the money stands, by the account alone; what was not begun is told by the journal.
 
     Args:
-        record: The row of ``manual_payouts``, or None while nothing was begun.
+        account: Of what is on record under this incident.
 
         events: The journal of this payout, in order.
 
+        begun: Whether any sending was.
+
         broken: Names of executed notebooks that ended in another way than they should, in order.
     """
-    if record is None:
+    if account.standing is Standing.NOTHING and not begun:
         return _nothing_begun(events, incident_id, broken)
-    if record.state in OPEN_STATES:
-        return _open(record)
-    if record.state is State.REFUSED:
-        return Verdict(
-            Kind.REFUSED,
-            "Refused: nothing has moved",
-            f"Attempt {record.attempt_no} ended without a transfer. {_sentence(record.outcome_reason)}",
-            "Correct what is named, then run the same request again: that is a new attempt under the same approvals.",
-        )
-    if record.state in (State.REVERSED, State.PARTLY_REVERSED):
-        return _came_back(record)
-    return _paid(record, events)
-
-
-def _open(record: PayoutRecord) -> Verdict:
-    words = {
-        State.SUBMITTING: ("Unknown: the end of the sending is not on record", "A request may have reached Stripe."),
-        State.UNKNOWN: ("Unknown: the money may have moved", "Stripe's answer was lost or proves nothing."),
-        State.NEEDS_HUMAN: ("Unknown: a person has to find out", "Neither Stripe nor the key can settle it."),
-    }
-    word, sentence = words[record.state]
-    told = _sentence(record.outcome_reason)
-    return Verdict(
-        Kind.UNKNOWN,
-        word,
-        f"{sentence} {told}".strip(),
-        f"Run manual-payout reconcile {record.incident_id}. Do not send again in any way before that, not from the "
-        "Dashboard either.",
-    )
-
-
-def _came_back(record: PayoutRecord) -> Verdict:
-    whole = record.state is State.REVERSED
-    return Verdict(
-        Kind.REVERSED,
-        "Reversed: the money has come back" if whole else "Partly reversed: some of the money has come back",
-        f"{record.stripe_transfer_id} was made and {'all' if whole else 'part'} of it taken back later.",
-        "Compare the reversal with the ledger; another payout needs a new request.",
-    )
-
-
-def _paid(record: PayoutRecord, events: Sequence[Event]) -> Verdict:
-    seen = [event for event in events if event.kind == "settlement_observed"]
-    if seen and seen[-1].data.get("failed"):
-        return Verdict(
-            Kind.FAILED,
-            "Failed on the way to the bank",
-            f"{record.stripe_transfer_id} was made; then: {_sentence(str(seen[-1].data.get('note', '')))}",
-            "See that the studio is told. The money was transferred: never send it again.",
-        )
-    settle = f"Follow it: manual-payout run … --stage settle ({record.incident_id})."
-    if record.settled_at is None:
-        return Verdict(
-            Kind.MOVING,
-            "Paid: the money is on its way",
-            f"{record.stripe_transfer_id} was made. It has not been seen to arrive yet.",
-            settle,
-        )
-    closed = any(event.kind == "incident_closed" for event in events)
-    return Verdict(
-        Kind.ARRIVED,
-        "Paid, and arrived",
-        f"{record.stripe_transfer_id} was made once and has reached the rung that counts as settled.",
-        "" if closed else "Close the incident: manual-payout run … --stage close.",
-    )
+    return Verdict(_KINDS[account.standing], account.word, account.sentence, account.next_step)
 
 
 def _nothing_begun(events: Sequence[Event], incident_id: str, broken: Sequence[str]) -> Verdict:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from manual_payout.approval.books import account_at
+from manual_payout.domain.account import CLOSED_AS
+from manual_payout.domain.account import Standing as Whereabouts
 from manual_payout.domain.display import Banner, Table, Text
 from manual_payout.domain.errors import NotFinishedError
 from manual_payout.domain.models import PayoutRecord
 from manual_payout.domain.parameters import check_text
 from manual_payout.evidence import sealing
-from manual_payout.evidence.checklist import Standing, checklist_of
+from manual_payout.evidence.checklist import Standing, checklist_of, owner_of
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
@@ -86,6 +89,7 @@ def seal(run: Run) -> Banner:
 def _standing(run: Run) -> Standing:
     desk, record = run.desk, run.find_record()
     return Standing(
+        account=account_at(desk, run.parameters.ledger_payout_id),
         record=record,
         messages=desk.store.messages_of(record.payout_id) if record else [],
         due=desk.ledger.find_payout_due(run.parameters.ledger_payout_id),
@@ -135,9 +139,14 @@ def _result_row(path: Path) -> list[str]:
     return [path.name, verdict, "dry run" if dry_run else "live", state, transfer or "", str(at)[:19].replace("T", " ")]
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _close(run: Run) -> Banner:
     # Asked again: the list may not have been shown, or shown long ago.
-    left = [item.name for item in checklist_of(_standing(run)) if not item.done]
+    standing = _standing(run)
+    left = [item.name for item in checklist_of(standing) if not item.done]
     if left:
         if not run.dry_run:
             run.refusal = NotFinishedError(
@@ -149,8 +158,16 @@ def _close(run: Run) -> Banner:
         return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
     typed = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to", "access_review_on")}
     closed = run.desk.store.find_event(run.stream, "incident_closed")
-    if closed is None:
+    # A payment that began after the last close is closed for itself.
+    if closed is None or not standing.account.closed:
+        if standing.account.standing is Whereabouts.ASTRAY:
+            typed |= {"outcome": CLOSED_AS[standing.account.label], "owner": owner_of(standing)}
         closed = run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, typed)
-    # What the journal keeps, which is the first close's: a second one adds nothing to it.
+    # What the journal keeps, which is the first close's: a second one of the same payment adds nothing to it.
     data = closed.data
-    return Banner("Closed", f"Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)
+    how = (
+        f"{_capital(data['outcome'])}: the studio is told, {data['owner']} looks after it. "
+        if data.get("outcome")
+        else ""
+    )
+    return Banner("Closed", f"{how}Root cause: {data['root_cause']} Follow-ups: {data['follow_ups']}", good=True)
