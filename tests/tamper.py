@@ -29,9 +29,7 @@ from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.manifest import Sealer
 from manual_payout.evidence.verifier import (
     Registry,
-    check_contents,
-    check_files,
-    check_signatures,
+    check_all,
     read_folder,
     templates_in,
 )
@@ -48,8 +46,8 @@ def verify(folder: Path, anchor: str = "") -> list[str]:
     found = read_folder(folder)
     if isinstance(found, str):
         return ["manifest"]
-    signed = check_signatures(found, Registry(SANDBOX_APPROVERS), judge_of(PEOPLE.signers))
-    return [f.name for f in check_files(found) + signed + check_contents(found, REVIEWED, "", anchor) if f.wrong]
+    people, judge = Registry(SANDBOX_APPROVERS), judge_of(PEOPLE.signers)
+    return [f.name for f in check_all(found, people, judge, REVIEWED, anchor=anchor) if f.wrong]
 
 
 def sealer(handle: str, key: SigningKey | None = None) -> Sealer:

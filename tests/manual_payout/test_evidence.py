@@ -188,14 +188,14 @@ def test_evidence_is_readable_for_reviewers(folder):
 
 
 def test_notebooks_are_numbered_and_listed_in_order(folder):
-    """The next attempt gets the next number, also past ninety-nine; stages do not count each other's."""
+    """The next attempt gets the next number, also past ninety-nine; what has no number is a notebook as well."""
     for name in ("1-verify-01", "1-verify-99", "1-verify-100", "2-execute-02", "notes"):
         folder.keep(f"{name}.ipynb", name)
 
     assert "1-verify-101.ipynb" == folder.next_notebook(Stage.VERIFY).name
     assert "2-execute-03.ipynb" == folder.next_notebook("2-execute").name
     assert "3-log-01.ipynb" == folder.next_notebook(Stage.LOG).name
-    assert [1, 99, 100, 2] == [number for _, number, _ in folder.notebooks()]
+    assert [1, 99, 100, 2, 0] == [number for _, number, _ in folder.notebooks()]
 
 
 def manifest_files(folder):

@@ -50,8 +50,7 @@ def findings(folder, *, mode="", anchor=""):
     """What is wrong, by the name of each check."""
     sealed = verifier.read_folder(folder)
     people, judge = verifier.Registry(SANDBOX_APPROVERS), judge_of(tamper.PEOPLE.signers)
-    found = verifier.check_files(sealed) + verifier.check_signatures(sealed, people, judge)
-    found += verifier.check_contents(sealed, tamper.REVIEWED, mode, anchor)
+    found = verifier.check_all(sealed, people, judge, tamper.REVIEWED, mode=mode, anchor=anchor)
     return {finding.name: finding.wrong for finding in found if finding.wrong}
 
 

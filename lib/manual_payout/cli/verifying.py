@@ -50,9 +50,7 @@ def verify(
     from manual_payout.evidence.verifier import (
         MANIFEST,
         MODES,
-        check_contents,
-        check_files,
-        check_signatures,
+        check_all,
         read_folder,
         verdict_line,
     )
@@ -65,8 +63,7 @@ def verify(
             f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
         )
     people, judge = _who_signs(registry, sealed.facts.get("mode"))
-    findings = check_files(sealed) + check_signatures(sealed, people, judge)
-    findings += check_contents(sealed, reviewed_digests(), mode, anchor)
+    findings = check_all(sealed, people, judge, reviewed_digests(), mode=mode, anchor=anchor)
     if as_json:
         show_json([found.as_dict() for found in findings])
     else:

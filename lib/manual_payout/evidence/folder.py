@@ -21,7 +21,8 @@ from manual_payout.evidence.verifier import files_below
 from truthful_papermill.durable import hold, make_folder, remove_left_parts, sync_folder
 from truthful_papermill.redaction import Redactor
 
-_NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,})")
+# What papermill alone wrote may have no number.
+_NAMED = re.compile(r"(?P<stem>.+?)(-(?P<number>\d{2,}))?")
 
 
 # How the kinds of file system that know no links say so.
@@ -159,10 +160,10 @@ def is_by_product(path: Path) -> bool:
 
 def executed_notebooks(folder: Path) -> list[tuple[str, int, Path]]:
     """Return stage, number and path of every executed notebook of *folder*, in the order of stage and number."""
-    named = [(_NUMBERED.fullmatch(path.stem), path) for path in folder.glob("*.ipynb")]
+    named = [(_NAMED.fullmatch(path.stem), path) for path in folder.glob("*.ipynb")]
     # Nothing else is opened under such a name: a pipe would wait for its writer.
     regular = ((match, path) for match, path in named if match and path.is_file() and not path.is_symlink())
-    return sorted((match["stem"], int(match["number"]), path) for match, path in regular)
+    return sorted((match["stem"], int(match["number"] or 0), path) for match, path in regular)
 
 
 def json_text(value: Any) -> str:

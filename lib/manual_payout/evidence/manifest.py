@@ -54,7 +54,12 @@ class Sealer:
         return {"person_id": self.person_id, "email": self.email, "key": self.fingerprint}
 
 
-def seal(folder: Folder, facts: dict[str, Any], sealer: Sealer | None = None) -> Path:
+def seal(
+    folder: Folder,
+    facts: dict[str, Any],
+    sealer: Sealer | None = None,
+    look: Callable[[bytes, str], None] = lambda _data, _signature: None,
+) -> Path:
     """
     Write the manifest of everything in the folder now, after keeping the one before it.
 
@@ -63,6 +68,8 @@ def seal(folder: Folder, facts: dict[str, Any], sealer: Sealer | None = None) ->
             read from the notebooks.
 
         sealer: Without one the manifest is not signed, and `verifier` says so until the folder is sealed again.
+
+        look: Called with manifest and signature before either is written; refuses by an error.
     """
     notebooks = {path.name: notebook_facts(path) for _, _, path in folder.notebooks()}
     predicate = {
@@ -77,11 +84,14 @@ def seal(folder: Folder, facts: dict[str, Any], sealer: Sealer | None = None) ->
     predicate["previous"] = _keep_previous(folder)
     # Refused here, if at all, while the seal before it still stands.
     data = folder.exact(NAME, json_text(_statement(folder, predicate)))
+    signature = sealer.sign(data) if sealer else ""
+    if sealer:
+        look(data, signature)
     # In this order, so that a crash between the two leaves a manifest without a signature, never under a wrong one.
     (folder.path / SIGNATURE).unlink(missing_ok=True)
     written = folder.replace_bytes(NAME, data)
     if sealer:
-        folder.replace(SIGNATURE, sealer.sign(written.read_bytes()))
+        folder.replace(SIGNATURE, signature)
     return written
 
 

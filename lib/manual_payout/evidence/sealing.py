@@ -5,17 +5,24 @@ Seal a folder: write out its journal and a signed manifest of every file, refuse
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from manual_payout.desk.reviewed import reviewed_digests
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import instant_text
-from manual_payout.domain.errors import UsageError
+from manual_payout.domain.errors import EvidenceError, UsageError
 from manual_payout.domain.models import stream_of
 from manual_payout.evidence import manifest
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.review import write_page
 from manual_payout.evidence.scan import refuse_secrets, refuse_unfit
-from manual_payout.evidence.verifier import MANIFEST, SEALS, SIGNATURE
+from manual_payout.evidence.verifier import MANIFEST, SEALS, SIGNATURE, Finding, Registry, check_all
+from manual_payout.evidence.verifier import Folder as Sealed
+from truthful_papermill.plain_text import shown
+
+# What can be made right by taking away what somebody put there; of everything else only Security can say how it came about.
+_OF_FILES = frozenset({"templates", "statuses", "stages", "mode"})
 
 
 def ask_nobody(file: Path) -> str:
@@ -65,7 +72,8 @@ def seal_folder(
         The manifest.
 
     Raises:
-        EvidenceError: The journal's chain is broken, a file cannot be read or holds a secret, or the folder cannot be written.
+        EvidenceError: The journal's chain is broken, a file cannot be read or holds a secret, the folder cannot be written, or
+            `verifier` would not pass what is about to be signed.
     """
     folder.tidy()
     stream = stream_of(incident_id, ledger_payout_id)
@@ -95,4 +103,36 @@ def seal_folder(
         "journal_length": len(chain),
         "sealed_at": instant_text(desk.now()),
     }
-    return manifest.seal(folder, facts, sealer)
+    return manifest.seal(folder, facts, sealer, partial(_refuse_unsound, desk, folder, incident_id))
+
+
+def _refuse_unsound(desk: Desk, folder: Folder, incident_id: str, data: bytes, signature: str) -> None:
+    """
+    Judge what is about to be signed as an auditor will, with the same code.
+
+    Raises:
+        EvidenceError: Naming every check that fails, and why.
+    """
+    from manual_payout.desk.signing import judge_of
+
+    sealed = Sealed(folder.path, (data, signature))
+    people, judge = Registry(desk.settings.approvers_path()), judge_of(desk.registry.signers)
+    failing = [found for found in check_all(sealed, people, judge, reviewed_digests()) if found.wrong]
+    if failing:
+        told = "; ".join(f"{found.name}: {', '.join(found.wrong)}" for found in failing)
+        raise EvidenceError(
+            f"{folder.path} would not pass `manual-payout verify`, and was not sealed. {shown(desk.redactor.redact(told))}.",
+            _remedy(failing, incident_id),
+        )
+
+
+def _remedy(failing: list[Finding], incident_id: str) -> str:
+    if {found.name for found in failing} <= _OF_FILES:
+        return (
+            "Move what is named out of the folder with its page, and keep it; run its stage again where it never ran, then run "
+            f"`manual-payout seal {incident_id}`; where the money is, `manual-payout status {incident_id}` says."
+        )
+    return (
+        "Keep folder and database as they are and call Security; where the money is, "
+        f"`manual-payout status {incident_id}` says."
+    )

@@ -39,7 +39,9 @@ PREDICATE_TYPE = "urn:manual-payout:evidence:v1"
 APPROVAL_TYPE = "urn:manual-payout:approval:v1"
 SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
 MODES = ("sandbox", "test", "live")
-_NUMBERED = re.compile(r"(?P<stage>.+?)-\d{2,}\.ipynb")
+# A number is what a run gives it; without one it is a notebook all the same.
+_NOTEBOOK = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.ipynb")
+_PAGE = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.html")
 _SCRAP = "application/scrapbook.scrap.json+json"
 _BANNERS = {"manual-payout-banner", "papermill-error-cell-tag"}
 _INJECTED = "injected-parameters"
@@ -160,11 +162,12 @@ def read_executed(path: Path) -> Notebook:
     Raises:
         ValueError, KeyError, TypeError, AttributeError, OSError: It is damaged.
     """
-    match = _NUMBERED.fullmatch(path.name)
+    match = _NOTEBOOK.fullmatch(path.name)
     book = json.loads(read_file(path))
     cells = [_cell(cell) for cell in book["cells"]]
     kept = [cell for cell in cells if not (cell["type"] == "markdown" and _BANNERS & set(cell["tags"]))]
-    parameters = book["metadata"].get("papermill", {}).get("parameters", {})
+    about = book["metadata"].get("papermill", {})
+    parameters = about.get("parameters", {})
     statuses = [_status(cell) for cell in kept if cell["type"] == "code" and cell["source"].strip()]
     scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in kept for output in cell["outputs"]]
     names = [str(scrap["name"]) for scrap in scraps if "name" in scrap]
@@ -175,7 +178,7 @@ def read_executed(path: Path) -> Notebook:
         status=next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed"),
         parameters=dict(parameters),
         result=dict(results[-1]) if results else {},
-        blemishes=(*_injected(kept, parameters), *_flattery(kept), *_glued_twice(names)),
+        blemishes=(*_injected(kept, parameters), *_flattery(kept), *_prepared(about, kept), *_glued_twice(names)),
     )
 
 
@@ -228,6 +231,12 @@ def _flattery(cells: list[dict[str, Any]]) -> list[str]:
     return [f"a cell is called completed and shows {_errors(cell)[0]}" for cell in flattered]
 
 
+def _prepared(about: Mapping[str, Any], cells: list[dict[str, Any]]) -> list[str]:
+    """Find a notebook that ``papermill --prepare-only`` wrote: it never ran, and shows what its template shows."""
+    never_ran = bool(about) and not about.get("start_time")
+    return ["papermill prepared it and never ran it"] if never_ran and any(cell["outputs"] for cell in cells) else []
+
+
 def _glued_twice(names: Sequence[str]) -> list[str]:
     """Find results that are there more than once: of those, the last one would count for whoever reads them."""
     return [f"{name!r} is glued {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1]
@@ -264,13 +273,16 @@ class Folder:
     Args:
         path: Of the evidence folder.
 
+        about_to_be: Manifest and signature as they would be written; without them, those that lie there.
+
     Raises:
         ValueError, KeyError, TypeError, AttributeError, OSError: There is no readable manifest.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, about_to_be: tuple[bytes, str] | None = None) -> None:
         self.path = path
-        self.sealed = read_file(path / MANIFEST)
+        self.about_to_be = about_to_be
+        self.sealed = about_to_be[0] if about_to_be else read_file(path / MANIFEST)
         self.manifest = json.loads(self.sealed)
         self.claimed = hashlib.sha256(self.sealed).hexdigest()
         self.files = {_text(subject["name"]): subject["digest"].get("sha256") for subject in self.manifest["subject"]}
@@ -286,7 +298,7 @@ class Folder:
     def notebooks(self) -> dict[str, Notebook]:
         """Return every executed notebook by its file name, those left out that were sealed as unreadable."""
         sealed = self.facts.get("notebooks", {})
-        names = (name for name in self.present if _NUMBERED.fullmatch(name))
+        names = (name for name in self.present if _NOTEBOOK.fullmatch(name))
         whole = (name for name in names if sealed.get(name, {}).get("status") != "unreadable")
         return {name: read_executed(self.path / name) for name in whole}
 
@@ -398,6 +410,14 @@ def _otherwise(file: Path) -> str:
     except OSError:
         return ""
     return f"{kind}, not a regular file" if kind else ""
+
+
+def check_all(
+    folder: Folder, registry: Registry, judge: Judge, reviewed: Mapping[str, str], *, mode: str = "", anchor: str = ""
+) -> list[Finding]:
+    """Make every check: of the files, of the signatures, of what the files say; arguments as of the three."""
+    found = check_files(folder) + check_signatures(folder, registry, judge)
+    return found + check_contents(folder, reviewed, mode, anchor)
 
 
 def check_files(folder: Folder) -> list[Finding]:
@@ -589,6 +609,8 @@ def _instant(text: str) -> datetime:
 
 
 def _seal(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    if folder.about_to_be:
+        return _sealed_by(*folder.about_to_be, MANIFEST, registry, judge)
     signature = folder.path / SIGNATURE
     if not os.path.lexists(signature):
         return [f"{SIGNATURE} is missing: nobody has signed this seal; have the operator run `manual-payout seal`"]
@@ -656,16 +678,26 @@ def _used_approvals(folder: Folder) -> Iterator[dict[str, Any]]:
 def _templates(folder: Folder, reviewed: Mapping[str, str]) -> list[str]:
     if not reviewed:
         return ["no reviewed templates are known: name them with --templates"]
-    return [
+    books, names = folder.notebooks(), [(name, _PAGE.fullmatch(name)) for name in folder.present]
+    orphans = [
+        name for name, page in names if page and page["stage"] in reviewed and _book_of(name) not in folder.present
+    ]
+    wrong = [
         f"{name} is not the reviewed {book.stage}"
-        for name, book in folder.notebooks().items()
+        for name, book in books.items()
         if reviewed.get(book.stage) != book.digest
-    ] + [f"{name}: {blemish}" for name, book in folder.notebooks().items() for blemish in book.blemishes]
+    ]
+    wrong += [f"{name} is the page of no notebook here" for name in orphans]
+    return wrong + [f"{name}: {blemish}" for name, book in books.items() for blemish in book.blemishes]
+
+
+def _book_of(page: str) -> str:
+    return f"{page.removesuffix('.html')}.ipynb"
 
 
 def _statuses(folder: Folder) -> list[str]:
     told = folder.facts["notebooks"]
-    books = {name: notebook_facts(folder.path / name) for name in folder.present if _NUMBERED.fullmatch(name)}
+    books = {name: notebook_facts(folder.path / name) for name in folder.present if _NOTEBOOK.fullmatch(name)}
     wrong = [f"{name} is not told of" for name in sorted(set(books) ^ set(told))]
     for name in sorted(set(books) & set(told)):
         wrong += [
@@ -1040,8 +1072,7 @@ def main() -> int:
             f"line {sandbox[0]} of {signers} is a key of the sandbox, which anybody can make; take the reviewed file"
         )
     judge = by_ssh_keygen(signers, revoked)
-    findings = check_files(folder) + check_signatures(folder, registry, judge)
-    findings += check_contents(folder, reviewed, given.mode, given.anchor)
+    findings = check_all(folder, registry, judge, reviewed, mode=given.mode, anchor=given.anchor)
     lines = [finding.line() for finding in findings] + [verdict_line(folder, findings)]
     if given.json:
         lines = [json.dumps([finding.as_dict() for finding in findings])]
