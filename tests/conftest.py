@@ -59,7 +59,7 @@ def _clock():
 def _engine(database_url):
     """A database with our tables."""
     engine = engines.connect(database_url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     yield engine
     engine.dispose()
 

@@ -59,7 +59,7 @@ def set_up_database(root: Path, url: str = "") -> str:
     root.mkdir(parents=True, exist_ok=True)
     url = url or f"sqlite:///{(root / 'demo.sqlite').resolve()}"
     engine = engines.connect(url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     create_demo_ledger(engine, demo_ledger())
     engine.dispose()
     return url

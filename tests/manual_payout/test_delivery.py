@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from tests.outbox.campaign import campaign
 
 from manual_payout.comms.courier import Absent, Delayed, Delivered, Refused, Unknowable
-from manual_payout.comms.delivery import PAUSE_MAX_S, Postroom, pause_s
+from manual_payout.comms.delivery import DELIVERY_PAUSE_MAX_S, Postroom, pause_s
 from manual_payout.comms.telling import sent_messages, write_all_announced, write_announced
 from manual_payout.comms.wiring import configured_channels, objection, open_courier
 from manual_payout.database import engines
@@ -166,7 +166,7 @@ def test_failed_try_waits_longer_each_time_and_says_why(demo, store):
 def test_pause_is_bounded_and_never_less_than_asked(tries, asked):
     """It grows to an hour; a provider's wish counts up to a day."""
 
-    assert 30 <= pause_s(tries) <= PAUSE_MAX_S
+    assert 30 <= pause_s(tries) <= DELIVERY_PAUSE_MAX_S
     assert pause_s(tries, asked) >= min(asked or 0, 24 * 3600)
     assert pause_s(tries) <= pause_s(tries + 1)
 
@@ -351,7 +351,7 @@ FAULTS = st.sampled_from(["take", "take", "lose", "lost", "unreachable", "limit"
 def _crashing():
     """One database for all examples; each has messages of its own."""
     engine = engines.connect("sqlite:///:memory:", name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     yield Crashing(engine, FixedClock(NIGHT))
     engine.dispose()
 
@@ -571,7 +571,7 @@ def test_outbox_of_the_first_release_is_brought_along(database_url):
         for kind in ("slack_alert", "studio_email"):
             _fill(connection, "messages", message_id=kind, dedup_key=kind, kind=kind, payout_id="p", state="to_copy")
         connection.commit()
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     found = Store(engine, FixedClock(NIGHT)).messages_of("p")
     engine.dispose()
 

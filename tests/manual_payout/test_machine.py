@@ -19,7 +19,7 @@ from manual_payout.domain.errors import DatabaseError
 def _engine(tmp_path):
     """An SQLite database that this machine has made."""
     engine = engines.connect(f"sqlite:///{tmp_path / 'ours.sqlite'}", name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     yield engine
     engine.dispose()
 
@@ -30,7 +30,7 @@ def go_elsewhere(monkeypatch):
     monkeypatch.setattr(engines, "machine_name", lambda: "ops-2")
 
 
-@pytest.mark.parametrize("use", [engines.require_current, engines.upgrade])
+@pytest.mark.parametrize("use", [engines.require_current, engines.upgrade_database])
 def test_another_machine_is_refused_and_told_what_to_do(engine, use, tmp_path, monkeypatch):
     """It neither reads nor migrates what may be somebody else's copy by now."""
     before = (tmp_path / "ours.sqlite").read_bytes()
@@ -51,8 +51,8 @@ def test_who_moved_the_file_names_the_old_machine_and_goes_on(engine, monkeypatc
     with monkeypatch.context() as elsewhere:
         go_elsewhere(elsewhere)
         with pytest.raises(DatabaseError, match=f"found ops-3, expected {here}"):
-            engines.adopt(engine, "ops-3")
-        engines.adopt(engine, here)
+            engines.adopt_database(engine, "ops-3")
+        engines.adopt_database(engine, here)
         engines.require_current(engine)
     with pytest.raises(DatabaseError, match="used on the machine ops-2"):
         engines.require_current(engine)
@@ -64,7 +64,7 @@ def test_database_of_before_becomes_the_machines_that_migrates_it(engine):
         connection.execute(database_machine.delete())
     engines.require_current(engine)
     for _ in range(2):
-        engines.upgrade(engine)
+        engines.upgrade_database(engine)
     with engine.connect() as connection:
         rows = connection.execute(sa.select(database_machine.c.digest)).scalars().all()
 
@@ -76,14 +76,14 @@ def test_postgresql_is_every_machines(database_url, monkeypatch):
     """A server locks for all of them; there is nothing to adopt."""
     go_elsewhere(monkeypatch)
     engine = engines.connect(database_url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     engines.require_current(engine)
     with engine.connect() as connection:
         rows = connection.execute(sa.select(database_machine)).all()
 
     assert [] == rows
     with pytest.raises(DatabaseError, match="on a server"):
-        engines.adopt(engine, "ops-1")
+        engines.adopt_database(engine, "ops-1")
     engine.dispose()
 
 

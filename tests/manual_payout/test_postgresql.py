@@ -77,7 +77,7 @@ def _connected():
 def _filled(database_url, connected):
     """A database with our tables and a ledger."""
     engine = connected(database_url)
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     create_demo_ledger(engine)
     engine.dispose()
     return database_url
@@ -139,7 +139,7 @@ def test_tables_are_in_the_applications_own_schema(database_url, connected, sche
     admin(database_url, f"CREATE SCHEMA {quoted}")
     search(database_url, f"{quoted}, public")
     engine = connected(database_url)
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     create_demo_ledger(engine)
     engines.require_current(engine)
     store = Store(engine, DatabaseClock(engine))

@@ -937,7 +937,7 @@ def test_filled_database_of_the_first_release_keeps_every_row(database_url, read
                 target.execute(metadata.tables[name].insert().inline(), filled)
         target.commit()
         before = {name: target.execute(sa.select(old.tables[name])).all() for name in names}
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     engines.require_current(engine)
     with engine.connect() as connection:
         after = {name: connection.execute(sa.select(old.tables[name])).all() for name in names}

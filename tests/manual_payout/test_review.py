@@ -16,22 +16,22 @@ from manual_payout.domain.models import Mode, State
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.review import write_page
 from manual_payout.evidence.timeline import draw
-from manual_payout.evidence.verdicts import Kind, verdict_of
+from manual_payout.evidence.verdicts import Tone, verdict_of
 from payout_rehearsal.demo import incident
 from review_scenes import HOSTILE, page, poisoned, stories, told
 from truthful_papermill.redaction import Redactor
 
 WORDS = {
-    "dry-run": (Kind.DRY_RUN, "Dry run: nothing was sent"),
-    "refused by us": (Kind.REFUSED, "Refused: nothing was sent"),
-    "nothing": (Kind.NOTHING, "Nothing was sent"),
-    "unknown": (Kind.UNKNOWN, "Unknown: the money may have moved"),
-    "moving": (Kind.MOVING, "Paid: the money is on its way"),
-    "arrived": (Kind.ARRIVED, "Paid, and arrived"),
-    "failed": (Kind.FAILED, "Failed on the way to the bank"),
-    "refused by Stripe": (Kind.REFUSED, "Refused: nothing has moved"),
-    "needs a person": (Kind.UNKNOWN, "Unknown: a person has to find out"),
-    "reversed": (Kind.MOVING, "Partly reversed: the rest is on its way"),
+    "dry-run": (Tone.DRY_RUN, "Dry run: nothing was sent"),
+    "refused by us": (Tone.REFUSED, "Refused: nothing was sent"),
+    "nothing": (Tone.NOTHING, "Nothing was sent"),
+    "unknown": (Tone.UNKNOWN, "Unknown: the money may have moved"),
+    "moving": (Tone.MOVING, "Paid: the money is on its way"),
+    "arrived": (Tone.ARRIVED, "Paid, and arrived"),
+    "failed": (Tone.FAILED, "Failed on the way to the bank"),
+    "refused by Stripe": (Tone.REFUSED, "Refused: nothing has moved"),
+    "needs a person": (Tone.UNKNOWN, "Unknown: a person has to find out"),
+    "reversed": (Tone.MOVING, "Partly reversed: the rest is on its way"),
 }
 
 
@@ -94,7 +94,7 @@ def test_money_is_called_moved_exactly_where_the_row_says_so(told_stories, state
     moved = state in (State.PAID, State.REVERSED, State.PARTLY_REVERSED)
 
     assert moved == ("<h2>What moved</h2>" in page(scene, story))
-    assert moved == (verdict(story).kind in (Kind.MOVING, Kind.ARRIVED, Kind.REVERSED))
+    assert moved == (verdict(story).kind in (Tone.MOVING, Tone.ARRIVED, Tone.REVERSED))
 
 
 def test_sandbox_test_and_live_cannot_be_confused(told_stories):

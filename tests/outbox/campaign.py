@@ -84,7 +84,7 @@ def campaign(
     """
     begun, drawn = time.time(), random.Random(seed)
     engine = engines.connect(url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     clock = FastClock(begun)
     store = Store(engine, clock)
     slack, mail = Slack(now=lambda: clock.now().timestamp()), Mail()

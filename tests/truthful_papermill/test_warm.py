@@ -23,7 +23,7 @@ import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_notebook
 
-from manual_payout.desk.kernels import NEEDS, begin, fork_server, needed_by
+from manual_payout.desk.kernels import STAGES_NEED, begin, fork_server, needed_by
 from manual_payout.desk.settings import variables
 from processes import around, is_running, wait_until
 from truthful_papermill.engine import execute, read_status
@@ -198,7 +198,7 @@ def test_what_an_import_might_have_read_sends_a_kernel_to_the_ordinary_start(tmp
 def test_every_setting_of_ours_may_differ():
     """A new setting that is not known here would make every kernel start the ordinary way."""
 
-    assert [] == [name for name in variables().values() if not re.fullmatch(NEEDS.settings, name)]
+    assert [] == [name for name in variables().values() if not re.fullmatch(STAGES_NEED.settings, name)]
 
 
 def test_without_a_fork_server_the_ordinary_start_is_used_and_said(tmp_path, monkeypatch, caplog):

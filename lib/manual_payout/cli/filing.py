@@ -15,14 +15,14 @@ from manual_payout.cli.options import (
     Amount,
     Approver,
     DestinationAccount,
-    File,
     Incident,
     IncidentId,
     Json,
     Key,
     LedgerPayoutId,
     Notes,
-    Reason,
+    ParameterFile,
+    PayoutReason,
     ReserveAfter,
     StudioId,
     StudioName,
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
 
 def request(
-    file: File = None,
+    file: ParameterFile = None,
     studio_id: StudioId = None,
     studio_name: StudioName = None,
     ledger_payout_id: LedgerPayoutId = None,
     incident_id: IncidentId = None,
     amount: Amount = None,
     reserve_after: ReserveAfter = None,
-    reason: Reason = None,
+    reason: PayoutReason = None,
     destination_account: DestinationAccount = None,
     notes: Notes = None,
     requester: Annotated[

@@ -16,7 +16,7 @@ EXIT_CODES = (
 
 # Texts are short enough that every option is one line of --help on a terminal of 100 columns.
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
-File = Annotated[
+ParameterFile = Annotated[
     Path | None, typer.Option("--file", "-f", metavar="YAML", help="File with the parameters; flags win over it.")
 ]
 StudioId = Annotated[str | None, typer.Option(metavar="UUID", help="The studio in the ledger.")]
@@ -25,7 +25,7 @@ LedgerPayoutId = Annotated[str | None, typer.Option(metavar="UUID", help="The fa
 IncidentId = Annotated[str | None, typer.Option(metavar="ID", help="Ticket of the open incident, such as INC-123.")]
 Amount = Annotated[str | None, typer.Option(metavar="AMOUNT", help="In major units, such as 1250.75.")]
 ReserveAfter = Annotated[str | None, typer.Option(metavar="AMOUNT", help="What stays afterwards, such as 310.00.")]
-Reason = Annotated[str | None, typer.Option(metavar="REASON", help="Such as scheduler_outage or psp_rejection.")]
+PayoutReason = Annotated[str | None, typer.Option(metavar="REASON", help="Such as scheduler_outage or psp_rejection.")]
 DestinationAccount = Annotated[str | None, typer.Option(metavar="ACCT", help="Connected account, such as acct_123.")]
 Notes = Annotated[str | None, typer.Option(metavar="TEXT", help="One line for the record; no secrets.")]
 Key = Annotated[

@@ -13,13 +13,13 @@ from manual_payout.cli.answers import ask_passphrase, progress, show_results
 from manual_payout.cli.options import (
     Amount,
     DestinationAccount,
-    File,
     IncidentId,
     Json,
     LedgerPayoutId,
     Notes,
     Operator,
-    Reason,
+    ParameterFile,
+    PayoutReason,
     ReserveAfter,
     StudioId,
     StudioName,
@@ -45,14 +45,14 @@ _BEFORE_THE_MONEY = frozenset({"verify", "execute"})
 
 
 def run(
-    file: File = None,
+    file: ParameterFile = None,
     studio_id: StudioId = None,
     studio_name: StudioName = None,
     ledger_payout_id: LedgerPayoutId = None,
     incident_id: IncidentId = None,
     amount: Amount = None,
     reserve_after: ReserveAfter = None,
-    reason: Reason = None,
+    reason: PayoutReason = None,
     destination_account: DestinationAccount = None,
     notes: Notes = None,
     operator: Operator = "",
@@ -133,12 +133,12 @@ def _run(
         kernels.prepare(kernel_environment(settings), 1 if only is not None else KERNELS_AHEAD)
         leave_out_unused()
         from manual_payout import gateway  # noqa: F401  # the desk asks it for the key at once
-        from manual_payout.desk.signatures.keys import make_ready
+        from manual_payout.desk.signatures.key_files import import_asyncssh
         from manual_payout.domain.models import Stage
         from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 
         # The sealer's key is the first thing that the run looks for.
-        make_ready()
+        import_asyncssh()
     who = check("operator", operator_from(operator, values, settings.operator))
     parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
     closing = validate_closing(values)

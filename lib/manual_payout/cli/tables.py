@@ -31,7 +31,7 @@ def upgrade(as_json: Json = False) -> None:
 
     engine = engines.connect(load_settings().database_text(), name="DATABASE_URL")
     try:
-        revision = engines.upgrade(engine)
+        revision = engines.upgrade_database(engine)
     finally:
         engine.dispose()
     if as_json:
@@ -58,7 +58,7 @@ def adopt(
 
     engine = engines.connect(load_settings().database_text(), name="DATABASE_URL")
     try:
-        engines.adopt(engine, left)
+        engines.adopt_database(engine, left)
     finally:
         engine.dispose()
     if as_json:

@@ -31,7 +31,7 @@ LEASE_S = 180.0
 
 # The first pause is long enough for a hiccup; an hour is as long as anybody should wait once the service is back.
 PAUSE_FIRST_S = 30.0
-PAUSE_MAX_S = 3600.0
+DELIVERY_PAUSE_MAX_S = 3600.0
 
 # A provider that failed so often in a row is down, not unlucky; the rest of its messages wait for the next round.
 _FAILURES_MAX = 3
@@ -221,7 +221,7 @@ class Postroom:
 
 def pause_s(tries: int, asked_s: float | None = None) -> float:
     """Return how long to wait after the *tries*-th failed try: doubling, and no less than the provider asked for."""
-    own = min(PAUSE_FIRST_S * 2.0 ** min(tries - 1, 10), PAUSE_MAX_S)
+    own = min(PAUSE_FIRST_S * 2.0 ** min(tries - 1, 10), DELIVERY_PAUSE_MAX_S)
     return max(own, min(asked_s or 0.0, _RETRY_AFTER_MAX_S))
 
 

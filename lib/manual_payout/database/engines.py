@@ -66,7 +66,7 @@ def connect(url: str, *, name: str) -> sa.Engine:
     )
 
 
-def upgrade(engine: sa.Engine) -> str:
+def upgrade_database(engine: sa.Engine) -> str:
     """
     Create or migrate our tables.
 
@@ -98,7 +98,7 @@ def upgrade(engine: sa.Engine) -> str:
     return HEAD
 
 
-def adopt(engine: sa.Engine, left: str) -> None:
+def adopt_database(engine: sa.Engine, left: str) -> None:
     """
     Make an SQLite database, whose file was moved here for good, this machine's.
 

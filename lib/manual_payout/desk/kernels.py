@@ -23,13 +23,13 @@ _STEPS = tuple(
     )
 )
 
-NEEDS = KernelNeeds(
+STAGES_NEED = KernelNeeds(
     first=(
         *_STEPS,
-        "manual_payout.desk.signatures.keys:make_ready",
-        "manual_payout.gateway.sdk:make_ready",
+        "manual_payout.desk.signatures.key_files:import_asyncssh",
+        "manual_payout.gateway.sdk:import_stripe",
     ),
-    later=("manual_payout.evidence.pages:make_ready", "manual_payout.evidence.review:make_ready"),
+    later=("manual_payout.evidence.pages:compile_pages", "manual_payout.evidence.review:compile_review"),
     # The settings of one run, its secrets among them. STRIPE_LOG is the SDK's own, which it reads at import.
     settings=r"STRIPE_(?!LOG$)\w+|(SLACK|SMTP|PAGERDUTY|JIRA|MANUAL_PAYOUT)_\w+|(LEDGER_)?DATABASE_URL",
 )
@@ -49,7 +49,7 @@ def needed_by(stages: Iterable[str]) -> list[str]:
 
 def begin() -> None:
     """Start the server that the next `fork_server` of this process will be, as the first thing that the process does."""
-    starting.begin(NEEDS)
+    starting.begin(STAGES_NEED)
 
 
 def fork_server(
@@ -61,4 +61,4 @@ def fork_server(
     Args:
         environment, later: As of `starting.fork_server`.
     """
-    return starting.fork_server(environment, later, NEEDS)
+    return starting.fork_server(environment, later, STAGES_NEED)

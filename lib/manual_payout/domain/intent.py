@@ -135,7 +135,7 @@ def difference(made: dict[str, Any], record: Record) -> str:
     return "" if back else _unclear(made)
 
 
-def differences(made: dict[str, Any], payload: dict[str, Any], mode: Mode) -> list[str]:
+def payload_differences(made: dict[str, Any], payload: dict[str, Any], mode: Mode) -> list[str]:
     """
     Compare a transfer that somebody made by hand with the payload that was approved.
 

@@ -105,7 +105,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def make_ready() -> None:
+def compile_pages() -> None:
     """Render one notebook of nothing, so that every later page, also of a process forked from here, has its templates."""
     cells = [new_markdown_cell("0"), new_code_cell("0", outputs=[new_output("stream", text="0")])]  # type: ignore[no-untyped-call]
     _style()

@@ -11,7 +11,7 @@ from manual_payout.domain.models import Event, PayoutRecord
 from manual_payout.evidence.checklist import read_follow_ups
 from manual_payout.evidence.timeline import draw
 
-NAME = "postmortem.md"
+POSTMORTEM_NAME = "postmortem.md"
 
 _OPEN = "*Not written yet.*"
 _PEOPLES = ("What went well", "What went wrong", "Where we were lucky")

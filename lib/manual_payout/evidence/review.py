@@ -29,7 +29,7 @@ from truthful_papermill.plain_text import shown
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-NAME = "index.html"
+INDEX_NAME = "index.html"
 
 _TEMPLATE = "review.html.j2"
 
@@ -77,12 +77,12 @@ def write_page(
     Raises:
         EvidenceError: The journal's chain is broken, or the folder cannot be written.
     """
-    without = later | {NAME}
+    without = later | {INDEX_NAME}
     story = gather(desk, folder, incident_id, ledger_payout_id, without=without)
-    return folder.replace_redacted(NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
+    return folder.replace_redacted(INDEX_NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
 
 
-def make_ready() -> None:
+def compile_review() -> None:
     """Compile the page's template, which takes longer than to render it, so that a seal need not."""
     _environment().get_template(_TEMPLATE)
 

@@ -12,7 +12,7 @@ from manual_payout.domain.account import Account, Standing
 from manual_payout.domain.models import Event
 
 
-class Kind(StrEnum):
+class Tone(StrEnum):
     """What a page is about at a glance; each has its own sign, colour and border."""
 
     ARRIVED = "arrived"
@@ -38,7 +38,7 @@ class Verdict:
         next_step: What a person does now; empty when nothing is left to do.
     """
 
-    kind: Kind
+    kind: Tone
     word: str
     sentence: str
     next_step: str = ""
@@ -48,13 +48,13 @@ class Verdict:
 _NO = "NO-GO"
 
 _KINDS = {
-    Standing.OPEN: Kind.UNKNOWN,
-    Standing.ASTRAY: Kind.FAILED,
-    Standing.OUT: Kind.MOVING,
-    Standing.RETURNED: Kind.REVERSED,
-    Standing.ARRIVED: Kind.ARRIVED,
-    Standing.TAKEN_BACK: Kind.REVERSED,
-    Standing.NOTHING: Kind.REFUSED,
+    Standing.OPEN: Tone.UNKNOWN,
+    Standing.ASTRAY: Tone.FAILED,
+    Standing.OUT: Tone.MOVING,
+    Standing.RETURNED: Tone.REVERSED,
+    Standing.ARRIVED: Tone.ARRIVED,
+    Standing.TAKEN_BACK: Tone.REVERSED,
+    Standing.NOTHING: Tone.REFUSED,
 }
 
 
@@ -84,27 +84,27 @@ def _nothing_begun(events: Sequence[Event], incident_id: str, broken: Sequence[s
     if last is not None and (last.kind == "stage_refused" or last.data.get("verdict") == _NO):
         told = _sentence(str(last.data.get("message", "")))
         return Verdict(
-            Kind.REFUSED,
+            Tone.REFUSED,
             "Refused: nothing was sent",
             f"{last.data.get('stage', 'A stage')} said no. {told or 'The checks below say why.'}",
             "Do what the refusal names, then run the same command again; or withdraw the request.",
         )
     if broken:
         return Verdict(
-            Kind.FAILED,
+            Tone.FAILED,
             "Stopped: nothing was sent",
             f"{broken[-1]} did not come to its end, and no sending was begun.",
             "Open that notebook to see where it stopped, then run the same command again.",
         )
     if any(event.kind == "dry_run" for event in events):
         return Verdict(
-            Kind.DRY_RUN,
+            Tone.DRY_RUN,
             "Dry run: nothing was sent",
             "The payout was verified and its exact payload shown. No money has moved.",
             "If the payload is right, run live with the confirm code that 2-execute shows.",
         )
     return Verdict(
-        Kind.NOTHING,
+        Tone.NOTHING,
         "Nothing was sent",
         "No sending was begun for this ledger payout under this incident.",
         f"manual-payout status {incident_id} says what is missing.",

@@ -72,7 +72,7 @@ class notices_are_not_errors(warnings.catch_warnings):  # noqa: N801  # used as 
         warnings.simplefilter("ignore")
 
 
-def make_ready() -> None:
+def import_stripe() -> None:
     """Import what the SDK only imports when a client first uses it: each forked kernel has it then. Nothing is connected."""
     telemetry = stripe.enable_telemetry
     client = new_client("rk_test_nobody", base_url="http://127.0.0.1:9", timeout_s=1)

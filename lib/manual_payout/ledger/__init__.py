@@ -12,7 +12,7 @@ from pathlib import Path
 from manual_payout.database.engines import connect
 from manual_payout.domain.errors import DatabaseError
 from manual_payout.ledger.claiming import Claiming
-from manual_payout.ledger.faults import explain
+from manual_payout.ledger.faults import explain_fault
 from manual_payout.ledger.instants import UtcDateTime, parse_instant
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.reading import Reading
@@ -37,7 +37,7 @@ __all__ = [
     "PayoutDue",
     "StudioBalance",
     "UtcDateTime",
-    "explain",
+    "explain_fault",
     "open_ledger",
     "parse_instant",
 ]

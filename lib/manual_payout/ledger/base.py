@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, TableClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from manual_payout.domain.errors import ParameterError
-from manual_payout.ledger.faults import explain
+from manual_payout.ledger.faults import explain_fault
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import is_same, one_row, relation_named, select_all
 from manual_payout.ledger.rows import payout_due
@@ -78,7 +78,7 @@ class Base:
                 yield connection
         except SQLAlchemyError as error:
             # No chain: a driver's error may quote the connection string, and with it the password.
-            raise explain(error, self._engine) from None
+            raise explain_fault(error, self._engine) from None
 
 
 def uuid_text(field: str, value: str) -> str:

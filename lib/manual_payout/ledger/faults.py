@@ -10,7 +10,7 @@ from manual_payout.domain.errors import DatabaseError
 SEE = "docs/ledger.md shows the relation as it must be."
 
 
-def explain(error: SQLAlchemyError, engine: Engine) -> DatabaseError:
+def explain_fault(error: SQLAlchemyError, engine: Engine) -> DatabaseError:
     """
     Turn what the driver raised into a sentence with a remedy.
 

@@ -15,7 +15,7 @@ from manual_payout.domain.parameters import check_text
 from manual_payout.evidence import sealing
 from manual_payout.evidence.checklist import Standing, checklist_of, owner_of
 from manual_payout.evidence.folder import executed_notebooks
-from manual_payout.evidence.postmortem import NAME as POSTMORTEM
+from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.results import the_result
 from manual_payout.steps.run import Run, question

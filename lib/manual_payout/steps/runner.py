@@ -329,7 +329,7 @@ class _Pages:
     def add(self) -> None:
         """Put a page beside every notebook that has none."""
         # While the last of them is rendered.
-        review.make_ready()
+        review.compile_review()
         # Also of a notebook whose runner was killed before it could render the page.
         missing = [path for _, _, path in self._folder.notebooks() if not path.with_suffix(".html").exists()]
         for notebook in missing:

@@ -42,7 +42,7 @@ def ladder(run: Run) -> Table:
         return Table("Nothing was sent.", _RUNG_COLUMNS, ())
     seen = settlement.look(run.desk, record)
     rows = tuple(
-        (_TITLES[r.name], r.reached.value, _when(r.at), r.shown_by, r.note, settlement.NEEDS[r.name])
+        (_TITLES[r.name], r.reached.value, _when(r.at), r.shown_by, r.note, settlement.RUNG_NEEDS[r.name])
         for r in seen.rungs
     )
     top = _TITLES[seen.top] if seen.top else "nothing reached"

@@ -17,7 +17,7 @@ from manual_payout.domain.errors import (
     PolicyRefusedError,
     UnknownOutcomeError,
 )
-from manual_payout.domain.intent import build_payload, differences, transfer_group
+from manual_payout.domain.intent import build_payload, payload_differences, transfer_group
 from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, Request, State
 from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
@@ -86,7 +86,7 @@ def _begun(record: PayoutRecord, transfer_id: str) -> Reconciliation[PayoutRecor
 def _require_alike(made: dict[str, Any], request: Request, line: Line) -> None:
     """Refuse what is not exactly what the request would have sent; every field that differs is named."""
     payload = build_payload(request, line, 1)
-    found = differences(made, payload, request.mode)
+    found = payload_differences(made, payload, request.mode)
     if found:
         raise PolicyRefusedError(
             f"{made['id']} is not the transfer of this request: {'; '.join(found)}.",

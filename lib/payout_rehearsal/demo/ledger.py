@@ -37,7 +37,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from manual_payout.domain.errors import DatabaseError
 from manual_payout.domain.models import Reason
 from manual_payout.domain.money import STEP_MINOR, exponent, parse
-from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, PayoutDue, StudioBalance, UtcDateTime, explain
+from manual_payout.ledger import BALANCE_COLUMNS, DUE_COLUMNS, PayoutDue, StudioBalance, UtcDateTime, explain_fault
 from payout_rehearsal.demo import incident
 from payout_rehearsal.demo.names import MARKETS, Market
 
@@ -170,7 +170,7 @@ def create_demo_ledger(engine: Engine, ledger: DemoLedger | None = None) -> bool
             connection.execute(insert(payouts_table), [_row(payout, DUE_COLUMNS) for payout in ledger.payouts])
             connection.execute(insert(balances_table), [_row(balance, BALANCE_COLUMNS) for balance in ledger.balances])
     except SQLAlchemyError as error:
-        raise explain(error, engine) from None
+        raise explain_fault(error, engine) from None
     return True
 
 

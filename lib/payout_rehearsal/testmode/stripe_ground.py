@@ -25,7 +25,7 @@ from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import Parameters
 from manual_payout.gateway import Gateway
 from manual_payout.ledger import PayoutDue
-from manual_payout.transfer.settlement import NEEDS, PAYOUT_METADATA_KEY, RungName
+from manual_payout.transfer.settlement import PAYOUT_METADATA_KEY, RUNG_NEEDS, RungName
 from payout_rehearsal.demo import automation, incident
 from payout_rehearsal.demo.ledger import create_demo_ledger
 from payout_rehearsal.testmode import relay
@@ -205,7 +205,7 @@ def ground(
     root.mkdir(parents=True, exist_ok=True)
     url = f"sqlite:///{(root / 'rehearsal.sqlite').resolve()}"
     engine = engines.connect(url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     clock = DatabaseClock(engine)
     now = clock.now()
     seeder = Seeder(
@@ -266,7 +266,7 @@ def _blind(keys: RehearsalKeys, studios: dict[str, Seeded], upstream: str) -> st
     found = "STRIPE_READ_SECRET_KEY may not read payouts" if keys.read else "STRIPE_READ_SECRET_KEY is not set"
     return (
         f"{found}, so that a payout to the bank that fails cannot be seen and this rehearsal cannot be green; give it a "
-        f"restricted test key with {NEEDS[RungName.PAID_TO_BANK]} (docs/test-mode.md)"
+        f"restricted test key with {RUNG_NEEDS[RungName.PAID_TO_BANK]} (docs/test-mode.md)"
     )
 
 

@@ -331,7 +331,7 @@ def patiently(act: Callable[[], Any]) -> Any:
 def fill(url: str) -> None:
     """Make our tables, and a ledger of failed payouts."""
     engine = engines.connect(url, name="DATABASE_URL")
-    engines.upgrade(engine)
+    engines.upgrade_database(engine)
     with engine.execution_options(write=True).begin() as connection:
         tables.create_all(connection)
         connection.execute(sa.insert(payouts_table), [_payout(one) for one in studios()])

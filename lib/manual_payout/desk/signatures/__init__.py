@@ -18,14 +18,9 @@ instant is judged here, because asyncssh and ``ssh-keygen`` ask the clock of the
 from __future__ import annotations
 
 from manual_payout.desk.signatures.agent import keys_of_agent
-from manual_payout.desk.signatures.keys import (
-    PublicKey,
-    SigningKey,
-    key_from_file,
-    key_from_seed,
-    new_key_file,
-    public_key,
-)
+from manual_payout.desk.signatures.key_files import key_from_file, key_from_seed, new_key_file
+from manual_payout.desk.signatures.keys import PublicKey, public_key
+from manual_payout.desk.signatures.namespaces import APPROVAL, NAMESPACES, SEAL
 from manual_payout.desk.signatures.signers import (
     AllowedSigner,
     AllowedSigners,
@@ -33,7 +28,7 @@ from manual_payout.desk.signatures.signers import (
     parse_signers,
     signer_line,
 )
-from manual_payout.desk.signatures.sshsig import APPROVAL, NAMESPACES, SEAL, check_signature, signer_of
+from manual_payout.desk.signatures.sshsig import SigningKey, check_signature, signer_of
 
 __all__ = [
     "APPROVAL",

@@ -6,7 +6,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from manual_payout.desk.signatures.keys import PublicKey, SigningKey, public_key_of
+from manual_payout.desk.signatures.keys import PublicKey, public_key_of
+from manual_payout.desk.signatures.sshsig import SigningKey
 from manual_payout.domain.errors import SignatureError
 
 if TYPE_CHECKING:

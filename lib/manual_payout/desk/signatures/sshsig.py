@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from manual_payout.desk.signatures.keys import PublicKey, public_key_of
-from manual_payout.desk.signatures.namespaces import APPROVAL, NAMESPACES, SEAL, require_namespace
+from manual_payout.desk.signatures.namespaces import require_namespace
 from manual_payout.desk.signatures.wire import strings_of
 from manual_payout.domain.errors import SignatureError
 
@@ -33,16 +33,43 @@ class _Content:
     hash_name: str
 
 
-def make_signature(keypair: Any, namespace: str, data: bytes) -> str:
+@dataclass(frozen=True, slots=True)
+class SigningKey:
     """
-    Sign *data* with asyncssh's *keypair*.
+    A key that can sign: from a file, or held by an agent.
 
-    Raises:
-        ValueError: The key cannot sign.
+    Attributes:
+        source: Where it is, for people to read; never anything secret.
     """
-    from asyncssh.sshsig import create_sshsig
 
-    return _armored(create_sshsig(keypair, data, namespace=namespace, hash_name="sha512", raw=True))
+    public_key: PublicKey
+    source: str
+    # asyncssh's key, or what asks the agent; never shown.
+    _keypair: Any = field(repr=False, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its public key."""
+        return self.public_key.fingerprint
+
+    def sign(self, namespace: str, data: bytes) -> str:
+        """
+        Sign *data* for one purpose, one of `NAMESPACES`.
+
+        Returns:
+            The armored signature, as ``ssh-keygen -Y sign`` writes it.
+
+        Raises:
+            SignatureError: The key, or the agent that holds it, did not sign.
+        """
+        require_namespace(namespace)
+        try:
+            return _make_signature(self._keypair, namespace, data)
+        except (ValueError, OSError) as error:
+            raise SignatureError(
+                f"The key {self.fingerprint} ({self.source}) did not sign: {str(error) or type(error).__name__}.",
+                "Unlock or touch it and run the command again; a hardware key is reached through ssh-agent.",
+            ) from None
 
 
 def signer_of(armored: str) -> PublicKey:
@@ -78,6 +105,18 @@ def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str) -
     # OpenSSH knows sha256 too, for verifiers that are no longer made.
     if content.hash_name != "sha512" or not _fits(data, armored, key, namespace):
         raise _refused(f"The signature of {key.fingerprint} does not fit these bytes.")
+
+
+def _make_signature(keypair: Any, namespace: str, data: bytes) -> str:
+    """
+    Sign *data* with asyncssh's *keypair*.
+
+    Raises:
+        ValueError: The key cannot sign.
+    """
+    from asyncssh.sshsig import create_sshsig
+
+    return _armored(create_sshsig(keypair, data, namespace=namespace, hash_name="sha512", raw=True))
 
 
 def _fits(data: bytes, armored: str, key: PublicKey, namespace: str) -> bool:
@@ -130,6 +169,3 @@ def _refused(message: str) -> SignatureError:
     return SignatureError(
         message, "Keep what you have as it is; have it signed again by whoever it is said to be from."
     )
-
-
-__all__ = ["APPROVAL", "NAMESPACES", "SEAL", "check_signature", "make_signature", "signer_of"]

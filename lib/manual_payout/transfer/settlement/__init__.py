@@ -5,8 +5,8 @@ from __future__ import annotations
 from manual_payout.transfer.settlement.following import Round, follow_due, note, watch
 from manual_payout.transfer.settlement.ladder import (
     FINAL_AFTER,
-    NEEDS,
     PAYOUT_METADATA_KEY,
+    RUNG_NEEDS,
     Ladder,
     Reached,
     Rung,
@@ -16,8 +16,8 @@ from manual_payout.transfer.settlement.ladder import (
 
 __all__ = [
     "FINAL_AFTER",
-    "NEEDS",
     "PAYOUT_METADATA_KEY",
+    "RUNG_NEEDS",
     "Ladder",
     "Reached",
     "Round",

@@ -41,7 +41,7 @@ class RungName(StrEnum):
 
 # What a key needs in order to see each rung, as the Dashboard names it; for the last two on connected accounts.
 # Source: Stripe documentation, *Restricted API keys* and *Permissions reference*.
-NEEDS: Mapping[RungName, str] = MappingProxyType(
+RUNG_NEEDS: Mapping[RungName, str] = MappingProxyType(
     {
         RungName.ACCEPTED: "Transfers: Read, which Transfers: Write includes",
         RungName.SETTLED_ON_PLATFORM: "Balance transactions: Read",
@@ -224,7 +224,7 @@ def _visible(name: RungName, read: Callable[[], Rung]) -> Rung:
         # Only a permission that is not granted makes a rung invisible. A busy or failing Stripe shows it a minute later.
         if error.code != NOT_PERMITTED:
             raise
-        note = f"Set STRIPE_READ_SECRET_KEY to a read-only key (grant {NEEDS[name]}), or look in the Dashboard."
+        note = f"Set STRIPE_READ_SECRET_KEY to a read-only key (grant {RUNG_NEEDS[name]}), or look in the Dashboard."
         return Rung(name, Reached.INVISIBLE, None, "", note)
 
 
