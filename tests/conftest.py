@@ -124,6 +124,6 @@ def _session_open_shell():
 @pytest.fixture(scope="session", name="rehearsed")
 def _rehearsed(tmp_path_factory):
     """The demo incident, run as `make rehearse` runs it; whoever changes its folder changes a copy."""
-    from payout_rehearsal import rehearse
+    from payout_rehearsal import rehearse_incident
 
-    return rehearse(tmp_path_factory.mktemp("rehearsed"), say=lambda _: None, progress=lambda *_: None)
+    return rehearse_incident(tmp_path_factory.mktemp("rehearsed"), say=lambda _: None, progress=lambda *_: None)

@@ -33,7 +33,7 @@ from manual_payout.evidence.verifier import (
     read_folder,
     templates_in,
 )
-from payout_rehearsal import rehearse
+from payout_rehearsal import rehearse_incident
 from truthful_papermill.redaction import Redactor
 
 PEOPLE = load_registry(SANDBOX_APPROVERS)
@@ -275,7 +275,7 @@ def main() -> int:
     parser.add_argument("--mutations", type=int, default=2000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        folder = rehearse(Path(root), say=lambda _: None, progress=lambda *_: None).folder
+        folder = rehearse_incident(Path(root), say=lambda _: None, progress=lambda *_: None).folder
         began = time.process_time()
         false_alarms = verify(folder)
         cpu_s = time.process_time() - began

@@ -16,7 +16,7 @@ from local_stripe.errors import Json, RefusalError, invalid
 from local_stripe.params import Spec, read_integer
 from local_stripe.records import Account
 
-CREATE_PARAMS: Spec = {
+CREATE_PARAMS_V2: Spec = {
     "configuration": "object",
     "contact_email": "text",
     "dashboard": "text",
@@ -33,7 +33,7 @@ LIST_PARAMS: Spec = {"applied_configurations": "list", "closed": "boolean", "lim
 _STATUS = {"active": "active", "pending": "pending", "inactive": "restricted"}
 
 
-def create_account(books: Books, params: Json) -> Account:
+def create_account_v2(books: Books, params: Json) -> Account:
     """
     Connect a new account that receives transfers.
 
@@ -74,7 +74,7 @@ def create_account(books: Books, params: Json) -> Account:
     return books.add(account)
 
 
-def account_shape(account: Account, include: list[str]) -> Json:
+def account_shape_v2(account: Account, include: list[str]) -> Json:
     """Return *account* as Accounts v2 would; what is not asked for with *include* is null."""
     cards = account.card_payments != "unrequested"
     return {
@@ -97,12 +97,12 @@ def account_shape(account: Account, include: list[str]) -> Json:
     }
 
 
-def page(accounts: list[Account], params: Json) -> Json:
+def page_v2(accounts: list[Account], params: Json) -> Json:
     """Cut one page of a v2 list, newest first; the next one is named by its address."""
     limit, start = params.get("limit", 10), read_integer("page", params.get("page", "0"))
     rest = len(accounts) > start + limit
     return {
-        "data": [account_shape(account, []) for account in accounts[start : start + limit]],
+        "data": [account_shape_v2(account, []) for account in accounts[start : start + limit]],
         "next_page_url": f"/v2/core/accounts?limit={limit}&page={start + limit}" if rest else None,
         "previous_page_url": None,
     }

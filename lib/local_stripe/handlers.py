@@ -230,18 +230,18 @@ def update_account(call: Call) -> Json:
 
 def create_account_v2(call: Call) -> Json:
     """Connect a new account by Accounts v2."""
-    account = accounts_v2.create_account(call.books, call.params)
-    return accounts_v2.account_shape(account, call.params.get("include", []))
+    account = accounts_v2.create_account_v2(call.books, call.params)
+    return accounts_v2.account_shape_v2(account, call.params.get("include", []))
 
 
 def list_accounts_v2(call: Call) -> Json:
     """List the connected accounts that v2 made."""
-    return accounts_v2.page([account for account in call.books.accounts[::-1] if account.version == 2], call.params)
+    return accounts_v2.page_v2([account for account in call.books.accounts[::-1] if account.version == 2], call.params)
 
 
 def get_account_v2(call: Call) -> Json:
     """Show one of them."""
-    return accounts_v2.account_shape(_account(call), call.params.get("include", []))
+    return accounts_v2.account_shape_v2(_account(call), call.params.get("include", []))
 
 
 def list_external_accounts(call: Call) -> Json:

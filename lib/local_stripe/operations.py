@@ -238,7 +238,7 @@ OPERATIONS = (
         "/v2/core/accounts",
         _ACCOUNT_WRITE,
         "v2.core.account",
-        accounts_v2.CREATE_PARAMS,
+        accounts_v2.CREATE_PARAMS_V2,
         handlers.create_account_v2,
         connect_column=True,
     ),

@@ -27,9 +27,9 @@ def main() -> None:
         if sys.argv[1:2] != ["sandbox"]:
             outlive_the_terminal()
         if sys.argv[1:2] == ["run"] and not {"--help", "-h"} & set(sys.argv):
-            from manual_payout.desk.kernels import begin
+            from manual_payout.desk.kernels import begin_fork_server
 
-            begin()
+            begin_fork_server()
         from manual_payout.cli import main as command_line
 
         command_line()

@@ -5,8 +5,8 @@ The stage and the incident are here for whoever needs a scene. What the notebook
 brings scrapbook and pandas with it; `notebook` runs that notebook.
 """
 
-from payout_rehearsal.ground import Cast, Ground, SceneName
-from payout_rehearsal.incident import Incident, Rehearsal, failed_stage, file_and_approve, rehearse
+from payout_rehearsal.ground import Ground, People, SceneName
+from payout_rehearsal.incident import Incident, Rehearsal, failed_stage, file_and_approve, rehearse_incident
 from payout_rehearsal.sandbox_ground import CLOSING, DEMO_CAST, PAUSE_S, SandboxGround, sandbox_ground
 from payout_rehearsal.stage import demo_parameters, nightly_job, sandbox_books, set_up_database, stage_set
 
@@ -17,9 +17,9 @@ __all__ = [
     "CLOSING",
     "DEMO_CAST",
     "PAUSE_S",
-    "Cast",
     "Ground",
     "Incident",
+    "People",
     "Rehearsal",
     "SandboxGround",
     "SceneName",
@@ -27,7 +27,7 @@ __all__ = [
     "failed_stage",
     "file_and_approve",
     "nightly_job",
-    "rehearse",
+    "rehearse_incident",
     "sandbox_books",
     "sandbox_ground",
     "set_up_database",

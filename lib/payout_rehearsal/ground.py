@@ -29,7 +29,7 @@ class SceneName(StrEnum):
     FAILING_LATER = "failing-later"
 
 
-class Cast(Protocol):
+class People(Protocol):
     """Who plays, by the handles of the registry."""
 
     @property
@@ -61,7 +61,7 @@ class Ground(Protocol):
         """Settings, clock and registry of this rehearsal, with a database and an outputs folder of its own."""
 
     @property
-    def cast(self) -> Cast:
+    def cast(self) -> People:
         """Who plays."""
 
     @property

@@ -16,7 +16,7 @@ from manual_payout.domain.models import Request, Stage
 from manual_payout.domain.parameters import Parameters
 from manual_payout.steps.endings import StageResult
 from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, Progress, run_stages
-from payout_rehearsal.ground import Cast, Ground, SceneName
+from payout_rehearsal.ground import Ground, People, SceneName
 from payout_rehearsal.record import Record
 from payout_rehearsal.sandbox_ground import DEMO_CAST, sandbox_ground
 from payout_rehearsal.stage import demo_parameters
@@ -63,7 +63,7 @@ class Rehearsal:
 def file_and_approve(
     desk: Desk,
     parameters: Parameters | None = None,
-    cast: Cast = DEMO_CAST,
+    cast: People = DEMO_CAST,
     *,
     pause_s: float = 0.0,
     lifetime_s: int | None = None,
@@ -202,7 +202,7 @@ class Incident:
         self._desk.clock.wait(self._ground.pause_s)
 
 
-def rehearse(root: Path, *, say: Callable[[str], None], progress: Progress) -> Rehearsal:
+def rehearse_incident(root: Path, *, say: Callable[[str], None], progress: Progress) -> Rehearsal:
     """
     Play the whole incident on the sandbox, without drill, notebook and report.
 

@@ -21,7 +21,7 @@ from tests.manual_payout.test_verifier import edit, findings
 from desks import STREAM
 from manual_payout import transfer
 from manual_payout.approval.approvals import check_approvals
-from manual_payout.approval.policy import SKEW_MAX
+from manual_payout.approval.policy import LEDGER_SKEW_MAX
 from manual_payout.approval.verification import verify
 from manual_payout.database import engines
 from manual_payout.desk import settings as settings_module
@@ -305,7 +305,7 @@ def test_a_balance_may_be_as_old_as_the_policy_says_and_no_older(limit_s, beside
 @given(st.sampled_from((-1, 0, 1)), st.sampled_from(("balance_age", "ledger_payout_due")))
 def test_a_clock_that_is_a_little_ahead_is_no_future(beside_us, name):
     """Five minutes of skew between two databases are taken; a microsecond more is the future, of a balance as of a due date."""
-    ahead = GOOD.at + SKEW_MAX + timedelta(microseconds=beside_us)
+    ahead = GOOD.at + LEDGER_SKEW_MAX + timedelta(microseconds=beside_us)
     facts = {"balance": replace(BALANCE, as_of=ahead), "due": replace(GOOD.due, due_at=ahead)}
 
     assert (beside_us > 0) is (name in failing(**facts))

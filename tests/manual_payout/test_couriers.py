@@ -10,7 +10,7 @@ from email import message_from_bytes, policy
 import pytest
 from tests.outbox.servers import CHANNEL_ID, HOOK, Mail, PagerDuty, Slack, running
 
-from manual_payout.comms.courier import Absent, Delayed, Delivered, Refused, Unknowable
+from manual_payout.comms.courier import Absent, Delayed, Delivered, MessageRefused, Unknowable
 from manual_payout.comms.mail import Mailbox
 from manual_payout.comms.paging import Pager
 from manual_payout.comms.slack import SlackBot, SlackWebhook
@@ -106,7 +106,7 @@ def test_slack_receipt_is_channel_and_ts(slack):
     [
         ("limit", Delayed("Slack asks for a pause (429).", retry_after_s=90)),
         ("refuse", Delayed("Slack answered 200: invalid_auth.")),
-        ("invalid", Refused("Slack refuses the message: msg_too_long.")),
+        ("invalid", MessageRefused("Slack refuses the message: msg_too_long.")),
         ("lose500", Delayed("Slack answered 500: internal_error.", in_doubt=True)),
     ],
 )
@@ -183,7 +183,7 @@ def test_webhook_says_ok_and_knows_no_more(slack, caplog, capfd):
 
     assert Delivered({"provider": "slack webhook", "answer": "ok"}) == first
     assert 90 == limited.retry_after_s
-    assert isinstance(invalid, Refused)
+    assert isinstance(invalid, MessageRefused)
     assert (True, True) == (lost.in_doubt, dropped.in_doubt)
     assert Unknowable() == courier.find(IN_DOUBT)
     assert "hookhookhook" not in caplog.text + "".join(capfd.readouterr())
@@ -248,9 +248,9 @@ def test_wrong_password_waits_for_a_person_and_is_not_shown(tls):
     ("fault", "kind", "in_doubt", "handed_over"),
     [
         ("refuse", Delayed, False, 0),
-        ("invalid", Refused, None, 0),
+        ("invalid", MessageRefused, None, 0),
         ("drop", Delayed, False, 0),
-        ("reject", Refused, None, 1),
+        ("reject", MessageRefused, None, 1),
         ("lose", Delayed, True, 1),
     ],
 )
@@ -314,7 +314,7 @@ def test_pagerduty_refusal_says_why(pagerduty):
     pagerduty.faults.planned.append("invalid")
     outcome = pager(pagerduty).send(PAGE, lambda: None)
 
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, MessageRefused)
     assert "'payload.summary' is missing" in outcome.reason
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from tests.outbox.campaign import campaign
 
-from manual_payout.comms.courier import Absent, Delayed, Delivered, Refused, Unknowable
+from manual_payout.comms.courier import Absent, Delayed, Delivered, MessageRefused, Unknowable
 from manual_payout.comms.delivery import DELIVERY_PAUSE_MAX_S, Postroom, pause_s
 from manual_payout.comms.telling import sent_messages, write_all_announced, write_announced
 from manual_payout.comms.wiring import configured_channels, objection, open_courier
@@ -63,7 +63,7 @@ class Provider:
             raise RuntimeError("a fault in a client")
         hand_over()
         if doing == "refuse":
-            return Refused("no such address")
+            return MessageRefused("no such address")
         if doing == "lost":
             return Delayed("no answer", in_doubt=True)
         self.taken[sent.message_id] += 1

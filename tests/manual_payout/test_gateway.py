@@ -27,7 +27,7 @@ from manual_payout.gateway import (
     judge,
     key_fits,
     mask_keys,
-    plain,
+    one_line,
     read_error,
 )
 from manual_payout.gateway.sdk import Session
@@ -360,7 +360,7 @@ def test_judgement_is_total(text):
 @given(st.text(st.characters(codec=None)))
 def test_plain_text_can_be_shown_and_stored_anywhere(text):
     """One line, printable, storable, not endless."""
-    shown = plain(text)
+    shown = one_line(text)
 
     assert shown.isprintable()
     assert shown == shown.encode().decode()

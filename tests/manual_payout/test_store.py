@@ -346,7 +346,7 @@ def test_fence_judges_by_the_databases_clock_after_a_real_wait(engine, tmp_path)
 
     def hold():
         with engine.connect().execution_options(write=True) as connection, connection.begin():
-            journal.hold(connection, "INC-1/ledger-1")
+            journal.hold_stream(connection, "INC-1/ledger-1")
             locked.set()
             time.sleep(0.6)
 

@@ -768,7 +768,7 @@ def test_fence_reads_the_clock_after_the_wait_for_the_lock(any_scene, monkeypatc
     """Frozen between the last look at the clock and the database's answer: the fence judges by the clock of the answer."""
     from manual_payout.database import journal
 
-    hold, mark = journal.hold, any_scene.desk.store.mark_sent
+    hold, mark = journal.hold_stream, any_scene.desk.store.mark_sent
 
     def frozen_mark(record, **options):
         def slow_hold(connection, stream):

@@ -301,7 +301,7 @@ def test_next_page_on_another_host_is_not_followed(stripe_books, seeder, monkeyp
     def elsewhere(accounts, params):
         return {"data": [], "next_page_url": "https://evil.example/v2/core/accounts?page=2", "previous_page_url": None}
 
-    monkeypatch.setattr("local_stripe.accounts_v2.page", elsewhere)
+    monkeypatch.setattr("local_stripe.accounts_v2.page_v2", elsewhere)
     with pytest.raises(EvidenceError, match="no page of them"):
         seeder.seed(STUDIO)
 

@@ -23,7 +23,7 @@ import pytest
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_notebook
 
-from manual_payout.desk.kernels import STAGES_NEED, begin, fork_server, needed_by
+from manual_payout.desk.kernels import STAGES_NEED, begin_fork_server, fork_server, needed_by
 from manual_payout.desk.settings import variables
 from processes import around, is_running, wait_until
 from truthful_papermill.engine import execute, read_status
@@ -336,7 +336,7 @@ def test_a_fork_server_that_died_takes_its_kernel_along_and_the_next_one_starts_
 
 def test_what_was_begun_early_is_the_next_fork_server_and_no_other():
     """The process starts it before it knows what it will run; a server for another environment is another one."""
-    begin()
+    begin_fork_server()
     (begun,) = starting._begun
     with fork_server(around()) as other, fork_server() as first, fork_server() as second:
         assert begun is first

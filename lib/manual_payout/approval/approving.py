@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from manual_payout.approval.others import since, unexplained
-from manual_payout.approval.policy import SKEW_MAX, balance_at
+from manual_payout.approval.policy import LEDGER_SKEW_MAX, balance_at
 from manual_payout.approval.verification import rehearsal_at
 from manual_payout.desk.inventory import SHOWN
 from manual_payout.desk.people import Person
@@ -135,7 +135,7 @@ def _since(changed_at: datetime | None, now: datetime) -> str:
     if changed_at is None:
         return "never"
     days = (now - changed_at).days
-    if changed_at > now + SKEW_MAX:
+    if changed_at > now + LEDGER_SKEW_MAX:
         return f"{changed_at:%Y-%m-%d}, WARNING: in the future"
     return f"{changed_at:%Y-%m-%d}, {'today' if days < 1 else f'{days} days ago'}"
 

@@ -22,7 +22,7 @@ from manual_payout.ledger import PayoutDue, StudioBalance
 REHEARSAL = "rehearsal"
 
 # By how much the ledger's clock, which is another than the one that judges, may be ahead of it.
-SKEW_MAX = timedelta(minutes=5)
+LEDGER_SKEW_MAX = timedelta(minutes=5)
 
 IN_FORCE = "neither expired nor withdrawn"
 
@@ -275,7 +275,7 @@ def ledger_payout_due(facts: Facts, _policy: Policy) -> Check:
     if own is not None:
         return Check(name, question, CheckStatus.OK, expected, f"already sent, {own}")
     return verdict(
-        name, question, due is not None and due.due_at <= facts.at + SKEW_MAX, expected, found,
+        name, question, due is not None and due.due_at <= facts.at + LEDGER_SKEW_MAX, expected, found,
         "Wait until it is due; or have the ledger's owner correct due_at.",
     )  # fmt: skip
 
@@ -300,7 +300,7 @@ def balance_at(balance: StudioBalance, at: datetime, policy: Policy) -> tuple[bo
     """Say whether a balance may be relied on at *at*, and how old it is, for people."""
     age = at - balance.as_of
     when = f"{balance.as_of:%Y-%m-%d %H:%M} UTC, "
-    if age < -SKEW_MAX:
+    if age < -LEDGER_SKEW_MAX:
         return False, f"{when}{span(-age)} in the future"
     fresh = age <= timedelta(seconds=policy.ledger.balance_age_max_s)
     return fresh, f"{when}{span(max(age, timedelta()))} old"

@@ -44,7 +44,7 @@ class Delayed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class MessageRefused:
     """The provider will never take this message as it is; a person has to act."""
 
     reason: str
@@ -60,8 +60,8 @@ class Unknowable:
     """The provider has no way of telling whether it has the message."""
 
 
-Outcome = Delivered | Delayed | Refused
-Finding = Delivered | Delayed | Absent | Unknowable
+Outcome = Delivered | Delayed | MessageRefused
+Lookup = Delivered | Delayed | Absent | Unknowable
 
 
 class Courier(Protocol):
@@ -71,7 +71,7 @@ class Courier(Protocol):
         """Try once; *hand_over* is called before the provider can have the message, and not at all before a safe failure."""
         ...
 
-    def find(self, message: Message) -> Finding:
+    def find(self, message: Message) -> Lookup:
         """Ask the provider whether it has a message that was handed over without an answer."""
         ...
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
-from manual_payout.comms.courier import Absent, Courier, Delayed, Delivered, Finding, Outcome, Refused, Unknowable
+from manual_payout.comms.courier import Absent, Courier, Delayed, Delivered, Lookup, MessageRefused, Outcome, Unknowable
 from manual_payout.comms.wiring import objection, open_courier
 from manual_payout.database.store import Store
 from manual_payout.desk.settings import Settings
@@ -45,13 +45,13 @@ _ORDER = (Channel.PAGERDUTY, Channel.SLACK, Channel.EMAIL)
 _BATCH = 100
 
 # A row that says something else, to somebody else, or that nobody wrote: whoever can write into the table sends nothing by it.
-_DISBELIEVED = Refused(
+_DISBELIEVED = MessageRefused(
     "It is not the message that the journal says was written, and was not sent: somebody changed the database."
 )
 
 
 @dataclass
-class Round:
+class DeliveryRound:
     """
     One go through what is due.
 
@@ -77,16 +77,16 @@ class Round:
         if isinstance(outcome, Delivered):
             self.delivered += 1
             self.failures[message.channel] = 0
-        elif isinstance(outcome, Refused):
+        elif isinstance(outcome, MessageRefused):
             self.refused += 1
         else:
             self.delayed += 1
             limited = outcome.retry_after_s is not None
             self.failures[message.channel] += _FAILURES_MAX if limited else 1
 
-    def followed_by(self, later: Round) -> Round:
+    def followed_by(self, later: DeliveryRound) -> DeliveryRound:
         """Return this one and a later one, counted together."""
-        return Round(
+        return DeliveryRound(
             self.delivered + later.delivered,
             self.delayed + later.delayed,
             self.refused + later.refused,
@@ -119,7 +119,7 @@ class Postroom:
         # A server may quote what it was sent.
         self._redactor = Redactor(self.settings.messenger_secrets())
 
-    def deliver(self, payout_id: str | None = None, *, at_once: bool = False) -> Round:
+    def deliver(self, payout_id: str | None = None, *, at_once: bool = False) -> DeliveryRound:
         """
         Try everything that is due, once.
 
@@ -131,13 +131,13 @@ class Postroom:
         Raises:
             DatabaseError: Ours does not answer.
         """
-        done = Round()
+        done = DeliveryRound()
         # By channel, so that a thousand messages to a service that is down cannot hide those to another.
         for channel in _ORDER:
             self._empty(channel, payout_id, done, at_once=at_once)
         return done
 
-    def _empty(self, channel: Channel, payout_id: str | None, done: Round, *, at_once: bool) -> None:
+    def _empty(self, channel: Channel, payout_id: str | None, done: DeliveryRound, *, at_once: bool) -> None:
         batch = self._due(channel, payout_id, at_once=at_once)
         while batch:
             before = done.delivered
@@ -181,20 +181,20 @@ class Postroom:
         except Exception as error:  # noqa: BLE001  # a fault in a client must not stop a payout; what it did is unknown
             return Delayed(f"The client failed ({type(error).__name__}).", in_doubt=True)
 
-    def _absent(self, held: Message, finding: Finding) -> Message:
+    def _absent(self, held: Message, finding: Lookup) -> Message:
         return self.store.record_absence(held) if isinstance(finding, Absent) else held
 
     def _hand_over(self, held: Message) -> None:
         self.store.record_handing_over(held, lease_s=self.lease_s, actor=self.actor)
 
-    def _record(self, held: Message, outcome: Outcome, done: Round) -> None:
+    def _record(self, held: Message, outcome: Outcome, done: DeliveryRound) -> None:
         done.count(held, outcome)
         if isinstance(outcome, Delivered):
             receipt = {name: self._redactor.redact(said) for name, said in outcome.receipt.items()}
             self.store.record_delivered(held, receipt, actor=self.actor)
             return
         reason = self._redactor.redact(outcome.reason)
-        refused = isinstance(outcome, Refused)
+        refused = isinstance(outcome, MessageRefused)
         asked = outcome.retry_after_s if isinstance(outcome, Delayed) else None
         # A doubt about an earlier try does not end because this one failed for certain.
         in_doubt = held.handed_over_at is not None or (isinstance(outcome, Delayed) and outcome.in_doubt)

@@ -21,10 +21,10 @@ from email.utils import format_datetime, parseaddr
 from manual_payout.comms.courier import (
     Delayed,
     Delivered,
-    Finding,
     HandOver,
+    Lookup,
+    MessageRefused,
     Outcome,
-    Refused,
     Unknowable,
     brief,
 )
@@ -70,7 +70,7 @@ class Mailbox:
             reason = f"The mail server did not {'answer' if handed_over else 'get as far as the message'}"
             return Delayed(f"{reason} ({type(error).__name__}).", in_doubt=handed_over)
 
-    def find(self, message: Message) -> Finding:  # noqa: ARG002  # SMTP can be asked nothing
+    def find(self, message: Message) -> Lookup:  # noqa: ARG002  # SMTP can be asked nothing
         """Say that a mail server cannot tell."""
         return Unknowable()
 
@@ -148,5 +148,5 @@ def _verdict(code: int, answer: bytes | str) -> Outcome:
     said = brief(answer.decode(errors="replace") if isinstance(answer, bytes) else answer)
     # 530 to 538 speak of the login and 421, 4xx of the moment: both can be mended without writing another message.
     if 500 <= code < 600 and not 530 <= code <= 538:
-        return Refused(f"The mail server refuses the message: {code} {said}.")
+        return MessageRefused(f"The mail server refuses the message: {code} {said}.")
     return Delayed(f"The mail server answered {code} {said}.")

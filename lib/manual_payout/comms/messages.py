@@ -98,10 +98,10 @@ def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
     Returns:
         Both messages; the same occasion gives the same deduplication keys.
     """
-    return [write_out(occasion, _empty(occasion.record, kind, at)) for kind in SENT]
+    return [fill_in(occasion, _empty(occasion.record, kind, at)) for kind in SENT]
 
 
-def write_out(occasion: Occasion, announced: Message) -> Message:
+def fill_in(occasion: Occasion, announced: Message) -> Message:
     """Give an announced message its reader and its text, and say whether it is sent or copied."""
     values = _values(occasion)
     kind, channel = announced.kind, announced.channel

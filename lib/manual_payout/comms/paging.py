@@ -19,10 +19,10 @@ from manual_payout.comms.courier import (
     Absent,
     Delayed,
     Delivered,
-    Finding,
     HandOver,
+    Lookup,
+    MessageRefused,
     Outcome,
-    Refused,
     Unknowable,
     brief,
     never_reached,
@@ -73,7 +73,7 @@ class Pager:
             )
         return Delivered({"provider": "pagerduty", "event_action": action} | answered)
 
-    def find(self, message: Message) -> Finding:
+    def find(self, message: Message) -> Lookup:
         """Say that it may be sent again: with the same key it is the same alert. A change has no key, and cannot be asked for."""
         return Unknowable() if json.loads(message.body_json)["event_action"] == _CHANGE else Absent()
 
@@ -89,5 +89,5 @@ def _verdict(response: httpx2.Response) -> Outcome:
     if status == 429:
         return Delayed("PagerDuty asks for a pause (429).", retry_after_s=asked_s(response.headers) or 0.0)
     if status == 400:
-        return Refused(f"PagerDuty refuses the event: {brief(response.text)}.")
+        return MessageRefused(f"PagerDuty refuses the event: {brief(response.text)}.")
     return Delayed(f"PagerDuty answered {status}.", in_doubt=status >= 500 or status < 300)

@@ -23,10 +23,10 @@ from manual_payout.comms.courier import (
     Absent,
     Delayed,
     Delivered,
-    Finding,
     HandOver,
+    Lookup,
+    MessageRefused,
     Outcome,
-    Refused,
     Unknowable,
     brief,
     never_reached,
@@ -120,7 +120,7 @@ class SlackBot:
             return _unanswered(error)
         return Delivered(_receipt(answer.get("channel"), answer.get("ts")))
 
-    def find(self, message: Message) -> Finding:
+    def find(self, message: Message) -> Lookup:
         """Look for the message's id in the channel's history."""
         if not self._channel_id or message.handed_over_at is None:
             return Unknowable()
@@ -139,7 +139,7 @@ class SlackBot:
         at = handed_over_at.timestamp()
         return str(at - _SKEW_S), str(at + _SKEW_S) if once else None
 
-    def _search(self, message_id: str, window: tuple[str | None, str | None]) -> Finding:
+    def _search(self, message_id: str, window: tuple[str | None, str | None]) -> Lookup:
         (oldest, latest), cursor = window, None
         for _ in range(_PAGES_MAX):
             page = self._client.conversations_history(
@@ -186,7 +186,7 @@ class SlackWebhook:
             return Delivered({"provider": "slack webhook", "answer": "ok"})
         return _verdict(answer.status_code, brief(answer.body), answer.headers)
 
-    def find(self, message: Message) -> Finding:  # noqa: ARG002  # a webhook can be asked nothing
+    def find(self, message: Message) -> Lookup:  # noqa: ARG002  # a webhook can be asked nothing
         """Say that a webhook cannot tell."""
         return Unknowable()
 
@@ -215,7 +215,7 @@ def _verdict(status: int, word: str, headers: object) -> Outcome:
     if status == 429 or word in {"ratelimited", "rate_limited"}:
         return Delayed("Slack asks for a pause (429).", retry_after_s=asked_s(headers) or 0.0)
     if word in _REFUSED:
-        return Refused(f"Slack refuses the message: {word}.")
+        return MessageRefused(f"Slack refuses the message: {word}.")
     doubtful = status >= 500 or word in _IN_DOUBT or not word
     return Delayed(f"Slack answered {status}: {word or 'nothing that can be read'}.", in_doubt=doubtful)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from manual_payout.comms.anchors import anchor_messages
 from manual_payout.comms.delivery import Postroom
-from manual_payout.comms.messages import Occasion, compose, is_rehearsal, write_out
+from manual_payout.comms.messages import Occasion, compose, fill_in, is_rehearsal
 from manual_payout.comms.wiring import configured_channels
 from manual_payout.database.store import ARRIVED, SEALED, SENT, channel_of, is_announced
 from manual_payout.desk.inventory import Missing, override_sentence
@@ -69,7 +69,7 @@ def write_announced(
         return 0
     plain = _occasion(desk, record)
     told = {kind: _with_news(desk, plain, kind) for kind in {message.kind for message in announced}}
-    return desk.store.record_messages([write_out(told[message.kind], message) for message in announced], actor)
+    return desk.store.record_messages([fill_in(told[message.kind], message) for message in announced], actor)
 
 
 def _is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event]) -> bool:

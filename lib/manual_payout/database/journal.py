@@ -34,7 +34,7 @@ def append(
     Returns:
         The event with its place and digest.
     """
-    hold(connection, stream)
+    hold_stream(connection, stream)
     last = connection.execute(
         sa.select(events.c.seq, events.c.digest).where(events.c.stream == stream).order_by(events.c.seq.desc()).limit(1)
     ).first()
@@ -100,7 +100,7 @@ def _has_its_digest(event: Event) -> bool:
         return False
 
 
-def hold(connection: sa.Connection, stream: str) -> None:
+def hold_stream(connection: sa.Connection, stream: str) -> None:
     """
     Wait for the lock of *stream* and keep it until the transaction ends; holding it twice is holding it.
 

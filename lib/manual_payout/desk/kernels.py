@@ -47,7 +47,7 @@ def needed_by(stages: Iterable[str]) -> list[str]:
     return [name for stage in stages for name in _NEEDED_BY.get(stage, ())]
 
 
-def begin() -> None:
+def begin_fork_server() -> None:
     """Start the server that the next `fork_server` of this process will be, as the first thing that the process does."""
     starting.begin(STAGES_NEED)
 

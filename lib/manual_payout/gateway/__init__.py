@@ -15,7 +15,7 @@ from manual_payout.gateway.answers import (
     Refused,
     Unknown,
     judge,
-    plain,
+    one_line,
     read_error,
 )
 from manual_payout.gateway.client import Gateway
@@ -33,6 +33,6 @@ __all__ = [
     "judge",
     "key_fits",
     "mask_keys",
-    "plain",
+    "one_line",
     "read_error",
 ]

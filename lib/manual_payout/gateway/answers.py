@@ -77,7 +77,7 @@ def accepted(answer: stripe.Transfer | stripe.TransferReversal, kind: str, prefi
     # A proxy can answer 200 with somebody else's JSON; only an object that says what it is is one.
     if made.get("object") != kind or not str(made.get("id", "")).startswith(prefix):
         return Unknown("unexpected_answer", f"the answer is no {kind.replace('_', ' ')}", request_id)
-    return Accepted(made, json_text(made), request_id, headers.get("Idempotent-Replayed") == "true")
+    return Accepted(made, stripe_json(made), request_id, headers.get("Idempotent-Replayed") == "true")
 
 
 def judge(error: BaseException) -> Refused | Unknown:
@@ -91,9 +91,9 @@ def judge(error: BaseException) -> Refused | Unknown:
     if not isinstance(error, stripe.StripeError):
         return Unknown(type(error).__name__, f"the call ended with {type(error).__name__}", "")
     # `code` is filled in on only half of the SDK's exceptions; the error body has it.
-    code = plain(str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or ""))
-    message = plain(mask_keys(str(error.user_message or ""))) or type(error).__name__
-    request_id, pause_s = plain(error.request_id or ""), asked_s(error.headers)
+    code = one_line(str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or ""))
+    message = one_line(mask_keys(str(error.user_message or ""))) or type(error).__name__
+    request_id, pause_s = one_line(error.request_id or ""), asked_s(error.headers)
     if isinstance(error, stripe.IdempotencyError):
         return Unknown(code or "idempotency_error", message, request_id, pause_s)
     if isinstance(error, stripe.RateLimitError):
@@ -107,8 +107,8 @@ def judge(error: BaseException) -> Refused | Unknown:
 
 def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError | SettingsError:
     """Put a failing read into one sentence: nothing moved, but nothing can be said either."""
-    message = plain(mask_keys(str(error.user_message or type(error).__name__))).rstrip(".")
-    code = plain(str(getattr(error.error, "code", None) or ""))
+    message = one_line(mask_keys(str(error.user_message or type(error).__name__))).rstrip(".")
+    code = one_line(str(getattr(error.error, "code", None) or ""))
     if isinstance(error, stripe.AuthenticationError):
         return SettingsError(
             f"Stripe does not accept the key: {message}.", "Check out the current restricted key and export it again."
@@ -118,7 +118,7 @@ def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError 
             f"Stripe answers too many requests at the moment: {message}.",
             "Wait a minute, then run the same command again.",
             code=code or "rate_limit",
-            request_id=plain(error.request_id or ""),
+            request_id=one_line(error.request_id or ""),
         )
     if isinstance(error, stripe.APIConnectionError):
         return StripeRefusedError(
@@ -131,23 +131,23 @@ def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError 
             f"Stripe does not let this key read that: {message}.",
             "Grant the key the permission that Stripe names, in the Dashboard under API keys.",
             code=NOT_PERMITTED,
-            request_id=plain(error.request_id or ""),
+            request_id=one_line(error.request_id or ""),
         )
     return StripeRefusedError(
         f"Stripe refused a read: {message}.",
         "Correct what it names, or wait a minute if it names nothing; then run the same command again.",
         code=code,
-        request_id=plain(error.request_id or ""),
+        request_id=one_line(error.request_id or ""),
     )
 
 
-def plain(text: str) -> str:
+def one_line(text: str) -> str:
     """Make foreign text safe for one line anywhere: no control or format characters, no surrogates, not endless."""
     shown = "".join(c if unicodedata.category(c) not in _INVISIBLE else " " for c in text)
     return " ".join(shown.split())[:_MESSAGE_LENGTH_MAX]
 
 
-def json_text(value: dict[str, Any]) -> str:
+def stripe_json(value: dict[str, Any]) -> str:
     """Return one of Stripe's objects as text for the evidence."""
     # With escapes: foreign text can hold lone surrogates, which no database takes.
     return json.dumps(value, indent=2, sort_keys=True)

@@ -22,7 +22,7 @@ from manual_payout.ledger.values import BALANCE_COLUMNS, CLAIM_COLUMNS, DUE_COLU
 LOCK_TIMEOUT_S = 10
 
 
-class Base:
+class AnyLedger:
     """
     One ledger, and how it names things.
 

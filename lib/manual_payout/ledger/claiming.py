@@ -8,14 +8,14 @@ from datetime import datetime
 from sqlalchemy import Update, and_, bindparam, case, null, or_, update
 
 from manual_payout.domain.errors import ClaimError, DatabaseError, ParameterError, shorten
-from manual_payout.ledger.base import Base, uuid_text
+from manual_payout.ledger.base import AnyLedger, uuid_text
 from manual_payout.ledger.instants import UtcDateTime, aware
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import plain
 from manual_payout.ledger.values import PayoutDue
 
 
-class Claiming(Base):
+class Claiming(AnyLedger):
     """Who holds a payout: the automation, or one claim."""
 
     def claim(self, ledger_payout_id: str, claim_id: str, *, at: datetime, releasable: Sequence[str] = ()) -> PayoutDue:

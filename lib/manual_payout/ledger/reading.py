@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from manual_payout.domain.errors import DatabaseError, ParameterError
 from manual_payout.domain.money import exponent
-from manual_payout.ledger.base import Base, uuid_text
+from manual_payout.ledger.base import AnyLedger, uuid_text
 from manual_payout.ledger.faults import lacks_column
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import one_row, select_all
@@ -21,7 +21,7 @@ from manual_payout.ledger.values import DUE_COLUMNS, TRANSFER_COLUMN, PastPayout
 _IDS_MAX = 100
 
 
-class Reading(Base):
+class Reading(AnyLedger):
     """What the ledger is asked; nothing is written."""
 
     def get_payout_due(self, ledger_payout_id: str) -> PayoutDue:

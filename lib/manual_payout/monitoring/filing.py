@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from manual_payout.comms.delivery import DeliveryRound as Delivery
 from manual_payout.comms.delivery import Postroom
-from manual_payout.comms.delivery import Round as Delivery
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.models import Request
 from manual_payout.monitoring.evaluation import Evaluation

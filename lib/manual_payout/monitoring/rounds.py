@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from manual_payout.comms.delivery import DeliveryRound as Delivery
 from manual_payout.comms.delivery import Postroom
-from manual_payout.comms.delivery import Round as Delivery
 from manual_payout.comms.telling import write_all_announced
 from manual_payout.comms.wiring import configured_channels
 from manual_payout.database.store import AlertRound

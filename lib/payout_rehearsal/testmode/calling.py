@@ -10,7 +10,7 @@ from typing import Any, cast
 from manual_payout.database.clock import Clock
 from manual_payout.domain.errors import ManualPayoutError, NotFinishedError, SettingsError, StripeRefusedError
 from manual_payout.domain.pauses import asked_s, jittered_s
-from manual_payout.gateway.answers import NOT_PERMITTED, plain
+from manual_payout.gateway.answers import NOT_PERMITTED, one_line
 from manual_payout.gateway.key_identity import identify_key, mask_keys
 from manual_payout.gateway.sdk import new_client, notices_are_not_errors, stripe
 
@@ -133,8 +133,8 @@ def _pause_s(error: stripe.StripeError, tries: int, what: str) -> float | None:
 
 def seeding_error(error: stripe.StripeError, what: str) -> ManualPayoutError:
     """Put a failing call of the seeding into one sentence."""
-    message = plain(mask_keys(str(error.user_message or type(error).__name__))).rstrip(".")
-    code = plain(str(getattr(error.error, "code", None) or ""))
+    message = one_line(mask_keys(str(error.user_message or type(error).__name__))).rstrip(".")
+    code = one_line(str(getattr(error.error, "code", None) or ""))
     if isinstance(error, stripe.AuthenticationError):
         return SettingsError(
             f"Stripe does not accept the key in STRIPE_REHEARSAL_SECRET_KEY: {message}.",
@@ -150,7 +150,7 @@ def seeding_error(error: stripe.StripeError, what: str) -> ManualPayoutError:
         f"Stripe refused to {what}: {message}.",
         _remedy(message, code),
         code=code,
-        request_id=plain(error.request_id or ""),
+        request_id=one_line(error.request_id or ""),
     )
 
 

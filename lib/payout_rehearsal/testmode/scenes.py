@@ -21,7 +21,7 @@ BEYOND = Money(100_000, CURRENCY)
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class TestModeScene:
     """
     One scene.
 
@@ -40,14 +40,14 @@ class Scene:
 
 
 _SCENES = (
-    Scene(Studio("incident", "Harbor Light Pottery"), "1250.75"),
-    Scene(Studio("answer_lost", "Driftwood Clay Studio"), "842.10"),
-    Scene(Studio("killed_kernel", "Copper Kettle Glassworks"), "613.40"),
-    Scene(Studio("stale_approval", "Foxglove Letterpress"), "478.00"),
-    Scene(Studio("wrong_account", "Cedar Hollow Woodshop"), "955.25"),
-    Scene(Studio("not_connected", "Tide & Timber Print Shop"), "287.30", connected=False),
-    Scene(Studio("insufficient_balance", "Blue Heron Weavers"), "0", sends=False),
-    Scene(Studio("payout_fails", "Alder Lane Ceramics", bank="no_account"), "320.60"),
+    TestModeScene(Studio("incident", "Harbor Light Pottery"), "1250.75"),
+    TestModeScene(Studio("answer_lost", "Driftwood Clay Studio"), "842.10"),
+    TestModeScene(Studio("killed_kernel", "Copper Kettle Glassworks"), "613.40"),
+    TestModeScene(Studio("stale_approval", "Foxglove Letterpress"), "478.00"),
+    TestModeScene(Studio("wrong_account", "Cedar Hollow Woodshop"), "955.25"),
+    TestModeScene(Studio("not_connected", "Tide & Timber Print Shop"), "287.30", connected=False),
+    TestModeScene(Studio("insufficient_balance", "Blue Heron Weavers"), "0", sends=False),
+    TestModeScene(Studio("payout_fails", "Alder Lane Ceramics", bank="no_account"), "320.60"),
 )
 # An account id that Stripe never gave to anybody, in its own form.
 NOBODYS_ACCOUNT = "acct_1RehearsalNobody"
@@ -68,18 +68,18 @@ def scene_name(name: str) -> str:
     return _ALSO.get(plain, plain)
 
 
-def scenes_of(names: Sequence[str]) -> list[Scene]:
+def scenes_of(names: Sequence[str]) -> list[TestModeScene]:
     """Return the scenes of these names, in the order in which they are told."""
     wanted = {scene_name(name) for name in names}
     return [scene for scene in _SCENES if scene.studio.role in wanted]
 
 
-def needed(scenes: Sequence[Scene]) -> Money:
+def needed(scenes: Sequence[TestModeScene]) -> Money:
     """Return what the platform must have available for all of *scenes* that move money."""
     return Money(sum(parse(one.amount, CURRENCY).amount_minor + APART_MINOR for one in scenes if one.sends), CURRENCY)
 
 
-def due(scene: Scene, account: str, available: Money, now: datetime) -> PayoutDue:
+def due(scene: TestModeScene, account: str, available: Money, now: datetime) -> PayoutDue:
     """
     Return the ledger's row of a payout that the automation failed at two hours before *now*.
 

@@ -35,7 +35,7 @@ from payout_rehearsal.testmode.policy import rehearsal_policy, write_policy
 from payout_rehearsal.testmode.scenes import (
     NOBODYS_ACCOUNT,
     SCENES,
-    Scene,
+    TestModeScene,
     cases_of,
     closing_of,
     due,
@@ -288,7 +288,7 @@ def _seed(seeder: Seeder, names: Sequence[str], say: Callable[[str], None]) -> d
     return studios
 
 
-def _account(scene: Scene, studios: dict[str, Seeded]) -> str:
+def _account(scene: TestModeScene, studios: dict[str, Seeded]) -> str:
     return studios[scene.studio.role].account if scene.connected else NOBODYS_ACCOUNT
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from manual_payout.database import journal
 from manual_payout.database.schema import alerts, messages
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import row_values
 from manual_payout.database.store.writing import write_out
 from manual_payout.domain.alerts import TELLING, Alert, Severity, monitoring_stream
@@ -49,7 +49,7 @@ class AlertRound:
         return AlertRound(later.firing, (*self.raised, *later.raised), (*self.resolved, *later.resolved))
 
 
-class Alerts(Base):
+class Alerts(StorePart):
     """The rows of ``alerts``."""
 
     def firing_alerts(self, mode: Mode) -> list[Alert]:

@@ -17,7 +17,7 @@ from manual_payout.domain.errors import DatabaseError
 from manual_payout.domain.models import Event
 
 
-class Base:
+class StorePart:
     """
     One database and the clock that judges.
 
@@ -61,7 +61,7 @@ class Base:
         closed, would let a sender believe in a lease that is long over.
         """
         for stream in sorted(set(streams)):
-            journal.hold(connection, stream)
+            journal.hold_stream(connection, stream)
         return self.clock.now()
 
     def _append(

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from manual_payout.database import journal
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.domain.models import Event
 
 
-class Journal(Base):
+class Journal(StorePart):
     """Events that change nothing else."""
 
     def record_event(self, stream: str, kind: str, actor: str, data: dict[str, Any]) -> Event:

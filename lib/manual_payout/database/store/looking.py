@@ -7,7 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from manual_payout.database.schema import UNSETTLED, UtcInstant, manual_payouts, settlement_watch
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import record_of, record_stream
 from manual_payout.domain.models import Mode, PayoutRecord, State
 
@@ -15,7 +15,7 @@ _payout = manual_payouts.c
 _watch = settlement_watch.c
 
 
-class Watching(Base):
+class Watching(StorePart):
     """The rows of ``settlement_watch``."""
 
     def due_looks(self, mode: Mode, *, settled_within: timedelta, limit: int) -> list[tuple[PayoutRecord, int]]:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from manual_payout.database import journal
 from manual_payout.database.schema import UNSENT, messages
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.writing import PREPARED, content_digest, message_of, write_out
 from manual_payout.domain.canonical import canonical_json
 from manual_payout.domain.errors import ClaimError, DatabaseError, EvidenceError
@@ -33,7 +33,7 @@ _BY_HAND = (MessageState.TO_COPY, MessageState.WAITING, MessageState.REFUSED)
 _IDS_MAX = 500
 
 
-class Outbox(Base):
+class Outbox(StorePart):
     """Messages that somebody, or something, sends."""
 
     def record_messages(self, rendered: Sequence[Message], actor: str) -> int:

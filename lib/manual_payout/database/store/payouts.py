@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from manual_payout.database import journal
 from manual_payout.database.schema import OPEN, UNSETTLED, manual_payouts, request_lines, requests
 from manual_payout.database.store.announcing import ARRIVED, FAILED, announce
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import record_of, record_stream, row_values
 from manual_payout.database.store.shapes import shape_of
 from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Kind, Mode, PayoutRecord, Record, State
@@ -25,7 +25,7 @@ _DIFFERS = ("rung", "done", "failed")
 _WITH_THE_STUDIO = frozenset({"usable_by_studio", "paid_to_bank"})
 
 
-class PayoutRecords(Base):
+class PayoutRecords(StorePart):
     """The rows of ``manual_payouts``."""
 
     def find_payout(self, payout_id: str) -> PayoutRecord | None:

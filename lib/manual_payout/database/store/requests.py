@@ -9,13 +9,13 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout.database import journal
 from manual_payout.database.schema import approvals, manual_payouts, manual_reversals, request_lines, requests
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import approval_of, approval_values, line_values, request_of
 from manual_payout.domain.errors import ApprovalError, ClaimError, EvidenceError, ParameterError
 from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Approval, Kind, Request, State, stream_of
 
 
-class RequestsAndApprovals(Base):
+class RequestsAndApprovals(StorePart):
     """What was asked for, and who said yes."""
 
     def record_request(self, request: Request, *, replaces: str | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from manual_payout.database.schema import OPEN, UNSETTLED, events, manual_payouts, manual_reversals
-from manual_payout.database.store.base import Base
+from manual_payout.database.store.base import StorePart
 from manual_payout.domain.models import MOVED_STATES, Mode, State, stream_of
 
 _payout = manual_payouts.c
@@ -23,7 +23,7 @@ _ROWS_MAX = 100
 _IDS_MAX = 500
 
 
-class Watched(Base):
+class Watched(StorePart):
     """The rows that somebody should look at."""
 
     def count_recent(self, mode: Mode, since: datetime) -> int:
