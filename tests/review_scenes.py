@@ -8,8 +8,8 @@ from dataclasses import replace
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.models import Event, Message, MessageState, Mode, State
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.review import page_of
-from manual_payout.evidence.story import File, Notebook, gather
+from manual_payout.evidence.review import review_page
+from manual_payout.evidence.story import File, Notebook, read_story
 from payout_rehearsal.demo import incident
 from truthful_papermill.redaction import Redactor
 
@@ -54,7 +54,7 @@ def told(scene, **changes):
     """What the page of *scene* tells, some of it changed."""
     desk = scene.desk
     folder = Folder(scene.settings.outputs_dir / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID, Redactor([]))
-    story = gather(desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, without=NEVER)
+    story = read_story(desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, without=NEVER)
     return replace(story, **changes)
 
 
@@ -63,7 +63,7 @@ def page(scene, story, mode=Mode.SANDBOX):
     stripe = scene.desk.settings.policy.stripe.model_copy(update={"mode": mode})
     policy = scene.desk.settings.policy.model_copy(update={"stripe": stripe})
     desk = replace(scene.desk, settings=scene.desk.settings.model_copy(update={"policy": policy}))
-    return page_of(desk, story, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, ["manifest.json"])
+    return review_page(desk, story, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, ["manifest.json"])
 
 
 def stories(scene):

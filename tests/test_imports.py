@@ -80,7 +80,7 @@ def test_signatures_have_no_program_look_for_a_library_of_the_system():
         "        started.append(str(arguments))\n"
         "        super().__init__(*arguments, **options)\n"
         "subprocess.Popen = Popen\n"
-        "from manual_payout.desk.signatures.key_files import import_ahead\n"
+        "from manual_payout.desk.signatures.key_files import import_asyncssh\n"
         "import_asyncssh()\n"
         "before = len(started)\n"
         "print(json.dumps([before, ctypes.util.find_library('c') is not None]))"

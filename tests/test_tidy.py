@@ -89,6 +89,15 @@ LONG_FUNCTIONS = {
     "record_adoption", "record_outcome", "request", "run", "run_stages", "ground", "execute", "execute_notebook", "upgrade",
 }  # fmt: skip
 
+# What a person or a program calls by name: a command, a cell, an endpoint, a table. It may be called like what it calls.
+ENTRIES = (
+    "manual_payout/cli/", "manual_payout/steps/", "manual_payout/database/schema", "manual_payout/database/migrations/",
+    "payout_rehearsal/commands", "local_stripe/handlers", "manual_payout/__main__",
+)  # fmt: skip
+
+# The offline verifier does everything again by its own code, and calls it what the product calls it.
+VERIFIER = "manual_payout/evidence/verifier.py"
+
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 
@@ -171,6 +180,56 @@ def test_no_file_name_stands_more_than_twice_in_a_package():
     names = Counter((place_of(path_of(file))[0], file.name) for file in FILES if file.name != "__init__.py")
 
     assert [] == [name for name, times in names.items() if times > 2]
+
+
+def public_names(source: str) -> set[str]:
+    """What a module offers: its functions, classes and constants; a letter alone is a type that stands for any."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in found if not name.startswith("_") and len(name) > 1}
+
+
+def test_a_public_name_has_one_meaning_in_a_package():
+    """Who reads a name in one module knows what it is in every other."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for file in FILES:
+        path = path_of(file)
+        if path != VERIFIER and not path.startswith(ENTRIES):
+            for name in public_names(file.read_text("utf-8")):
+                places.setdefault((place_of(path)[0], name), []).append(path)
+
+    assert {} == {name: where for name, where in places.items() if len(where) > 1}
+
+
+def imported_modules(module: str, source: str, modules: set[str]) -> set[str]:
+    """Those of *modules* that a source imports, lazily or not; what only a type checker reads is left out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else node.module for name in named}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return (found & modules) - {module}
+
+
+def test_no_two_modules_import_one_another():
+    """A module is understood after those that it imports, and never before one of them."""
+    names = {path_of(file).removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES}
+    arrows = {name: imported_modules(name, file.read_text("utf-8"), {*names}) for name, file in names.items()}
+    while ready := {name for name, imported in arrows.items() if not imported}:
+        arrows = {name: imported - ready for name, imported in arrows.items() if name not in ready}
+
+    assert {} == arrows
 
 
 def test_modules_are_named_by_strings_in_few_places():

@@ -109,9 +109,9 @@ def play_notebook(
         finally:
             find_ground(target).forget(root)
     # nbconvert costs a second to import, which would be waited for before the first cell.
-    from manual_payout.evidence.pages import page_of
+    from manual_payout.evidence.pages import notebook_page
 
-    folder.replace_redacted(f"{Stage.REHEARSE}.html", page_of(execution.path))
+    folder.replace_redacted(f"{Stage.REHEARSE}.html", notebook_page(execution.path))
     result = the_result(json.loads(execution.path.read_text("utf-8"))["cells"])
     if not result:
         raise _stopped(execution.error_name, execution.error_message, execution.path)

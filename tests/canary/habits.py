@@ -152,7 +152,7 @@ def main(folder: Path, vault: Path, *, few: bool = False) -> None:
     from manual_payout.desk.kernels import fork_server
     from manual_payout.desk.settings import load_settings
     from manual_payout.desk.wiring import open_desk
-    from manual_payout.evidence.pages import page_of
+    from manual_payout.evidence.pages import notebook_page
     from manual_payout.steps.runner import kernel_environment
     from truthful_papermill.engine import execute
 
@@ -166,7 +166,7 @@ def main(folder: Path, vault: Path, *, few: bool = False) -> None:
                     template, output, {"notes": hook}, redactor=desk.redactor, kernel_env=environment, fork_server=server,
                     timeout_s=60,
                 )  # fmt: skip
-                output.with_suffix(".html").write_text(page_of(output), "utf-8")
+                output.with_suffix(".html").write_text(notebook_page(output), "utf-8")
                 sys.stdout.write(
                     f"{output.name}: {execution.status} {execution.error_name} {execution.error_message}\n"
                 )

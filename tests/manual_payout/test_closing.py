@@ -13,7 +13,7 @@ from desks import STREAM
 from manual_payout.approval.books import account_at
 from manual_payout.domain.account import account_of
 from manual_payout.domain.models import MessageState, Mode, State, stream_of
-from manual_payout.evidence.checklist import FollowUp, Standing, checklist_of, read_follow_ups
+from manual_payout.evidence.checklist import FollowUp, ItemStanding, checklist_of, read_follow_ups
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.gateway import identify_key
 from manual_payout.steps import closing
@@ -32,7 +32,7 @@ def _done(scene):
     record = replace(
         scene.record, settled_at=datetime.now(UTC), logged_at=datetime.now(UTC), settlement_rung="paid_to_bank"
     )
-    return Standing(
+    return ItemStanding(
         account=account_of([record], [], []), record=record, messages=[], due=scene.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID), mode=Mode.SANDBOX,
         key_used="", key_at_hand=NEW, today=TODAY, access_review_every_days=92, typed=TYPED,
     )  # fmt: skip

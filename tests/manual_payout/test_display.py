@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manual_payout.domain.display import Banner, Picture, Table, Text, check_table, facts_table, verdict
+from manual_payout.domain.display import Banner, Picture, Table, Text, check_table, facts_table, go_or_no_go
 from manual_payout.domain.models import Check, CheckStatus
 from manual_payout.evidence.pages import clean
 from truthful_papermill.plain_text import one_line, shown, width
@@ -114,7 +114,7 @@ def test_the_caption_of_a_verification_is_its_verdict(statuses, expected):
     checks = [check(status) for status in statuses]
     caption = check_table(checks).caption
 
-    assert expected == verdict(checks)
+    assert expected == go_or_no_go(checks)
     assert caption.startswith(f"{expected}: ")
     assert expected == "NO-GO" or "allow this reversal" in check_table(checks, of="reversal").caption
     assert expected == "GO" or f"1 of {len(checks)} checks say no" in caption

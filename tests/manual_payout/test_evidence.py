@@ -25,7 +25,7 @@ from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.models import Stage
 from manual_payout.evidence import manifest, verifier
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.evidence.pages import page_of
+from manual_payout.evidence.pages import notebook_page
 from manual_payout.evidence.sealing import seal_folder
 from manual_payout.evidence.verifier import check_files, read_folder
 from manual_payout.steps.closing import _result_row
@@ -462,7 +462,7 @@ def test_a_notebook_whose_name_is_no_utf_8_has_a_page(tmp_path, content):
     path = tmp_path / os.fsdecode(b"3-log\xe4-01.ipynb")
     path.write_bytes(nbformat.writes(new_notebook()).encode() if content is None else content)
 
-    assert rb"3-log\udce4-01" in page_of(path).encode()
+    assert rb"3-log\udce4-01" in notebook_page(path).encode()
 
 
 def test_a_seal_removes_what_killed_saves_have_left_and_nothing_else(quiet_shell, tmp_path):
@@ -523,7 +523,7 @@ def test_what_is_only_named_like_a_notebook_is_damaged_and_sealed(quiet_shell, t
     """It is evidence of something: its page says so, the manifest calls it unreadable, close shows it."""
     folder = _planted(quiet_shell.desk, tmp_path, "3-log-01.ipynb", content)
     path = folder.path / "3-log-01.ipynb"
-    page, row = page_of(path), _result_row(path)
+    page, row = notebook_page(path), _result_row(path)
     sealed = json.loads(seal_folder(quiet_shell.desk, folder, "INC-8", "payout").read_bytes())
 
     assert "3-log-01.ipynb is damaged (" in page

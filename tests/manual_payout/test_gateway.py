@@ -24,7 +24,7 @@ from manual_payout.gateway import (
     Refused,
     Unknown,
     identify_key,
-    judge,
+    judge_answer,
     key_fits,
     mask_keys,
     one_line,
@@ -323,7 +323,7 @@ def make(kind, status):
 @pytest.mark.parametrize("kind", error_classes(), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_sdk_is_judged(kind):
     """Five kinds are a no, each with its status; every other kind of the SDK, old or new, is unknown."""
-    answer = judge(make(kind, REFUSING.get(kind, 400)))
+    answer = judge_answer(make(kind, REFUSING.get(kind, 400)))
 
     assert (Refused if kind in REFUSING else Unknown) is type(answer)
 
@@ -331,13 +331,13 @@ def test_every_error_of_the_sdk_is_judged(kind):
 @pytest.mark.parametrize("status", [None, 200, 302, 500, 503])
 def test_refusing_kind_with_a_strange_status_is_unknown(status):
     """An InvalidRequestError that did not come as a 4xx proves nothing."""
-    assert Unknown is type(judge(make(stripe.InvalidRequestError, status)))
+    assert Unknown is type(judge_answer(make(stripe.InvalidRequestError, status)))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), TimeoutError(), KeyError("data"), MemoryError(), OSError(5, "io")])
 def test_error_that_is_not_stripes_is_unknown(error):
     """Whatever breaks around the call says nothing about the money, and its text stays out."""
-    answer = judge(error)
+    answer = judge_answer(error)
 
     assert (Unknown, type(error).__name__, "") == (type(answer), answer.code, answer.request_id)
 
@@ -351,7 +351,7 @@ def test_judgement_is_total(text):
         def user_message(self):
             return text
 
-    answer = judge(Odd(text))
+    answer = judge_answer(Odd(text))
 
     assert Unknown is type(answer)
     assert answer.message.isprintable()

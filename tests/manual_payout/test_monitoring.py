@@ -33,7 +33,7 @@ from manual_payout.domain.errors import DatabaseError, EvidenceError, SettingsEr
 from manual_payout.domain.models import Channel, MessageState, Mode
 from manual_payout.gateway import Gateway
 from manual_payout.ledger import Ledger
-from manual_payout.monitoring import NO_DATA, RULES, evaluate, gather, tell_request, watch_round
+from manual_payout.monitoring import ALERT_RULES, NO_DATA, evaluate, gather_watched, tell_request, watch_round
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.facts import Comparison, Recent
 from manual_payout.monitoring.gathering import compare
@@ -101,7 +101,7 @@ def test_every_rule_fires_and_resolves_by_itself(scene):
         assert [expected, set(), expected, set(), expected, set()] == rules_of
         raised |= {rule for rule, _ in rules_of[0]}
         resolved |= {rule for rule, _ in rules_of[4]}
-    assert {rule.rule_id for rule in (*RULES, NO_DATA)} == raised == resolved
+    assert {rule.rule_id for rule in (*ALERT_RULES, NO_DATA)} == raised == resolved
 
 
 def test_filing_pages_at_once_and_the_next_round_says_nothing_twice(scene, services):
@@ -220,7 +220,7 @@ def test_alert_comes_back_as_another_episode(any_scene):
 def test_second_monitor_waits_and_finds_it_raised(any_scene):
     """Two machines run the monitor in the same minute: one raises, the other finds that it has."""
     desk, second = any_scene.desk, any_scene.new_desk()
-    evaluation = evaluate(gather(desk), desk.settings.policy.monitoring)
+    evaluation = evaluate(gather_watched(desk), desk.settings.policy.monitoring)
     rounds = []
 
     def write(_alert, _known):
@@ -284,12 +284,12 @@ def test_slow_monitor_takes_back_nothing_that_a_later_one_has_said(scene, servic
     """It gathered before: what was resolved since stays resolved, what was raised since stays raised."""
     desk = told_desk(scene, services)
     watch_round(desk)
-    slow = gather(desk)
+    slow = gather_watched(desk)
     scene.pass_time(seconds=10)
     scene.send()
     over = watch_round(desk)
     raised = raise_and_resolve(desk, evaluate(slow, POLICY), actor="slow", as_of=slow.at)
-    slow = gather(desk)
+    slow = gather_watched(desk)
     scene.pass_time(seconds=10)
     scene.tamper("UPDATE manual_payouts SET state = 'refused', stripe_transfer_id = NULL")
     tell_request(desk, scene.request, actor="maya")

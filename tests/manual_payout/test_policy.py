@@ -13,7 +13,7 @@ from manual_payout.approval import policy
 from manual_payout.approval.pinned import rules_digest
 from manual_payout.approval.policy import Facts, StripeFacts, differs
 from manual_payout.approval.verification import Verification, verify
-from manual_payout.desk.inventory import Standing
+from manual_payout.desk.inventory import RehearsalStanding
 from manual_payout.desk.settings import Policy, RequestPolicy, StripePolicy
 from manual_payout.domain.errors import ApprovalError, PolicyRefusedError, StripeRefusedError
 from manual_payout.domain.intent import OtherTransfer
@@ -87,7 +87,7 @@ def test_good_facts_are_a_go():
 
     assert {CheckStatus.OK} == {check.status for check in checks}
     assert {""} == {check.remedy for check in checks}
-    assert len(policy.RULES) == len({check.name for check in checks})
+    assert len(policy.PAYOUT_RULES) == len({check.name for check in checks})
 
 
 # rule → facts that break it, and a word of the remedy.
@@ -170,7 +170,7 @@ def test_every_rule_has_a_fact_that_breaks_it():
 @pytest.mark.parametrize("mode", Mode)
 def test_rehearsal_is_asked_for_in_live_mode_only_and_stops_nothing(mode):
     """A warning, with the reason and what to do; where no real money moves it says that nothing is asked."""
-    found = Standing(False, "none is on record", "Rehearse.", None)
+    found = RehearsalStanding(False, "none is on record", "Rehearse.", None)
     for standing in (found, None):
         check = next(one for one in judged(mode=mode, rehearsal=standing) if one.name == policy.REHEARSAL)
 
@@ -197,7 +197,7 @@ def test_missing_facts_never_fail_to_be_judged_and_never_make_a_go(changes):
     checks = judged(**changes)
     missing = {name for name in changes if name != "record" and changes[name] is not Mode.SANDBOX}
 
-    assert len(policy.RULES) == len(checks)
+    assert len(policy.PAYOUT_RULES) == len(checks)
     assert all(check.remedy for check in checks if check.stops)
     assert not missing or any(check.stops for check in checks)
 

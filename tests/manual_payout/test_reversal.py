@@ -532,7 +532,7 @@ GOOD = ReversalFacts(
 
 def judged(**changes):
     facts = replace(GOOD, **changes)
-    return {check.name: check for check in (rule(facts, POLICY) for rule in checks.RULES)}
+    return {check.name: check for check in (rule(facts, POLICY) for rule in checks.REVERSAL_RULES)}
 
 
 def shown(**changes):
@@ -549,7 +549,7 @@ def test_good_facts_are_a_go():
 
     assert {CheckStatus.OK} == {check.status for check in found.values()}
     assert {""} == {check.remedy for check in found.values()}
-    assert len(checks.RULES) == len(found)
+    assert len(checks.REVERSAL_RULES) == len(found)
 
 
 # rule → facts that break it, how, and a word of the remedy.

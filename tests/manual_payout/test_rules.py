@@ -16,14 +16,14 @@ from manual_payout.desk.settings import MonitoringPolicy
 from manual_payout.domain.alerts import Severity
 from manual_payout.domain.errors import SettingsError
 from manual_payout.domain.models import Mode
-from manual_payout.monitoring import NO_DATA, RULES, evaluate
+from manual_payout.monitoring import ALERT_RULES, NO_DATA, evaluate
 from manual_payout.monitoring.facts import (
     Comparison,
-    Facts,
     OpenRequest,
     Pending,
     Recent,
     Studio,
+    WatchedFacts,
 )
 from manual_payout.monitoring.metrics import metrics_text
 from manual_payout.monitoring.table import rules_table
@@ -49,7 +49,7 @@ QUIET = Inventory(
     rotations=(),
     access_reviewed_on=NOW - days(91),
 )
-CALM = Facts(
+CALM = WatchedFacts(
     at=NOW,
     mode=Mode.LIVE,
     recent=Recent(1, ()),
@@ -174,9 +174,9 @@ def test_no_real_money_exposes_no_key(mode):
         ({"comparison": Comparison(Recent(1, ()), (), (), 4)}, "automation mark", {"payout-outside-runbook"}),
         ({"blind": (Missing("settlement of INC-1", "refused"),)}, "settlement of INC-1", {"settlement-overdue"}),
         (with_inventory(credentials=(Credential("cert", Missing("cert", "gone")),)), "cert",
-         {rule.rule_id for rule in RULES if rule.rule_id.startswith("credential")}),
+         {rule.rule_id for rule in ALERT_RULES if rule.rule_id.startswith("credential")}),
         ({"inventory": Missing("inventory", "not set")}, "inventory",
-         {rule.rule_id for rule in RULES if rule.rule_id.startswith(("credential", "rehearsal", "access", "approver"))}),
+         {rule.rule_id for rule in ALERT_RULES if rule.rule_id.startswith(("credential", "rehearsal", "access", "approver"))}),
     ],
 )  # fmt: skip
 def test_missing_fact_is_one_alert_and_settles_no_rule(changed, source, undecided):
@@ -200,12 +200,12 @@ def test_gravest_comes_first():
 def test_rule_ids_are_unique_and_each_has_its_heading_and_metric():
     """The link of an alert leads to a heading of the page; its gauge is published."""
     page = DOCS.read_text("utf-8")
-    ids = [rule.rule_id for rule in (*RULES, NO_DATA)]
+    ids = [rule.rule_id for rule in (*ALERT_RULES, NO_DATA)]
     samples = set(re.findall(r"^([a-z_]+)[{ ]", metrics_text(CALM, []), re.MULTILINE))
 
     assert len(set(ids)) == len(ids)
     assert [] == [name for name in ids if f"\n### {name}\n" not in page]
-    assert set() == {rule.metric for rule in (*RULES, NO_DATA)} - samples
+    assert set() == {rule.metric for rule in (*ALERT_RULES, NO_DATA)} - samples
 
 
 def test_table_of_the_page_is_made_from_the_rules():

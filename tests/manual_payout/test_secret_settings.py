@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import local_stripe
 from manual_payout import steps
-from manual_payout.approval.policy import RULES
+from manual_payout.approval.policy import PAYOUT_RULES
 from manual_payout.database.schema import metadata
 from manual_payout.desk.papermill_engine import PayoutEngine
 from manual_payout.desk.people import load_registry
@@ -41,7 +41,7 @@ WORDS = sorted(
     {column.name for table in metadata.tables.values() for column in table.columns}
     | set(metadata.tables)
     | {str(one.value) for kind in (CheckStatus, Mode, Reason, Stage, State, Team) for one in kind}
-    | {rule.__name__ for rule in RULES}
+    | {rule.__name__ for rule in PAYOUT_RULES}
     | {"platform", "sandbox", "ledger", "payments", "transfer", "Refused, nothing moved", "request_filed", "payload.json"}
     | {"Content-Security-Policy", "confirm code", "2-execute.ipynb", "metadata", "stripe-response.json", "balance_transaction"}
 )  # fmt: skip

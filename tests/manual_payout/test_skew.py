@@ -10,7 +10,7 @@ from tests.manual_payout.test_rules import NOW
 from manual_payout.database.clock import DatabaseClock, FixedClock, Stopwatch, find_skew
 from manual_payout.domain.models import Stage
 from manual_payout.evidence.folder import Folder
-from manual_payout.monitoring import gather
+from manual_payout.monitoring import gather_watched
 from manual_payout.steps.run import Run
 from manual_payout.steps.verification import verify
 
@@ -75,4 +75,4 @@ def test_monitor_header_and_first_notebook_warn(scene, apart, monkeypatch):
     assert "is 7200 s ahead. Only the database's decides." in " ".join(shown.split())
     assert run.verdict.startswith("GO")
     assert "WARNING, clocks" in repr(run.binding())
-    assert "ahead" in gather(scene.desk).clocks
+    assert "ahead" in gather_watched(scene.desk).clocks

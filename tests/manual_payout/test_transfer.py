@@ -717,7 +717,7 @@ def test_interrupted_run_that_was_settled_while_waiting_is_not_taken_over(scene,
     """If the other run finishes within its lease, the one that waited finds its result and posts nothing."""
     crash_at(Out(scene), "before the call", monkeypatch)
     held, slow = scene.record, scene.new_desk()
-    monkeypatch.setattr(slow.clock, "wait", lambda _seconds: transfer.delivery.deliver(scene.desk, held))
+    monkeypatch.setattr(slow.clock, "wait", lambda _seconds: transfer.delivery.deliver_attempt(scene.desk, held))
     record = scene.send(slow)
 
     assert (State.PAID, held.owner, 1) == (record.state, record.owner, len(scene.posts))

@@ -91,7 +91,7 @@ def test_a_run_that_ends_meanwhile_is_not_waited_for_any_longer(crashed, monkeyp
     def wait(_self, _seconds):
         looks.append(1)
         if len(looks) == 2:
-            transfer.delivery.deliver(crashed.desk, held)
+            transfer.delivery.deliver_attempt(crashed.desk, held)
 
     monkeypatch.setattr(SandboxClock, "wait", wait)
 

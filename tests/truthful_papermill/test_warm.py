@@ -33,6 +33,7 @@ from truthful_papermill.warm import errands as errands_module
 from truthful_papermill.warm import kernels as kernels_module
 from truthful_papermill.warm import server as server_module
 from truthful_papermill.warm import starting
+from truthful_papermill.warm.ahead import prepare_kernels
 from truthful_papermill.warm.errands import run_errand
 from truthful_papermill.warm.kernels import UNTOLD, NoKernelError, WarmKernel, fork_kernel
 from truthful_papermill.warm.manager import kernel_environment, private_folder
@@ -220,7 +221,7 @@ def test_where_forking_is_impossible_the_notebook_runs_all_the_same(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.delattr(module, name)
         with fork_server(around(), later=["json"]) as unable:
-            unable.prepare(around())
+            prepare_kernels(unable, around())
             _, start, _ = run(tmp_path, WHO, unable, "unable")
 
     assert ("this system cannot fork", "ordinary, since this system cannot fork") == (unable.why_not, start)
@@ -279,7 +280,7 @@ def test_a_kernel_ahead_that_cannot_be_prepared_stops_no_notebook(tmp_path, monk
 
         def prepare():
             patch.setattr("truthful_papermill.warm.manager.tempfile.mkdtemp", full)
-            server.prepare(around())
+            prepare_kernels(server, around())
 
         execution, start, _ = run(tmp_path, WHO, server, started=prepare)
 
@@ -348,6 +349,7 @@ PROGRAM = """\
 import json, sys
 from manual_payout import __main__ as console
 from truthful_papermill.warm import starting
+from truthful_papermill.warm.ahead import prepare_kernels
 sys.argv = ["manual-payout", *sys.argv[1:]]
 try:
     console.main()
@@ -502,9 +504,9 @@ def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):
 
 def test_a_kernel_that_was_prepared_is_the_one_that_runs(tmp_path, server):
     """It is forked while the notebook before it runs, and is told nothing before its own."""
-    _, _, first = run(tmp_path, WHO, server, "first", started=lambda: server.prepare(around()))
-    wait_until(lambda: not server._ahead[0].pending)
-    ahead = server._ahead[0].place.manager.prepared
+    _, _, first = run(tmp_path, WHO, server, "first", started=lambda: prepare_kernels(server, around()))
+    wait_until(lambda: not server.ahead[0].pending)
+    ahead = server.ahead[0].place.manager.prepared
     _, start, second = run(tmp_path, WHO, server, "second")
 
     assert ("forked", ahead.pid) == (start, second[0])
@@ -515,8 +517,8 @@ def test_a_kernel_that_was_prepared_is_the_one_that_runs(tmp_path, server):
 @pytest.mark.parametrize("why", ["it has died", "another environment"])
 def test_a_prepared_kernel_that_does_not_fit_is_not_used(tmp_path, server, why):
     """Its notebook gets another one, and the prepared one is gone, with its folder."""
-    server.prepare(around() | ({"MANUAL_PAYOUT_OPERATOR": "tomas"} if why == "another environment" else {}))
-    ahead = server._ahead[0]
+    prepare_kernels(server, around() | ({"MANUAL_PAYOUT_OPERATOR": "tomas"} if why == "another environment" else {}))
+    ahead = server.ahead[0]
     wait_until(lambda: not ahead.pending)
     kernel = ahead.place.manager.prepared
     if why == "it has died":
@@ -534,8 +536,8 @@ def test_a_kernel_that_nobody_took_is_gone_with_the_server(tmp_path):
     """Also one that is still being forked, by a server that is still importing."""
     for patient in (False, True):
         with fork_server(around()) as server:
-            server.prepare(around())
-            ahead = server._ahead[0]
+            prepare_kernels(server, around())
+            ahead = server.ahead[0]
             if patient:
                 wait_until(lambda ahead=ahead: not ahead.pending)
             kernel = ahead.place.manager.prepared

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from manual_payout.desk.inventory import Standing
+from manual_payout.desk.inventory import RehearsalStanding
 from manual_payout.desk.settings import Policy
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.intent import OtherTransfer, in_the_way, unacknowledged
@@ -144,7 +144,7 @@ class Facts:
     earlier: tuple[PayoutRecord, ...]
     stripe: StripeFacts
     dead_claims: tuple[str, ...] = ()
-    rehearsal: Standing | None = None
+    rehearsal: RehearsalStanding | None = None
     requester_may: bool = True
 
     @property
@@ -160,7 +160,7 @@ def judge(facts: Facts, policy: Policy) -> tuple[Check, ...]:
     Returns:
         The checks in the order of the SOP: pre-conditions, then step 1.
     """
-    return tuple(rule(facts, policy) for rule in RULES)
+    return tuple(rule(facts, policy) for rule in PAYOUT_RULES)
 
 
 def incident(facts: Facts, _policy: Policy) -> Check:
@@ -512,7 +512,7 @@ def rehearsed(facts: Facts, policy: Policy) -> Check:
     return Check(REHEARSAL, question, CheckStatus.WARN, expected, why, f"{remedy}{on_record}")
 
 
-RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
+PAYOUT_RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     incident,
     request_in_force,
     same_as_requested,

@@ -11,7 +11,7 @@ from manual_payout.approval import policy
 from manual_payout.approval.approvals import check_approvals, given_approvals
 from manual_payout.approval.others import since, unexplained
 from manual_payout.approval.policy import AS_FILED, Facts, StripeFacts
-from manual_payout.desk.inventory import Standing, find_inventory, standing_of
+from manual_payout.desk.inventory import RehearsalStanding, find_inventory, standing_of
 from manual_payout.desk.reviewed import procedure_digest
 from manual_payout.desk.settings import AS_WRITTEN
 from manual_payout.desk.wiring import Desk
@@ -84,11 +84,11 @@ def verify(desk: Desk, parameters: Parameters, operator_id: str) -> Verification
     Raises:
         SettingsError, DatabaseError: Something needed cannot be asked at all.
     """
-    facts = gather(desk, parameters, operator_id)
+    facts = gather_facts(desk, parameters, operator_id)
     return Verification(facts, policy.judge(facts, desk.settings.policy))
 
 
-def gather(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
+def gather_facts(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     """Fetch everything the checks look at. Reads only."""
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     record = desk.store.find_payout(request.line_for(parameters.ledger_payout_id).line_id) if request else None
@@ -119,7 +119,7 @@ def requester_may(desk: Desk, request: Request | None) -> bool:
     return request is None or (person is not None and "request" in person.may and person.valid_at(desk.now()))
 
 
-def rehearsal_at(desk: Desk) -> Standing | None:
+def rehearsal_at(desk: Desk) -> RehearsalStanding | None:
     """Say how the last rehearsal of these notebooks stands by the inventory; None where no real money moves."""
     if desk.settings.mode is not Mode.LIVE:
         return None

@@ -73,7 +73,7 @@ def _run() -> None:
         if code:
             sys.exit(code)
     except ManualPayoutError as error:
-        told = money.as_it_is(error)
+        told = money.as_the_books_say(error)
         show_error(told, as_json=as_json)
         sys.exit(told.exit_code)
     except _ClickError as error:

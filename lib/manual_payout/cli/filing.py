@@ -156,7 +156,7 @@ def approve(
     desk = open_operators_desk()
     money.about(desk, incident, ledger_payout_id)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
-    found = open_request(desk, incident, ledger_payout_id)
+    found = request_to_approve(desk, incident, ledger_payout_id)
 
     def facts() -> Table:
         note_warning(desk, found, person)
@@ -228,7 +228,7 @@ def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
     )  # fmt: skip
 
 
-def open_request(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
+def request_to_approve(desk: Desk, incident: str, ledger_payout_id: str | None) -> Request:
     """Return the request of an incident that counts, or the one for the payout that is named."""
     from manual_payout.domain.errors import PolicyRefusedError
     from manual_payout.domain.models import Kind

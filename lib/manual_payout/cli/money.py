@@ -73,7 +73,7 @@ def account() -> Account | None:
     return min(found, key=lambda one: order.index(one.standing), default=None)
 
 
-def as_it_is(error: ManualPayoutError) -> ManualPayoutError:
+def as_the_books_say(error: ManualPayoutError) -> ManualPayoutError:
     """Return *error*, or what must be said in its place once money has left (`books.as_it_is`); a run has asked already."""
     if type(error) is ManualPayoutError:
         return error

@@ -91,10 +91,10 @@ def show_reconciliation(
 def _adopt(
     desk: Desk, incident: str, wanted: str | None, named: str, person: Person, *, because: str, as_json: bool
 ) -> None:
-    from manual_payout.cli.filing import open_request
+    from manual_payout.cli.filing import request_to_approve
     from manual_payout.transfer import adopt
 
-    request = open_request(desk, incident, wanted)
+    request = request_to_approve(desk, incident, wanted)
     line = request.line_for(wanted or "")
     money.about(desk, incident, line.ledger_payout_id, mode=request.mode)
     _show(desk, adopt(desk, request, line, named, person, because), as_json=as_json)

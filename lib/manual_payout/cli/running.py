@@ -127,10 +127,11 @@ def _run(
         from manual_payout.desk.settings import load_settings
         from manual_payout.desk.wiring import kernel_environment, open_desk
         from manual_payout.domain.parameters import check, validate_closing
+        from truthful_papermill.warm.ahead import prepare_kernels
         from truthful_papermill.warm.starting import KERNELS_AHEAD
 
         settings = load_settings()
-        kernels.prepare(kernel_environment(settings), 1 if only is not None else KERNELS_AHEAD)
+        prepare_kernels(kernels, kernel_environment(settings), 1 if only is not None else KERNELS_AHEAD)
         leave_out_unused()
         from manual_payout import gateway  # noqa: F401  # the desk asks it for the key at once
         from manual_payout.desk.signatures.key_files import import_asyncssh

@@ -199,7 +199,7 @@ def warnings_of(checks: Sequence[Check]) -> list[str]:
     return [f"{check.question} {check.found.rstrip('.')}. {check.remedy}" for check in warned]
 
 
-def verdict(checks: Sequence[Check]) -> str:
+def go_or_no_go(checks: Sequence[Check]) -> str:
     """Say GO or NO-GO."""
     return "NO-GO" if any(check.stops for check in checks) else "GO"
 

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from manual_payout.database.store import SEALED
 from manual_payout.domain.account import CLOSED_AS, Account
-from manual_payout.domain.account import Standing as Whereabouts
+from manual_payout.domain.account import Standing
 from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecord, State
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue
@@ -50,7 +50,7 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ItemStanding:
     """
     What the list is held against.
 
@@ -80,7 +80,7 @@ class Standing:
     typed: Mapping[str, object]
 
 
-def checklist_of(standing: Standing) -> list[Item]:
+def checklist_of(standing: ItemStanding) -> list[Item]:
     """Return every item in the order in which it is done."""
     return [
         _known(standing.account),
@@ -124,9 +124,9 @@ def _known(account: Account) -> Item:
     return Item("every outcome is known", done=not account.open, found=found, remedy=account.remedy)
 
 
-def _arrived(standing: Standing) -> Item:
+def _arrived(standing: ItemStanding) -> Item:
     account, name = standing.account, "the money has arrived"
-    if account.standing is Whereabouts.ASTRAY:
+    if account.standing is Standing.ASTRAY:
         told, owner = is_studio_told(standing), owner_of(standing)
         found = f"{CLOSED_AS[account.label]}; the studio is {'told' if told else 'not told yet'}, {owner or 'nobody'} looks after it"
         remedy = (
@@ -134,13 +134,13 @@ def _arrived(standing: Standing) -> Item:
             "it, and the incident is closed as returned."
         )
         return Item(name, done=told and bool(owner), found=found, remedy=remedy)
-    done = account.standing in (Whereabouts.ARRIVED, Whereabouts.RETURNED, Whereabouts.TAKEN_BACK)
+    done = account.standing in (Standing.ARRIVED, Standing.RETURNED, Standing.TAKEN_BACK)
     rung = standing.record.settlement_rung if standing.record else None
     found = account.label if done else (rung or "not watched yet").replace("_", " ")
     return Item(name, done=done, found=found, remedy="Run 5-settle until it says so.")
 
 
-def is_studio_told(standing: Standing) -> bool:
+def is_studio_told(standing: ItemStanding) -> bool:
     """Whether the studio has heard that its money came back, or in a rehearsal could."""
     gone = {MessageState.DELIVERED, MessageState.COPIED} | (
         {MessageState.TO_COPY} if standing.mode is not Mode.LIVE else set()
@@ -149,7 +149,7 @@ def is_studio_told(standing: Standing) -> bool:
     return bool(told) and told[-1].state in gone
 
 
-def owner_of(standing: Standing) -> str:
+def owner_of(standing: ItemStanding) -> str:
     """Name who looks after money that came back: the owner of the first follow-up; empty where none is given."""
     try:
         planned = read_follow_ups(str(standing.typed.get("follow_ups") or ""), standing.today)
@@ -193,7 +193,7 @@ def _left_to_us(account: Account, record: PayoutRecord | None, due: PayoutDue | 
     if due is None:
         return Item(name, done=False, found="the ledger does not know this payout", remedy="Check LEDGER_DATABASE_URL.")
     found = f"{due.status}, claimed by {due.claimed_by or 'nobody'}"
-    if account.standing is Whereabouts.TAKEN_BACK or (record is not None and record.state is State.REVERSED):
+    if account.standing is Standing.TAKEN_BACK or (record is not None and record.state is State.REVERSED):
         return Item(name, done=True, found=f"{found}; the money came back", remedy="")
     ours = record is not None and due.claimed_by == record.payout_id and due.standing in {"claimed", "paid"}
     remedy = (
@@ -226,7 +226,7 @@ def _planned(typed: Mapping[str, object], today: date) -> Item:
     return Item(name, done=bool(planned), found=text or "none", remedy=asked)
 
 
-def _rotated(standing: Standing) -> Item:
+def _rotated(standing: ItemStanding) -> Item:
     name, typed, key = "the key is rotated", str(standing.typed.get("key_rotated_to") or ""), standing.key_at_hand
     if standing.mode is not Mode.LIVE:
         return Item(name, done=True, found=typed or "not needed: no live key was used", remedy="")
@@ -245,7 +245,7 @@ def _rotated(standing: Standing) -> Item:
     return Item(name, done=True, found=f"{found}{before}", remedy="")
 
 
-def _reviewed(standing: Standing) -> Item:
+def _reviewed(standing: ItemStanding) -> Item:
     name, text = "the next access review has a date", str(standing.typed.get("access_review_on") or "")
     last = standing.today + timedelta(days=standing.access_review_every_days)
     remedy = f"Agree on it with Security and give access_review_on, at the latest {last}."

@@ -112,7 +112,7 @@ def compile_pages() -> None:
     _exporter().from_notebook_node(new_notebook(cells=cells))  # type: ignore[no-untyped-call]  # nbformat is untyped
 
 
-def page_of(notebook: Path) -> str:
+def notebook_page(notebook: Path) -> str:
     """
     Render an executed notebook as one offline page: sources and outputs, hostile HTML made harmless.
 
@@ -139,7 +139,7 @@ def _rendered(notebook: Path) -> str:
 
 def page_of_file(notebook: str) -> str:
     """Render the notebook at the path *notebook*, as `page_of` does."""
-    return page_of(Path(notebook))
+    return notebook_page(Path(notebook))
 
 
 def clean(element: object) -> str:

@@ -21,7 +21,7 @@ from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.models import Event, MessageState, Mode
 from manual_payout.domain.rendering import environment
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.story import Story, gather
+from manual_payout.evidence.story import Story, read_story
 from manual_payout.evidence.timeline import draw
 from manual_payout.evidence.verdicts import verdict_of
 from truthful_papermill.plain_text import shown
@@ -78,8 +78,8 @@ def write_page(
         EvidenceError: The journal's chain is broken, or the folder cannot be written.
     """
     without = later | {INDEX_NAME}
-    story = gather(desk, folder, incident_id, ledger_payout_id, without=without)
-    return folder.replace_redacted(INDEX_NAME, page_of(desk, story, incident_id, ledger_payout_id, sorted(later)))
+    story = read_story(desk, folder, incident_id, ledger_payout_id, without=without)
+    return folder.replace_redacted(INDEX_NAME, review_page(desk, story, incident_id, ledger_payout_id, sorted(later)))
 
 
 def compile_review() -> None:
@@ -87,7 +87,7 @@ def compile_review() -> None:
     _environment().get_template(_TEMPLATE)
 
 
-def page_of(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, later: list[str]) -> str:
+def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: str, later: list[str]) -> str:
     """Render the page."""
     account, record = story.account, story.record
     begun = bool(record or story.earlier)

@@ -113,7 +113,9 @@ class Story:
         return tuple(book.name for book in self.notebooks if book.status != "completed" and not book.refused)
 
 
-def gather(desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, *, without: frozenset[str]) -> Story:
+def read_story(
+    desk: Desk, folder: Folder, incident_id: str, ledger_payout_id: str, *, without: frozenset[str]
+) -> Story:
     """
     Read everything that the page tells.
 

@@ -14,7 +14,7 @@ from manual_payout.gateway.answers import (
     Answer,
     Refused,
     Unknown,
-    judge,
+    judge_answer,
     one_line,
     read_error,
 )
@@ -30,7 +30,7 @@ __all__ = [
     "Refused",
     "Unknown",
     "identify_key",
-    "judge",
+    "judge_answer",
     "key_fits",
     "mask_keys",
     "one_line",

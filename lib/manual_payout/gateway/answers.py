@@ -80,7 +80,7 @@ def accepted(answer: stripe.Transfer | stripe.TransferReversal, kind: str, prefi
     return Accepted(made, stripe_json(made), request_id, headers.get("Idempotent-Replayed") == "true")
 
 
-def judge(error: BaseException) -> Refused | Unknown:
+def judge_answer(error: BaseException) -> Refused | Unknown:
     """
     Say what an error on *Create a transfer* or *Create a transfer reversal* means for the money. Total: what is not recognised is unknown.
 

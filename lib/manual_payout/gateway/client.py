@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.money import Money
-from manual_payout.gateway.answers import Answer, accepted, judge, read_error
+from manual_payout.gateway.answers import Answer, accepted, judge_answer, read_error
 from manual_payout.gateway.key_identity import identify_key
 from manual_payout.gateway.sdk import PAGES_MAX, new_client, notices_are_not_errors, stripe
 
@@ -56,7 +56,7 @@ class Gateway:
                 )
             return accepted(made, "transfer", "tr_")
         except Exception as error:  # noqa: BLE001  # total by intention: whatever happened, the transfer may exist
-            return judge(error)
+            return judge_answer(error)
 
     def create_reversal(self, transfer_id: str, payload: dict[str, Any], *, idempotency_key: str) -> Answer:
         """
@@ -82,7 +82,7 @@ class Gateway:
                 )
             return accepted(made, "transfer_reversal", "trr_")
         except Exception as error:  # noqa: BLE001  # total by intention: whatever happened, the reversal may exist
-            return judge(error)
+            return judge_answer(error)
 
     def transfers_in_group(self, transfer_group: str) -> list[dict[str, Any]]:
         """

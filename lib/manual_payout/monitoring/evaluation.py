@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from manual_payout.desk.inventory import Missing
 from manual_payout.desk.settings import MonitoringPolicy
 from manual_payout.domain.alerts import Finding
-from manual_payout.monitoring.facts import Facts
-from manual_payout.monitoring.rules import NO_DATA, RULES, Rule
+from manual_payout.monitoring.facts import WatchedFacts
+from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Evaluation:
     undecided: frozenset[str]
 
 
-def evaluate(facts: Facts, policy: MonitoringPolicy) -> Evaluation:
+def evaluate(facts: WatchedFacts, policy: MonitoringPolicy) -> Evaluation:
     """Ask every rule; a fact that is missing becomes a finding of its own, once, however many rules miss it."""
     found: list[tuple[Rule, Finding]] = []
     missing = {one.source: one for one in facts.unwritten}
     undecided = set()
-    for rule in RULES:
+    for rule in ALERT_RULES:
         for one in rule.find(facts, policy):
             if isinstance(one, Missing):
                 missing.setdefault(one.source, one)

@@ -79,7 +79,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class WatchedFacts:
     """
     Everything that the rules are held against, as it was at one instant.
 

@@ -9,7 +9,7 @@ from manual_payout.domain.models import Request
 from manual_payout.monitoring.evaluation import Evaluation
 from manual_payout.monitoring.gathering import open_request
 from manual_payout.monitoring.raising import raise_and_resolve
-from manual_payout.monitoring.rules import NO_DATA, REQUESTED, RULES, requested
+from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA, REQUESTED, requested
 
 
 def tell_request(desk: Desk, request: Request, *, actor: str) -> Delivery:
@@ -25,7 +25,7 @@ def tell_request(desk: Desk, request: Request, *, actor: str) -> Delivery:
     waiting = open_request(desk, request)
     if waiting is not None:
         # Nothing else was judged, so nothing else can be over: neither of our rules nor of an earlier release's.
-        judged = {rule.rule_id for rule in (*RULES, NO_DATA)}
+        judged = {rule.rule_id for rule in (*ALERT_RULES, NO_DATA)}
         judged |= {alert.rule for alert in desk.store.firing_alerts(desk.settings.mode)}
         found = ((REQUESTED, requested(waiting, desk.now())),)
         raise_and_resolve(desk, Evaluation(found, frozenset(judged)), actor=actor)

@@ -15,7 +15,7 @@ from manual_payout.domain.errors import DatabaseError, EvidenceError, SettingsEr
 from manual_payout.domain.intent import GROUP_PREFIX
 from manual_payout.domain.models import Kind, Message, Mode, Request, State
 from manual_payout.domain.money import Money
-from manual_payout.monitoring.facts import Comparison, Facts, OpenRequest, Pending, Recent, Studio
+from manual_payout.monitoring.facts import Comparison, OpenRequest, Pending, Recent, Studio, WatchedFacts
 from manual_payout.monitoring.rules import rotations_of
 
 # A payout that was made within it may be missing from a listing that began before it.
@@ -25,7 +25,7 @@ _EDGE = timedelta(days=1)
 _EXPOSURE_MAX = timedelta(days=365)
 
 
-def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
+def gather_watched(desk: Desk, blind: tuple[Missing, ...] = ()) -> WatchedFacts:
     """
     Gather everything that the rules are held against; reads only.
 
@@ -40,7 +40,7 @@ def gather(desk: Desk, blind: tuple[Missing, ...] = ()) -> Facts:
     since = now - timedelta(days=policy.window_days)
     comparison = compare(desk, since, now)
     inventory = find_inventory(desk.settings.inventory_path())
-    return Facts(
+    return WatchedFacts(
         at=now,
         mode=mode,
         recent=Recent(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from manual_payout.desk.inventory import Inventory, Missing, last_green
 from manual_payout.domain.alerts import Alert
 from manual_payout.domain.errors import EvidenceError
-from manual_payout.monitoring.facts import Facts
-from manual_payout.monitoring.rules import NO_DATA, RULES
+from manual_payout.monitoring.facts import WatchedFacts
+from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _DAY = timedelta(days=1)
 
 
-def metrics_text(facts: Facts, firing: Sequence[Alert]) -> str:
+def metrics_text(facts: WatchedFacts, firing: Sequence[Alert]) -> str:
     """Return the gauges as text."""
     from prometheus_client import generate_latest
 
     return generate_latest(_registry(facts, firing)).decode()
 
 
-def write_metrics(path: Path, facts: Facts, firing: Sequence[Alert]) -> None:
+def write_metrics(path: Path, facts: WatchedFacts, firing: Sequence[Alert]) -> None:
     """
     Write the gauges to a file, whole or not at all: a collector may read at any moment.
 
@@ -49,7 +49,7 @@ def write_metrics(path: Path, facts: Facts, firing: Sequence[Alert]) -> None:
         ) from None
 
 
-def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
+def _registry(facts: WatchedFacts, firing: Sequence[Alert]) -> CollectorRegistry:
     from prometheus_client import CollectorRegistry, Gauge
 
     registry = CollectorRegistry()
@@ -94,11 +94,11 @@ def _registry(facts: Facts, firing: Sequence[Alert]) -> CollectorRegistry:
 
 def _alerts(gauge: Gauge, firing: Sequence[Alert]) -> None:
     counts = Counter(alert.rule for alert in firing)
-    for rule in (*RULES, NO_DATA):
+    for rule in (*ALERT_RULES, NO_DATA):
         gauge.labels(rule.rule_id, rule.severity.value).set(counts[rule.rule_id])
 
 
-def _inventory(registry: CollectorRegistry, facts: Facts, inventory: Inventory) -> None:
+def _inventory(registry: CollectorRegistry, facts: WatchedFacts, inventory: Inventory) -> None:
     from prometheus_client import Gauge
 
     left = Gauge(

@@ -12,9 +12,9 @@ from manual_payout.desk.wiring import Desk
 from manual_payout.domain.alerts import Alert
 from manual_payout.domain.models import Channel, Message
 from manual_payout.monitoring.evaluation import Evaluation
-from manual_payout.monitoring.rules import NO_DATA, RULES
+from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA
 
-_RULES = {rule.rule_id: rule for rule in (*RULES, NO_DATA)}
+_RULES = {rule.rule_id: rule for rule in (*ALERT_RULES, NO_DATA)}
 
 # Those that alerts go to; the studio is none of them.
 TOLD = frozenset({Channel.SLACK, Channel.PAGERDUTY})

@@ -13,10 +13,10 @@ from manual_payout.desk.inventory import Missing
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.alerts import Alert
 from manual_payout.monitoring.evaluation import Evaluation, evaluate
-from manual_payout.monitoring.facts import Facts
-from manual_payout.monitoring.gathering import gather
+from manual_payout.monitoring.facts import WatchedFacts
+from manual_payout.monitoring.gathering import gather_watched
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
-from manual_payout.monitoring.rules import NO_DATA, RULES
+from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA
 from manual_payout.transfer import settlement
 
 # Who writes into the journal when nobody sits there.
@@ -36,7 +36,7 @@ class Watch:
         delivered: What became of the messages that were due; None in a dry run.
     """
 
-    facts: Facts
+    facts: WatchedFacts
     evaluation: Evaluation
     alerts: AlertRound
     followed: settlement.Round | None = None
@@ -55,12 +55,12 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
     """
     policy = desk.settings.policy.monitoring
     if dry_run:
-        facts = gather(desk)
+        facts = gather_watched(desk)
         evaluation = evaluate(facts, policy)
         return Watch(facts, evaluation, _as_it_would_be(desk, evaluation))
     followed = settlement.follow_due(desk, actor=actor)
     blind = tuple(Missing(subject, reason) for subject, reason in followed.blind)
-    facts = gather(desk, blind)
+    facts = gather_watched(desk, blind)
     known = evaluate(facts, policy)
     # Told before the ledger is asked for texts, which may be away or slow: a page needs none of it. What no data there is
     # can be said only after that.
@@ -79,7 +79,7 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
 
 def _of_no_data(evaluation: Evaluation, raised: AlertRound) -> Evaluation:
     """Leave to a second pass nothing but what could not be gathered: the rest was told by the first."""
-    told = {rule.rule_id for rule in RULES} | {alert.rule for alert in raised.firing}
+    told = {rule.rule_id for rule in ALERT_RULES} | {alert.rule for alert in raised.firing}
     found = tuple((rule, one) for rule, one in evaluation.found if rule is NO_DATA)
     return Evaluation(found, frozenset(told - {NO_DATA.rule_id}))
 

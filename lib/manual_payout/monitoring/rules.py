@@ -16,7 +16,7 @@ from manual_payout.desk.inventory import AHEAD_MAX, Inventory, Missing, dated_un
 from manual_payout.desk.settings import MonitoringPolicy
 from manual_payout.domain.alerts import Finding, Severity
 from manual_payout.domain.models import Mode
-from manual_payout.monitoring.facts import Facts, OpenRequest, Pending, Recent, Studio
+from manual_payout.monitoring.facts import OpenRequest, Pending, Recent, Studio, WatchedFacts
 
 Found = list[Finding | Missing]
 
@@ -42,10 +42,10 @@ class Rule:
     severity: Severity
     threshold: Callable[[MonitoringPolicy], str]
     metric: str
-    find: Callable[[Facts, MonitoringPolicy], Found]
+    find: Callable[[WatchedFacts, MonitoringPolicy], Found]
 
 
-def _repeated(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _repeated(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     here, there = facts.recent.count, _at_stripe(facts)
     if max(here, there.count if there else 0) <= policy.payouts_max:
         return _unseen(facts)
@@ -53,7 +53,7 @@ def _repeated(facts: Facts, policy: MonitoringPolicy) -> Found:
     return [*_unseen(facts), Finding("platform", f"{value} within {policy.window_days} days.", value)]
 
 
-def _repeated_studio(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _repeated_studio(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     there = _at_stripe(facts)
     counts: dict[str, list[Studio]] = {}
     for studio in (*facts.recent.studios, *(there.studios if there else ())):
@@ -65,12 +65,12 @@ def _repeated_studio(facts: Facts, policy: MonitoringPolicy) -> Found:
     ]  # fmt: skip
 
 
-def _unseen(facts: Facts) -> Found:
+def _unseen(facts: WatchedFacts) -> Found:
     """What only Stripe's list had shown is not over because the list is not there."""
     return [facts.comparison] if isinstance(facts.comparison, Missing) else []
 
 
-def _outside(facts: Facts, _policy: MonitoringPolicy) -> Found:
+def _outside(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.comparison, Missing):
         return [facts.comparison]
     found: Found = [
@@ -88,7 +88,7 @@ def _outside(facts: Facts, _policy: MonitoringPolicy) -> Found:
     return found
 
 
-def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
+def _vanished(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.comparison, Missing):
         return [facts.comparison]
     return [
@@ -97,7 +97,7 @@ def _vanished(facts: Facts, _policy: MonitoringPolicy) -> Found:
     ]
 
 
-def _unwritten_by_us(facts: Facts, _policy: MonitoringPolicy) -> Found:
+def _unwritten_by_us(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
     return [
         Finding(
             message_id[:_SUBJECT_MAX],
@@ -108,11 +108,11 @@ def _unwritten_by_us(facts: Facts, _policy: MonitoringPolicy) -> Found:
     ]
 
 
-def _skewed(facts: Facts, _policy: MonitoringPolicy) -> Found:
+def _skewed(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
     return [Finding("clock", facts.clocks, "over 60 s")] if facts.clocks else []
 
 
-def _requested(facts: Facts, _policy: MonitoringPolicy) -> Found:
+def _requested(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
     if isinstance(facts.requests, Missing):
         return [facts.requests]
     return [requested(one, facts.at) for one in facts.requests]
@@ -124,17 +124,17 @@ def requested(one: OpenRequest, at: datetime) -> Finding:
     return Finding(one.request_id, summary, f"open for {_span(at - one.filed_at)}")
 
 
-def _unknown(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _unknown(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     said = "{one.incident_id}: whether {one.amount} moved for {one.studio_name} is {one.state}"
     return _waiting(facts, facts.pending, timedelta(seconds=policy.unknown_after_s), said)
 
 
-def _unsettled(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _unsettled(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     said = "{one.incident_id}: {one.amount} to {one.studio_name} has not been seen to arrive; last seen: {one.state}"
     return [*facts.blind, *_waiting(facts, facts.unsettled, timedelta(days=policy.unsettled_after_days), said)]
 
 
-def _exposed(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _exposed(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     # Outside live mode no key moves real money, and a rehearsal exposes none.
     if facts.mode is not Mode.LIVE or facts.exposed_since is None:
         return []
@@ -145,7 +145,7 @@ def _exposed(facts: Facts, policy: MonitoringPolicy) -> Found:
     return [Finding("fallback key", sentence, _span(waited))]
 
 
-def _rehearsal(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _rehearsal(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     if isinstance(facts.inventory, Missing):
         return [facts.inventory]
     # The same judgement that a live run makes, so that nobody hears of it for the first time at night.
@@ -156,14 +156,14 @@ def _rehearsal(facts: Facts, policy: MonitoringPolicy) -> Found:
     return [Finding("rehearsal", f"These notebooks have no green rehearsal that counts now: {standing.found}.", value)]
 
 
-def _access_review(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _access_review(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     if isinstance(facts.inventory, Missing):
         return [facts.inventory]
     last = facts.inventory.access_reviewed_on
     return _overdue(facts, "access review", "access review", last, policy.access_review_every_days)
 
 
-def _unrehearsed(facts: Facts, policy: MonitoringPolicy) -> Found:
+def _unrehearsed(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     if isinstance(facts.inventory, Missing):
         return [facts.inventory]
     found: Found = []
@@ -176,10 +176,10 @@ def _unrehearsed(facts: Facts, policy: MonitoringPolicy) -> Found:
     return found
 
 
-def _due(above: int | None, within: int) -> Callable[[Facts, MonitoringPolicy], Found]:
+def _due(above: int | None, within: int) -> Callable[[WatchedFacts, MonitoringPolicy], Found]:
     """Find the credentials that are due within so many days, and not sooner than the next graver rule begins."""
 
-    def find(facts: Facts, _policy: MonitoringPolicy) -> Found:
+    def find(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
         if isinstance(facts.inventory, Missing):
             return [facts.inventory]
         return [
@@ -200,7 +200,7 @@ def _due(above: int | None, within: int) -> Callable[[Facts, MonitoringPolicy], 
     return find
 
 
-def _waiting(facts: Facts, rows: tuple[Pending, ...], patience: timedelta, said: str) -> Found:
+def _waiting(facts: WatchedFacts, rows: tuple[Pending, ...], patience: timedelta, said: str) -> Found:
     return [
         Finding(
             one.row_id, f"{said.format(one=one)}, since {one.since:%Y-%m-%d %H:%M} UTC.", _span(facts.at - one.since)
@@ -210,7 +210,7 @@ def _waiting(facts: Facts, rows: tuple[Pending, ...], patience: timedelta, said:
     ]
 
 
-def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days: int, other: str = "") -> Found:
+def _overdue(facts: WatchedFacts, subject: str, what: str, last: datetime | None, days: int, other: str = "") -> Found:
     if last is None:
         return [Finding(subject, f"No {what} is on record.", "never")]
     if last - facts.at >= AHEAD_MAX:
@@ -224,7 +224,7 @@ def _overdue(facts: Facts, subject: str, what: str, last: datetime | None, days:
     ]
 
 
-def _at_stripe(facts: Facts) -> Recent | None:
+def _at_stripe(facts: WatchedFacts) -> Recent | None:
     return None if isinstance(facts.comparison, Missing) else facts.comparison.at_stripe
 
 
@@ -252,7 +252,7 @@ REQUESTED = Rule(
     "manual_payout_open_requests", _requested,
 )  # fmt: skip
 
-RULES: tuple[Rule, ...] = (
+ALERT_RULES: tuple[Rule, ...] = (
     Rule("payout-outside-runbook", Severity.CRITICAL,
          lambda p: f"any transfer in {p.window_days} days that is neither ours nor the automation's",
          "manual_payout_outside_runbook", _outside),

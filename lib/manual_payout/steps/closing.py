@@ -7,13 +7,13 @@ from typing import Any
 
 from manual_payout.approval.books import account_at
 from manual_payout.domain.account import CLOSED_AS
-from manual_payout.domain.account import Standing as Whereabouts
+from manual_payout.domain.account import Standing
 from manual_payout.domain.display import Banner, Table, Text
 from manual_payout.domain.errors import NotFinishedError
 from manual_payout.domain.models import PayoutRecord
 from manual_payout.domain.parameters import check_text
 from manual_payout.evidence import sealing
-from manual_payout.evidence.checklist import Standing, checklist_of, owner_of
+from manual_payout.evidence.checklist import ItemStanding, checklist_of, owner_of
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
@@ -86,9 +86,9 @@ def seal(run: Run) -> Banner:
     )
 
 
-def _standing(run: Run) -> Standing:
+def _standing(run: Run) -> ItemStanding:
     desk, record = run.desk, run.find_record()
-    return Standing(
+    return ItemStanding(
         account=account_at(desk, run.parameters.ledger_payout_id),
         record=record,
         messages=desk.store.messages_of(record.payout_id) if record else [],
@@ -160,7 +160,7 @@ def _close(run: Run) -> Banner:
     closed = run.desk.store.find_event(run.stream, "incident_closed")
     # A payment that began after the last close is closed for itself.
     if closed is None or not standing.account.closed:
-        if standing.account.standing is Whereabouts.ASTRAY:
+        if standing.account.standing is Standing.ASTRAY:
             typed |= {"outcome": CLOSED_AS[standing.account.label], "owner": owner_of(standing)}
         closed = run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, typed)
     # What the journal keeps, which is the first close's: a second one of the same payment adds nothing to it.

@@ -56,7 +56,7 @@ class StageResult:
     title: str = ""
 
 
-def judge(stage: Stage, execution: Execution) -> StageResult:
+def judge_ending(stage: Stage, execution: Execution) -> StageResult:
     """Read how a stage ended from its executed notebook."""
     result = _result_of(execution.path)
     refusal = result.get("findings", {}).get("refusal", {})
@@ -88,7 +88,7 @@ def unkept(last: StageResult, error: EvidenceError) -> StageResult:
     )
 
 
-def as_it_is(
+def result_as_it_is(
     desk: Desk, last: StageResult, incident_id: str, ledger_payout_id: str, *, live: bool, reversal: str = ""
 ) -> StageResult:
     """Hold how a run ended against the books, of which no notebook has the last word."""

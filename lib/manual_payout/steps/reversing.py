@@ -13,7 +13,7 @@ from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import load_settings
 from manual_payout.desk.wiring import Desk, open_desk
-from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, verdict
+from manual_payout.domain.display import Banner, Table, Text, check_table, facts_table, go_or_no_go
 from manual_payout.domain.errors import AttemptRefusedError, ManualPayoutError
 from manual_payout.domain.intent import build_payload, idempotency_key
 from manual_payout.domain.models import Line, Record, Request, ReversalRecord, Stage, State
@@ -167,7 +167,7 @@ def verify_reversal(run: ReversalRun) -> Table:
     run.findings["checks"] = {check.name: check.status.value for check in found.checks}
     record = run.find_reversal()
     done = f"Reversed: {record.stripe_reversal_id}" if record is not None and record.state is State.REVERSED else ""
-    run.findings["verdict"] = done or verdict(found.checks)
+    run.findings["verdict"] = done or go_or_no_go(found.checks)
     return check_table(found.checks, of="reversal", done=done)
 
 

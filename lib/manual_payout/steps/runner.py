@@ -30,9 +30,10 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
-from manual_payout.steps.endings import StageResult, as_it_is, judge, unkept, unsaved
+from manual_payout.steps.endings import StageResult, judge_ending, result_as_it_is, unkept, unsaved
 from truthful_papermill.durable import make_folder
 from truthful_papermill.engine import Execution, NameTakenError, execute, orderly_signals
+from truthful_papermill.warm.ahead import prepare_kernels
 from truthful_papermill.warm.errands import run_errand
 from truthful_papermill.warm.kernels import NoKernelError
 from truthful_papermill.warm.starting import KERNELS_AHEAD, ForkServer
@@ -106,7 +107,7 @@ def run_stages(
             for stage in stages:
                 # The next kernels start while this notebook runs.
                 left = len(stages) - stages.index(stage) - 1
-                prepare = partial(warm.prepare, kernel_environment(desk.settings), min(left, KERNELS_AHEAD))
+                prepare = partial(prepare_kernels, warm, kernel_environment(desk.settings), min(left, KERNELS_AHEAD))
                 try:
                     results.append(_run_stage(desk, stage, parameters, folder, extra or {}, progress, warm, prepare))
                 except EvidenceError as error:
@@ -122,7 +123,7 @@ def run_stages(
             raise
         # What was done before is told first: a full disk must not hide what was sent.
         results[-1] = unkept(results[-1], error)
-    results[-1] = as_it_is(
+    results[-1] = result_as_it_is(
         desk, results[-1], parameters.incident_id, parameters.ledger_payout_id, live=not parameters.dry_run
     )
     return results
@@ -163,7 +164,7 @@ def run_reversal(
         if not results:
             raise
         results[-1] = unkept(results[-1], error)
-    return as_it_is(
+    return result_as_it_is(
         desk,
         results[-1],
         request.incident_id,
@@ -234,7 +235,7 @@ def _run_stage(
         started=started,
         progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
     )
-    return judge(stage, _under_the_next_name(folder, stage, run))
+    return judge_ending(stage, _under_the_next_name(folder, stage, run))
 
 
 def _under_the_next_name(folder: Folder, stage: Stage, run: Callable[[Path], Execution]) -> Execution:
@@ -345,6 +346,6 @@ class _Pages:
         if self._kernels is not None:
             with suppress(NoKernelError):
                 return run_errand(self._kernels, PAGE_OF_FILE, str(notebook.absolute()))
-        from manual_payout.evidence.pages import page_of
+        from manual_payout.evidence.pages import notebook_page
 
-        return page_of(notebook)
+        return notebook_page(notebook)

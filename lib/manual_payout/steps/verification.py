@@ -13,7 +13,7 @@ from manual_payout.approval.policy import AS_FILED, Facts, balance_at
 from manual_payout.approval.verification import verify as verify_afresh
 from manual_payout.domain.account import Standing
 from manual_payout.domain.canonical import instant_text
-from manual_payout.domain.display import Table, check_table, facts_table, verdict, warnings_of
+from manual_payout.domain.display import Table, check_table, facts_table, go_or_no_go, warnings_of
 from manual_payout.domain.errors import OtherValuesError, PolicyRefusedError
 from manual_payout.domain.models import Check, PayoutRecord, Stage, State
 from manual_payout.evidence.folder import json_text
@@ -90,13 +90,13 @@ def verify(run: Run) -> Table:
     """Fetch every fact afresh and judge it; the verdict is in the caption."""
     found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
     answers, done = found.checks, _done(run, found.facts.record)
-    said = done or verdict(answers)
+    said = done or go_or_no_go(answers)
     if run.stage is Stage.VERIFY:
         # Here only: what the key may do besides neither allows nor forbids a payout, and asking takes a while.
         answers = (*answers, least_privilege(try_key(run.desk.gateway, run.parameters.destination_account)))
         if apart := run.desk.clocks():
             answers = (*answers, clocks_differ(apart))
-        said = run.verdict = done or verdict(answers)
+        said = run.verdict = done or go_or_no_go(answers)
         run.folder.keep("verification.json", json_text(_record(run, found.facts, answers, said)))
     checks = {check.name: check.status.value for check in answers}
     run.findings |= {"checks": checks, "verdict": said}

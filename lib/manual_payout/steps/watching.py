@@ -118,7 +118,7 @@ def alerts(run: MonitorRun) -> Table:
     firing = run.watched.alerts.firing
     run.findings |= {"firing": [_told(alert) for alert in firing]}
     run.verdict = f"{len(firing)} firing" if firing else "Nothing is firing"
-    rules = {rule.rule_id: rule for rule in (*monitoring.RULES, monitoring.NO_DATA)}
+    rules = {rule.rule_id: rule for rule in (*monitoring.ALERT_RULES, monitoring.NO_DATA)}
     policy = run.desk.settings.policy.monitoring
     rows = tuple(
         (

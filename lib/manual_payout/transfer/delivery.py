@@ -41,7 +41,7 @@ T = TypeVar("T")
 KEY_WINDOW = timedelta(hours=23)
 
 
-def deliver(desk: Desk, record: R) -> R:
+def deliver_attempt(desk: Desk, record: R) -> R:
     """
     Send the attempt of *record*, to which this run holds the right, until its outcome is known or known to be unknown.
 

@@ -27,7 +27,7 @@ from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.gateway import Refused
 from manual_payout.transfer.delivery import (
     KEY_WINDOW,
-    deliver,
+    deliver_attempt,
     look_up,
     record_refused,
     settle,
@@ -190,7 +190,7 @@ def _reconcile(desk: Desk, record: R, operator: Person) -> Reconciliation[R]:
         done = "recorded as not sent; the same request may be run again"
         return Reconciliation(believed, way_of(record).nothing(record), "", done, record_refused(desk, record, never))
     _require_sendable(desk, record, request, operator)
-    paid = deliver(desk, record)
+    paid = deliver_attempt(desk, record)
     return Reconciliation(
         believed, way_of(record).nothing(record), "nothing had arrived", "sent again under the same key", paid
     )

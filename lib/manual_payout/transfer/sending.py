@@ -17,7 +17,14 @@ from manual_payout.domain.errors import ClaimError, IntentConflictError, ManualP
 from manual_payout.domain.intent import build_payload, idempotency_key
 from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, R, Record, Request, ReversalRecord, State
 from manual_payout.domain.parameters import Parameters, ReversalParameters
-from manual_payout.transfer.delivery import deliver, lease_s, owner_name, settled_since, take_over, unknown_outcome
+from manual_payout.transfer.delivery import (
+    deliver_attempt,
+    lease_s,
+    owner_name,
+    settled_since,
+    take_over,
+    unknown_outcome,
+)
 from manual_payout.transfer.gate import admit, find_request, get_reversal_request, record_leave, rules_now
 from manual_payout.transfer.movement import BACK, OUT, Way
 from manual_payout.transfer.overriding import record_override
@@ -148,7 +155,7 @@ def _move(
             override=override,
             rules=rules_now(desk, request, line),
         )
-        return deliver(desk, begun)
+        return deliver_attempt(desk, begun)
     record = take_over(desk, record, operator)
     if record.state is State.REFUSED:
         raise _ended_without(record)
@@ -158,7 +165,7 @@ def _move(
     approved, override = judge()
     record_override(desk, record, override, operator)
     record_leave(desk, record, request, line, approved, operator)
-    return deliver(desk, record)
+    return deliver_attempt(desk, record)
 
 
 def _is_done(record: Record) -> bool:

@@ -33,7 +33,7 @@ from truthful_papermill.terminal import guard
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-START_TIMEOUT_S = 60
+DOOR_TIMEOUT_S = 60
 
 
 class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is untyped
@@ -131,7 +131,7 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
                 log_output=log_output,
                 stdout_file=options.get("stdout_file"),
                 stderr_file=options.get("stderr_file"),
-                startup_timeout=options.get("start_timeout") or START_TIMEOUT_S,
+                startup_timeout=options.get("start_timeout") or DOOR_TIMEOUT_S,
                 timeout=options.get("execution_timeout") or options.get("timeout"),
             )
         if stop.signum is not None:

@@ -93,10 +93,23 @@ class Ahead:
         self.place.close()
 
 
+def prepare_kernels(server: ForkServer, environment: Mapping[str, str], kernels: int = 1) -> None:
+    """
+    Begin to start kernels of the notebooks to come, which will be given *environment*, until there are *kernels* of them.
+
+    Two are enough to never wait for one: the second is forked before the server imports anything that only later
+    stages need.
+    """
+    # What is wrong is said where a notebook needs the kernel, and takes no other one's down.
+    with contextlib.suppress(OSError):
+        while not server.why_not and len(server.ahead) < kernels:
+            server.ahead.append(Ahead(server, environment))
+
+
 @contextlib.contextmanager
 def kernel_place(fork_server: ForkServer | None, given: Mapping[str, str]) -> Iterator[Place]:
     """Take the place of the kernel that was started ahead, where there is one for this environment, or make one."""
-    place = fork_server.take(given) if fork_server is not None else None
+    place = fork_server.ahead.popleft().take(given) if fork_server is not None and fork_server.ahead else None
     if place is None:
         place = Place(fork_server, given)
     try:

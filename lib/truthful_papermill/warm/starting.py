@@ -18,7 +18,7 @@ from truthful_papermill.warm.environment import importing_environment
 from truthful_papermill.warm.protocol import KERNEL, LATER
 
 if TYPE_CHECKING:
-    from truthful_papermill.warm.ahead import Ahead, Place
+    from truthful_papermill.warm.ahead import Ahead
 
 # How many kernels a run starts before their notebooks; see `ForkServer.prepare`.
 KERNELS_AHEAD = 2
@@ -73,6 +73,8 @@ class ForkServer:
     Attributes:
         why_not: Why it forks no kernels; empty as long as it may.
 
+        ahead: The kernels of the notebooks to come (`prepare_kernels`).
+
         last_kernel: The process of the kernel that a notebook was given last, forked or, in its place, started ordinarily; 0
             before the first.
     """
@@ -81,7 +83,7 @@ class ForkServer:
         self.why_not = "" if hasattr(os, "fork") and hasattr(socket, "send_fds") else "this system cannot fork"
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = False
-        self._ahead: deque[Ahead] = deque()
+        self.ahead: deque[Ahead] = deque()
         self.last_kernel = 0
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -125,25 +127,6 @@ class ForkServer:
             ours.sendall(json.dumps({"modules": modules}).encode() + b"\n")
             socket.send_fds(self._control, [LATER], [theirs.fileno()])
 
-    def prepare(self, environment: Mapping[str, str], kernels: int = 1) -> None:
-        """
-        Begin to start kernels of the notebooks to come, which will be given *environment*, until there are *kernels* of them.
-
-        Two are enough to never wait for one: the second is forked before the server imports anything that only later
-        stages need.
-        """
-        # It brings jupyter_client with it, which the caller is about to need anyway.
-        from truthful_papermill.warm.ahead import Ahead
-
-        # What is wrong is said where a notebook needs the kernel, and takes no other one's down.
-        with contextlib.suppress(OSError):
-            while not self.why_not and len(self._ahead) < kernels:
-                self._ahead.append(Ahead(self, environment))
-
-    def take(self, environment: Mapping[str, str]) -> Place | None:
-        """Return where the kernel that was prepared for *environment* runs, or None where there is none."""
-        return self._ahead.popleft().take(environment) if self._ahead else None
-
     def silent(self, timeout_s: float) -> str:
         """Say that the server has not answered for *timeout_s*, and remember it: nobody waits that long again."""
         self.why_not = f"the fork server did not answer within {timeout_s:g} s"
@@ -171,10 +154,10 @@ class ForkServer:
         self._control.close()
         if self._process is None:
             return
-        if not self._asked or self.why_not or any(ahead.pending for ahead in self._ahead):
+        if not self._asked or self.why_not or any(ahead.pending for ahead in self.ahead):
             self._process.kill()  # it may still be importing, or stand still, and would not look up
-        while self._ahead:
-            self._ahead.popleft().close()
+        while self.ahead:
+            self.ahead.popleft().close()
         try:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -203,7 +203,7 @@ def no_unique_row(stack: ExitStack) -> Options:
     """The database allows two live rows for one ledger payout, and nobody looks for the other."""
     from manual_payout.approval import policy
 
-    rules = tuple(rule for rule in policy.RULES if rule is not policy.no_earlier_payout)
+    rules = tuple(rule for rule in policy.PAYOUT_RULES if rule is not policy.no_earlier_payout)
     _replaced(stack, "RULES", rules, policy)
     return Options(guards=Guards(unique_live=False))
 
@@ -305,7 +305,7 @@ def digest_misses_the_amount_to_reverse(stack: ExitStack) -> Options:
 
 def earlier_reversal_overlooked(stack: ExitStack) -> Options:
     """That somebody else has taken some back since the approvals is not looked at."""
-    rules = tuple(rule for rule in checks.RULES if rule is not checks.nothing_came_back_since)
+    rules = tuple(rule for rule in checks.REVERSAL_RULES if rule is not checks.nothing_came_back_since)
     _replaced(stack, "RULES", rules, checks)
     _replaced(stack, "changed_since", lambda _desk, _record: None, delivery)
     return Options()
@@ -313,7 +313,7 @@ def earlier_reversal_overlooked(stack: ExitStack) -> Options:
 
 def two_reversals_at_once(stack: ExitStack) -> Options:
     """The database allows two open reversals of one transfer, and nobody looks for the other."""
-    rules = tuple(rule for rule in checks.RULES if rule is not checks.no_other_reversal)
+    rules = tuple(rule for rule in checks.REVERSAL_RULES if rule is not checks.no_other_reversal)
     _replaced(stack, "RULES", rules, checks)
     return Options(guards=Guards(unique_open_reversal=False))
 
@@ -383,7 +383,7 @@ def reversal_forgets_itself(stack: ExitStack) -> Options:
 
 
 def _without_the_rule(stack: ExitStack) -> None:
-    rules = tuple(rule for rule in policy.RULES if rule is not policy.no_unexplained_transfer)
+    rules = tuple(rule for rule in policy.PAYOUT_RULES if rule is not policy.no_unexplained_transfer)
     _replaced(stack, "RULES", rules, policy)
 
 

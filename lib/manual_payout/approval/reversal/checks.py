@@ -69,10 +69,10 @@ def verify_reversal(desk: Desk, request: Request, line: Line, operator_id: str) 
         SettingsError, DatabaseError: Something needed cannot be asked at all.
     """
     facts = _gather(desk, request, line, operator_id)
-    return Verification(facts, tuple(rule(facts, desk.settings.policy) for rule in RULES))
+    return Verification(facts, tuple(rule(facts, desk.settings.policy) for rule in REVERSAL_RULES))
 
 
-def request_in_force(facts: ReversalFacts, rules: Policy) -> Check:
+def reversal_in_force(facts: ReversalFacts, rules: Policy) -> Check:
     """Design rule 8: a reversal is its own request."""
     ends = rules.request.request_ends(facts.request)
     fine = not facts.request_withdrawn and facts.at < ends and facts.requester_may
@@ -133,7 +133,7 @@ def no_other_reversal(facts: ReversalFacts, _policy: Policy) -> Check:
     )  # fmt: skip
 
 
-def outcome_known(facts: ReversalFacts, _policy: Policy) -> Check:
+def reversal_outcome_known(facts: ReversalFacts, _policy: Policy) -> Check:
     """Design rule 3: an unknown outcome is left only through reconcile."""
     record = facts.record
     unknown = record is not None and record.state in (State.UNKNOWN, State.NEEDS_HUMAN)
@@ -165,14 +165,14 @@ def studio_can_return_it(facts: ReversalFacts, _policy: Policy) -> Check:
     )  # fmt: skip
 
 
-RULES: tuple[Callable[[ReversalFacts, Policy], Check], ...] = (
-    request_in_force,
+REVERSAL_RULES: tuple[Callable[[ReversalFacts, Policy], Check], ...] = (
+    reversal_in_force,
     policy.approved,
     transfer_as_filed,
     nothing_came_back_since,
     enough_left,
     no_other_reversal,
-    outcome_known,
+    reversal_outcome_known,
     policy.key_is_right,
     policy.account_is_right,
     studio_can_return_it,

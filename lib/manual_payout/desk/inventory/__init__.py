@@ -10,7 +10,7 @@ from manual_payout.desk.inventory.entries import Credential, Inventory, Missing,
 from manual_payout.desk.inventory.reading import find_inventory, read_inventory
 from manual_payout.desk.inventory.rehearsals import (
     AHEAD_MAX,
-    Standing,
+    RehearsalStanding,
     dated_until,
     last_green,
     other_notebooks,
@@ -25,8 +25,8 @@ __all__ = [
     "Credential",
     "Inventory",
     "Missing",
+    "RehearsalStanding",
     "Rehearsed",
-    "Standing",
     "dated_until",
     "find_inventory",
     "last_green",

@@ -24,7 +24,7 @@ _DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RehearsalStanding:
     """
     How the last rehearsal stands.
 
@@ -44,7 +44,9 @@ class Standing:
     last: Rehearsed | None
 
 
-def standing_of(inventory: Inventory | Missing, procedure: str, policy: MonitoringPolicy, at: datetime) -> Standing:
+def standing_of(
+    inventory: Inventory | Missing, procedure: str, policy: MonitoringPolicy, at: datetime
+) -> RehearsalStanding:
     """
     Judge the rehearsals on record.
 
@@ -58,17 +60,19 @@ def standing_of(inventory: Inventory | Missing, procedure: str, policy: Monitori
         policy: ``rehearsal_every_days``, and whether only those against Stripe's test mode count.
     """
     if isinstance(inventory, Missing):
-        return Standing(False, f"not known: {inventory.reason.rstrip('.')}", _MEND_INVENTORY, None)
+        return RehearsalStanding(False, f"not known: {inventory.reason.rstrip('.')}", _MEND_INVENTORY, None)
     known = dated_until(inventory, at)
     if not known:
-        return Standing(False, "none is on record", _REHEARSE, None)
+        return RehearsalStanding(False, "none is on record", _REHEARSE, None)
     of_these = [one for one in known if one.procedure == procedure]
     if not of_these:
         return _of_others(known[-1], procedure)
     counting = [one for one in of_these if one.target == "stripe" or not policy.rehearsal_at_stripe]
     if not counting:
         found = f"the last one, on {of_these[-1].on:%Y-%m-%d}, did not run against Stripe's test mode"
-        return Standing(False, found, _REHEARSE.replace("rehearse`", "rehearse --target stripe`"), of_these[-1])
+        return RehearsalStanding(
+            False, found, _REHEARSE.replace("rehearse`", "rehearse --target stripe`"), of_these[-1]
+        )
     return _of_these(counting[-1], policy.rehearsal_every_days, at)
 
 
@@ -91,22 +95,24 @@ def dated_until(inventory: Inventory, at: datetime) -> list[Rehearsed]:
     return sorted((one for one in inventory.rehearsals if one.on - at < AHEAD_MAX), key=lambda one: (one.on, one.green))
 
 
-def _of_others(last: Rehearsed, procedure: str) -> Standing:
+def _of_others(last: Rehearsed, procedure: str) -> RehearsalStanding:
     if not last.procedure:
         found = f"the last one, on {last.on:%Y-%m-%d}, does not say of which notebooks"
-        return Standing(False, found, f"Add `procedure` to its entry if it was of these notebooks. {_REHEARSE}", last)
+        return RehearsalStanding(
+            False, found, f"Add `procedure` to its entry if it was of these notebooks. {_REHEARSE}", last
+        )
     found = f"the last one, on {last.on:%Y-%m-%d}, was {other_notebooks(last, procedure)}"
-    return Standing(False, found, _REHEARSE, last)
+    return RehearsalStanding(False, found, _REHEARSE, last)
 
 
-def _of_these(last: Rehearsed, every_days: int, at: datetime) -> Standing:
+def _of_these(last: Rehearsed, every_days: int, at: datetime) -> RehearsalStanding:
     if not last.green:
-        return Standing(
+        return RehearsalStanding(
             False, f"the last one, on {last.on:%Y-%m-%d}, was red", f"Mend what it found. {_REHEARSE}", last
         )
     age = at - last.on
     if age > timedelta(days=every_days):
         found = f"the last green one was on {last.on:%Y-%m-%d}, {age.days} days ago"
-        return Standing(False, found, _REHEARSE, last)
+        return RehearsalStanding(False, found, _REHEARSE, last)
     days = {0: "today", 1: "yesterday"}.get(max(age.days, 0), f"{age.days} days ago")
-    return Standing(True, f"green on {last.on:%Y-%m-%d}, {days}", "", last)
+    return RehearsalStanding(True, f"green on {last.on:%Y-%m-%d}, {days}", "", last)
