@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from manual_payout.database.store import SEALED
-from manual_payout.domain.account import CLOSED_AS, Account
-from manual_payout.domain.account import Standing
+from manual_payout.domain.account import CLOSED_AS, Account, Standing
 from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecord, State
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.approval.books import account_at
-from manual_payout.domain.account import CLOSED_AS
-from manual_payout.domain.account import Standing
+from manual_payout.domain.account import CLOSED_AS, Standing
 from manual_payout.domain.display import Banner, Table, Text
 from manual_payout.domain.errors import NotFinishedError
 from manual_payout.domain.models import PayoutRecord
