@@ -187,14 +187,51 @@ def test_what_the_ledger_cannot_fill_in_is_asked_for(quiet_shell, arguments, cod
     assert before == quiet_shell.state()
 
 
-def test_a_balance_that_does_not_cover_the_payout_is_refused_when_it_is_filed(shell):
-    """A reserve below zero is no amount that anybody could type; it is said before two people are asked."""
+WRONG = {
+    "--studio-id": (OTHER, f"studio_id: typed {OTHER}, the ledger has {incident.STUDIO_ID}."),
+    "--studio-name": ("H\u0430rbor", "studio_name: typed H\u0430[U+0430]rbor, the ledger has Harbor Light Pottery."),
+    "--amount": ("12507.50", "amount: typed 12,507.50 USD, the ledger has 1,250.75 USD."),
+    "--reserve-after": ("9", "reserve_after: typed 9.00 USD, the ledger has 1,560.75 USD − 1,250.75 USD = 310.00 USD."),
+    "--destination-account": ("acct_124", "destination_account: typed acct_124, the ledger has acct_123"),
+}
+
+
+def test_everything_that_the_ledger_has_otherwise_is_refused_at_once_when_it_is_filed(quiet_shell):
+    """A typing error is found before two people are asked, all of them together: field, typed, the ledger's, what to do."""
+    before, flags = quiet_shell.state(), [part for flag, (value, _said) in WRONG.items() for part in (flag, value)]
+    answer = quiet_shell("request", "--as", "maya", *ASKED, "--reason", incident.REASON, *flags)
+
+    assert (3, before) == (answer.code, quiet_shell.state())
+    assert "the ledger says otherwise in 5 points" in answer.err
+    assert [] == [said for _value, said in WRONG.values() if said not in answer.err]
+    assert "never pay another studio's payout" in answer.err
+    assert answer.err.rstrip().endswith("Nothing of this payout has moved.")
+
+
+def test_what_verification_would_refuse_of_the_ledger_is_refused_when_it_is_filed(shell):
+    """A balance that covers nothing and is old, and a payout that the automation has paid: said before two people are asked."""
     with shell.desk.ledger._engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE ledger_balances SET balance_minor = 99")
+        connection.exec_driver_sql("UPDATE manual_payout_balance SET balance_minor = 99, as_of = '2026-01-01 00:00:00'")
+        connection.exec_driver_sql(
+            "UPDATE manual_payout_due SET status = 'paid', paid_at = due_at, due_at = '2026-05-01 00:00:00'"
+        )
     answer = shell("request", "--as", "maya", *ASKED, "--reason", incident.REASON)
 
     assert 3 == answer.code
-    assert "The studio's balance of 0.99 USD does not cover 1,250.75 USD." in answer.err
+    assert [] == [name for name in ("minimum reserve: ", "ledger payout: paid", "due: ", "balance: ")
+                  if f"  {name}" not in answer.err]  # fmt: skip
+    assert "typed" not in answer.err.partition("What to do")[0]
+
+
+def test_ledger_that_cannot_be_read_is_one_sentence_and_nothing_is_filed(shell):
+    """Whoever files is told what cannot be reached, and that nothing was filed with what could not be compared."""
+    with shell.desk.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE manual_payout_balance RENAME TO gone")
+    answer = shell.request()
+
+    assert 5 == answer.code
+    assert "Traceback" not in answer.err
+    assert [] == shell.desk.store.open_requests()
 
 
 def test_request_writes_a_parameter_file_that_papermill_reads_alike(filed):
@@ -475,7 +512,8 @@ def test_an_incident_with_two_payouts_asks_which_one_is_approved(shell):
     shell.request()
     due = (payout for payout in demo_ledger().payouts if payout.status == "failed" and payout.currency == "usd")
     other = next(payout for payout in due if payout.ledger_payout_id != incident.LEDGER_PAYOUT_ID)
-    filed = shell.request(ledger_payout_id=other.ledger_payout_id)
+    asked = ("--incident-id", incident.INCIDENT_ID, "--ledger-payout-id", other.ledger_payout_id)
+    filed = shell("request", "--as", "maya", *asked, "--reason", incident.REASON)
     answer = approve(shell, "priya")
 
     assert (0, 2) == (filed.code, answer.code), filed.err

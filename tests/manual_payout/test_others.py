@@ -299,7 +299,7 @@ def test_request_without_acknowledgement_has_the_digest_it_always_had(scene):
 def test_acknowledging_something_else_is_another_request(scene):
     """Filing again with or without a transfer is other content: refused by name, or a replacement that is approved anew."""
     error = refusal(refile, scene, "tr_1", replace=False)
-    assert (IntentConflictError, "acknowledge") == (type(error), error.field)
+    assert (IntentConflictError, ("acknowledge",)) == (type(error), error.fields)
     refile(scene, "tr_2", "tr_1", "tr_2")
     same, new = file_request(
         scene.desk, scene.typed(), scene.desk.registry.find(incident.REQUESTER), replace=False,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from manual_payout.desk.inventory import RehearsalStanding
 from manual_payout.desk.settings import Policy
+from manual_payout.domain.display import told_apart
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.intent import OtherTransfer, in_the_way, unacknowledged
 from manual_payout.domain.models import OPEN_STATES, Check, CheckStatus, Line, Mode, PayoutRecord, Request, State
@@ -223,6 +224,7 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: confirm studio identifiers."""
     expected = f"{facts.parameters.studio_name} ({facts.parameters.studio_id})"
     found = f"{facts.due.studio_name} ({facts.due.studio_id})" if facts.due else "no ledger payout"
+    expected, found = told_apart(expected, found)
     return verdict(
         "ledger_payout_of_studio", "Does it belong to this studio?", expected == found, expected, found,
         "Correct the studio id and name; never pay another studio's payout.",
@@ -232,7 +234,7 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
 def ledger_payout_unpaid(facts: Facts, _policy: Policy) -> Check:
     """SOP, pre-conditions: automation failure identified; design rule 6, racing the automation."""
     due, line = facts.due, facts.line
-    claims = {line.line_id, *facts.dead_claims} if line else set()
+    claims = {*facts.dead_claims, *([line.line_id] if line else ())}
     fine = due is not None and (due.standing == "failed" or (due.standing == "claimed" and due.claimed_by in claims))
     found = _standing(due, line)
     return verdict(
@@ -324,8 +326,9 @@ def reserve_arithmetic(facts: Facts, _policy: Policy) -> Check:
             name, question, False, "a balance in the ledger", "none", "Check the studio's balance in the ledger."
         )
     stated = _asked(lambda: facts.parameters.reserve_after_in(facts.due.currency).grouped if facts.due else "")
-    after = facts.balance.balance - facts.due.amount
-    found = f"{facts.balance.balance.grouped} − {facts.due.amount.grouped} = {after.grouped}"
+    leaving = _leaving(facts, facts.due)
+    after = facts.balance.balance - leaving
+    found = f"{facts.balance.balance.grouped} − {leaving.grouped} = {after.grouped}"
     return verdict(
         name, question, after.grouped == stated, stated, found,
         "Recompute the reserve from the ledger's balance and file the request with it.",
@@ -341,7 +344,7 @@ def reserve_minimum(facts: Facts, policy: Policy) -> Check:
         )
     floor = Money(policy.request.reserve_minimum_minor.get(facts.due.currency, 0), facts.due.currency)
     needed = max(floor, facts.balance.reserve_minimum, key=lambda money: money.amount_minor)
-    after = facts.balance.balance - facts.due.amount
+    after = facts.balance.balance - _leaving(facts, facts.due)
     return verdict(
         name, question, after >= needed, f"at least {needed.grouped}", after.grouped,
         "Do not pay: the reserve would fall below the required minimum; Finance decides.",
@@ -560,11 +563,6 @@ def differences(parameters: Parameters, request: Request) -> list[tuple[str, str
     return [(name, was, now) for name, (was, now) in pairs.items() if was != now]
 
 
-def differs(parameters: Parameters, request: Request) -> tuple[str, str, str] | None:
-    """Return the first of the `differences`; None when all agree."""
-    return next(iter(differences(parameters, request)), None)
-
-
 def told_differences(parameters: Parameters, request: Request) -> str:
     """Say every difference in words, or why a value cannot be one of that currency; nothing where there is none."""
     try:
@@ -580,6 +578,13 @@ def _difference(facts: Facts) -> str:
     if facts.request.mode is not facts.mode:
         return f"mode: filed {facts.request.mode.value!r}, now {facts.mode.value!r}"
     return told_differences(facts.parameters, facts.request)
+
+
+def _leaving(facts: Facts, due: PayoutDue) -> Money:
+    """What would leave: the request's amount, once there is one, in the ledger's currency; else what the ledger owes."""
+    lines = facts.request.lines if facts.request else ()
+    asked = next((line.amount for line in lines if line.ledger_payout_id == due.ledger_payout_id), due.amount)
+    return asked if asked.currency == due.currency else due.amount
 
 
 def _asked(text: Callable[[], str]) -> str:

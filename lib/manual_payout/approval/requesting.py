@@ -11,7 +11,8 @@ from dataclasses import replace as named
 from datetime import timedelta
 from typing import Any
 
-from manual_payout.approval.policy import differs
+from manual_payout.approval.comparing import require_as_in_ledger
+from manual_payout.approval.policy import Facts, StripeFacts, differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import digest_of, instant_text
@@ -23,6 +24,7 @@ from manual_payout.domain.errors import (
     SettingsError,
 )
 from manual_payout.domain.models import Kind, Line, Mode, Reason, Request, ReversalReason, State
+from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import Parameters, check
 from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
@@ -44,8 +46,7 @@ def filled_from_ledger(desk: Desk, typed: Mapping[str, Any]) -> dict[str, Any]:
         What was typed with studio, amount, destination and reserve; notes are empty where there are none.
 
     Raises:
-        PolicyRefusedError: The ledger does not know the payout, has no balance for its studio, or the balance does not
-            cover it.
+        PolicyRefusedError: The ledger does not know the payout.
 
         DatabaseError: The ledger cannot be read.
     """
@@ -70,18 +71,9 @@ def _payout_due(desk: Desk, ledger_payout_id: str) -> PayoutDue:
 
 def _reserve_after(desk: Desk, due: PayoutDue) -> str:
     balance = desk.ledger.find_balance(due.studio_id, due.currency)
-    if balance is None:
-        raise PolicyRefusedError(
-            f"The ledger has no balance of studio {due.studio_id} in {due.currency.upper()}.",
-            "Have the ledger's owner put it right, or give --reserve-after; verification asks the ledger all the same.",
-        )
-    after = balance.reserve_after(due.amount)
-    if after.amount_minor < 0:
-        raise PolicyRefusedError(
-            f"The studio's balance of {balance.balance.grouped} does not cover {due.amount.grouped}.",
-            "Do not pay: Finance decides; look at the studio's balance in the ledger.",
-        )
-    return after.text
+    nothing = Money(0, due.currency)
+    # Without a balance that covers it no reserve would be right; the comparison with the ledger says so, and all else.
+    return max(balance.reserve_after(due.amount), nothing).text if balance is not None else nothing.text
 
 
 def file_request(
@@ -99,7 +91,7 @@ def file_request(
         The request, and whether it is new.
 
     Raises:
-        PolicyRefusedError: The ledger does not know this payout.
+        PolicyRefusedError: The ledger does not know this payout, or says otherwise; every field that differs is named.
 
         ParameterError: What is acknowledged is no transfer, or is one of ours.
 
@@ -111,22 +103,23 @@ def file_request(
     """
     acknowledged = _acknowledged(desk, acknowledge)
     due = _payout_due(desk, parameters.ledger_payout_id)
+    line = _line(parameters, due, acknowledged)
     earlier = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     if (
         earlier is not None
         and desk.now() < desk.settings.policy.request.request_ends(earlier)
         and not _has_come_back(desk, earlier)
     ):
-        difference = _difference(desk, parameters, earlier, acknowledged)
-        if difference is None:
+        found = _differences(desk, parameters, earlier, acknowledged)
+        if not found:
             return earlier, False
         if not replace:
             raise IntentConflictError(
-                *difference, remedy="Use the recorded value, or file again with --replace to withdraw it."
+                found, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
+    require_as_in_ledger(_facts(desk, parameters, due), desk.settings.policy)
     said = parameters.as_dict() | ({"acknowledged": list(acknowledged)} if acknowledged else {})
-    line = _line(parameters, due, acknowledged)
     request = freeze(desk, Kind.TRANSFER, line, said, requester, earlier, reason=parameters.reason)
     desk.require_keepable(request.statement())
     desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
@@ -181,20 +174,36 @@ def _acknowledged(desk: Desk, named: Collection[str]) -> tuple[str, ...]:
     return found
 
 
-def _difference(
+def _differences(
     desk: Desk, parameters: Parameters, earlier: Request, acknowledged: tuple[str, ...]
-) -> tuple[str, str, str] | None:
-    world = {
+) -> list[tuple[str, str, str]]:
+    line = earlier.line_for(parameters.ledger_payout_id)
+    others = {
         "mode": (earlier.mode.value, desk.settings.mode.value),
         "platform_account": (earlier.platform_account, desk.settings.policy.stripe.platform_account),
+        "acknowledge": tuple(" ".join(one) or "nothing" for one in (line.acknowledged, acknowledged)),
     }
-    other = next(((name, was, now) for name, (was, now) in world.items() if was != now), None)
-    if other := other or differs(parameters, earlier):
-        return other
-    was, now = (
-        " ".join(one) or "nothing" for one in (earlier.line_for(parameters.ledger_payout_id).acknowledged, acknowledged)
+    found = [(name, was, now) for name, (was, now) in others.items() if was != now]
+    return differences(parameters, earlier) + found
+
+
+def _facts(desk: Desk, parameters: Parameters, due: PayoutDue) -> Facts:
+    """Gather what the ledger says of a form that is not filed yet; Stripe is not asked."""
+    return Facts(
+        parameters=parameters,
+        mode=desk.settings.mode,
+        at=desk.now(),
+        request=None,
+        request_withdrawn=False,
+        approval_error=None,
+        approved_by="",
+        due=due,
+        balance=desk.ledger.find_balance(due.studio_id, due.currency),
+        record=None,
+        earlier=(),
+        dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
+        stripe=StripeFacts(),
     )
-    return ("acknowledge", was, now) if was != now else None
 
 
 def _has_come_back(desk: Desk, request: Request) -> bool:

@@ -209,5 +209,14 @@ def status_of(fine: bool) -> CheckStatus:  # noqa: FBT001  # the verdict itself
     return CheckStatus.OK if fine else CheckStatus.FAIL
 
 
+def told_apart(one: str, other: str) -> tuple[str, str]:
+    """Write two texts so that the eye can tell that they differ: letters that only look like those of the other, by code point."""
+    return _marked(one, other), _marked(other, one)
+
+
+def _marked(text: str, beside: str) -> str:
+    return "".join(f"{c}[U+{ord(c):04X}]" if not c.isascii() and c not in beside else c for c in text)
+
+
 def _html(text: str, *, keep: str = "") -> str:
     return html.escape(shown(text, keep=keep))

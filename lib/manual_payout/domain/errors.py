@@ -45,6 +45,8 @@ from truthful_papermill.errors import (
 from truthful_papermill.errors import ExplainedError as ManualPayoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from manual_payout.domain.models import Record
 
 __all__ = [
@@ -85,21 +87,18 @@ class IntentConflictError(OtherValuesError):
     The same ledger payout already has a request with other content.
 
     Args:
-        field: The first field that differs.
-
-        recorded: The value on record.
-
-        found: The value given now.
+        differences: Of each field that differs its name, the value on record and the one given now.
 
         remedy: What to do next.
     """
 
-    def __init__(self, field: str, recorded: object, found: object, remedy: str) -> None:
-        self.field = field
-        super().__init__(
-            f"{field} differs from what is on record: recorded {shorten(recorded)}, found {shorten(found)}.",
-            remedy,
+    def __init__(self, differences: Sequence[tuple[str, object, object]], remedy: str) -> None:
+        self.fields = tuple(name for name, _recorded, _found in differences)
+        told = (f"recorded {shorten(recorded)}, found {shorten(found)}" for _name, recorded, found in differences)
+        found = "; ".join(
+            f"{name} differs from what is on record: {said}" for name, said in zip(self.fields, told, strict=True)
         )
+        super().__init__(f"{found}.", remedy)
 
 
 class PolicyRefusedError(RefusedError):

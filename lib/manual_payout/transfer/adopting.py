@@ -77,7 +77,7 @@ def _begun(record: PayoutRecord, transfer_id: str) -> Reconciliation[PayoutRecor
         )
     if record.stripe_transfer_id != transfer_id:
         raise IntentConflictError(
-            "stripe_transfer_id", record.stripe_transfer_id, transfer_id,
+            [("stripe_transfer_id", record.stripe_transfer_id, transfer_id)],
             "Compare both in the Dashboard; a mistaken one is reversed by its own request.",
         )  # fmt: skip
     return Reconciliation(believed, transfer_id, "", "nothing: it is on record", record)

@@ -121,9 +121,9 @@ def _ended_without(record: Record) -> ClaimError:
 
 def _require_same_content(parameters: Parameters, request: Request, record: PayoutRecord) -> None:
     """Who types something else after the payment is told which field, and not that it was paid (design, rule 5)."""
-    if differs := policy.differs(parameters, request):
+    if differs := policy.differences(parameters, request):
         raise IntentConflictError(
-            *differs, remedy=f"It was paid as requested, {record.stripe_transfer_id}; nothing was sent now."
+            differs, remedy=f"It was paid as requested, {record.stripe_transfer_id}; nothing was sent now."
         )
 
 

@@ -628,7 +628,7 @@ def _stage(*, long: bool, competing: bool) -> Stage:
         settings = settings.model_copy(update={"policy": settings.policy.model_copy(update={"request": lives})})
     clock = FixedClock(START - timedelta(minutes=10))
     store = MemoryStore(clock, _QUIET)
-    desk = Desk(settings, clock, store, MemoryLedger(due, balance, _QUIET), registry)
+    desk = Desk(settings, clock, store, MemoryLedger(due, balance, _QUIET, clock), registry)
     requester = registry.find(incident.REQUESTER)
     for name, approvers in zip(INCIDENTS[: 2 if competing else 1], APPROVERS, strict=False):
         request, _ = file_request(desk, replace(_typed(), incident_id=name), requester, replace=False)
