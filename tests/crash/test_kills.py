@@ -14,7 +14,7 @@ from crash.kills.world import PostgresDatabases, SqliteFiles, World, memory_fold
 from manual_payout.domain.models import Stage
 
 # `make kills RUNS=1000` plays as many as one likes.
-SCENARIOS = 15
+SCENARIOS = 8
 
 # A design without a lookup and with a new key for each attempt pays twice in one of ten scenarios.
 FOUND_WITHIN = 60

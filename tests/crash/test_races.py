@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from crash.kills.races import races
-from crash.kills.world import PostgresDatabases, World
+from crash.kills.world import PostgresDatabases, World, memory_folder
 
 # `python -m tests.crash.kills --races 200` runs as many as one likes.
-MANY, FEW = 20, 5
+MANY, FEW = 8, 4
 
 
 @pytest.fixture(scope="module", name="world")
 def _world(postgresql_server):
-    with tempfile.TemporaryDirectory(prefix="races") as folder:
+    with tempfile.TemporaryDirectory(prefix="races", dir=memory_folder()) as folder:
         world = World(Path(folder), PostgresDatabases(postgresql_server))
         yield world
         world.close()

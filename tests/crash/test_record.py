@@ -8,8 +8,9 @@ from crash.kills.tally import Tally
 from crash.simulation import report
 
 
-def test_what_was_played_is_not_played_again(tmp_path):
+def test_what_was_played_is_not_played_again(tmp_path, monkeypatch):
     """Ended in its middle and begun again, a campaign comes to the same sums as in one go."""
+    monkeypatch.setattr(report, "BLOCK", 20)
     path = tmp_path / "simulation.txt"
     options = {"processes": 1, "defect": "", "keep_going": True, "say": lambda _: None}
     report.run(1, report.BLOCK, **options, record=record.Record(path))
