@@ -59,3 +59,7 @@ def _leave_at_once(code: list[int]) -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -172,7 +172,7 @@ class Incident:
     def played(self) -> Rehearsal:
         """What it has come to by now."""
         ledger_payout_id = self.parameters.ledger_payout_id
-        folder = self._desk.settings.outputs_dir / self.parameters.incident_id / ledger_payout_id
+        folder = self._desk.folder_path(self.parameters.incident_id, ledger_payout_id)
         try:
             transfers = self._ground.transfers(ledger_payout_id)
         except ManualPayoutError:

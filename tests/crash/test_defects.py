@@ -29,4 +29,4 @@ def test_defects_leave_nothing_behind():
 def test_defect_without_its_place_is_an_error():
     """A core that has changed shape cannot make a planted defect pass for caught or for harmless."""
     with defects.ExitStack() as stack, pytest.raises(LookupError, match="no longer holds"):
-        defects._rewritten(stack, defects.delivery, "deliver", ("what never stood there", ""))
+        defects._rewritten(stack, defects.delivery, "deliver_attempt", ("what never stood there", ""))

@@ -21,7 +21,7 @@ FLAGS = {
     "notes": incident.NOTES,
 }
 
-UUIDS = ["", "x", "7c1d9a52", incident.STUDIO_ID[:-1], f"{incident.STUDIO_ID}0", f"{{{incident.STUDIO_ID}}}", "null"]
+IDS = ["", " x", "x y", "x" * 65, f"{{{incident.STUDIO_ID}}}", "../x", "x\n", "x;y", "ä"]
 TEXTS = [
     "two\r\nlines", "tab\there", "bell\a", "escape\x1b[31m", "zero\u200bwidth", "right\u202eleft", " leading", "trailing ",
     "<b>bold</b>", "<script>alert(1)</script>", "<!channel>", "<http://evil.example|x>", "<@U123>", "&#60;", "javascript:x",
@@ -34,9 +34,9 @@ AMOUNTS = [
 
 WRONG = {
     "incident-id": ["", "123", "INC", "INC-", "INC 123", "../INC-1", "INC-123/..", "INC-123\n", "INC-<b>", "I" * 200],
-    "studio-id": UUIDS,
+    "studio-id": IDS,
     "studio-name": ["", "   ", "n" * 201, *TEXTS],
-    "ledger-payout-id": UUIDS,
+    "ledger-payout-id": IDS,
     "amount": AMOUNTS,
     "reserve-after": ["", "-1", "none", "310,00", "1e3"],
     "reason": ["", "because", "Scheduler_Outage", "scheduler outage", "scheduler_outrage"],
@@ -74,9 +74,9 @@ def test_a_wrong_parameter_is_refused_and_nothing_is_written(quiet_shell, comman
     assert before == quiet_shell.state()
 
 
-@pytest.mark.parametrize("field", [name for name in FLAGS if name != "notes"])
+@pytest.mark.parametrize("field", ["incident-id", "ledger-payout-id", "reason"])
 def test_a_missing_parameter_is_named_by_its_flag(quiet_shell, field):
-    """Whoever leaves a flag out is told its name as it is typed."""
+    """Whoever leaves out what the ledger cannot know is told the flag's name as it is typed."""
     given = {name: value for name, value in FLAGS.items() if name != field}
     answer = quiet_shell("request", "--as", "maya", *itertools.chain(*((f"--{n}", v) for n, v in given.items())))
 

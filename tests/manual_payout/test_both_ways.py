@@ -99,7 +99,7 @@ def test_who_may_not_operate_moves_nothing(moving, handle):
 
 def test_begun_movement_keeps_its_request(any_moving, monkeypatch):
     """What has begun, or is done, keeps its request from being replaced."""
-    deliver, errors = transfer.sending.deliver, []
+    deliver, errors = transfer.sending.deliver_attempt, []
     twin = replace(any_moving.request, request_id="r2", nonce="n2")
 
     def supplant():
@@ -111,7 +111,7 @@ def test_begun_movement_keeps_its_request(any_moving, monkeypatch):
         supplant()
         return deliver(desk, record)
 
-    monkeypatch.setattr(transfer.sending, "deliver", withdraw_then_deliver)
+    monkeypatch.setattr(transfer.sending, "deliver_attempt", withdraw_then_deliver)
     any_moving.run()
     supplant()
 
@@ -394,7 +394,7 @@ def test_sender_that_was_overtaken_moves_nothing(any_moving, monkeypatch):
     zombie = any_moving.record
     any_moving.run(any_moving.scene.new_desk())
     monkeypatch.setattr(any_moving.scene.desk.gateway, any_moving.look, lambda _named: [])
-    error = refusal(transfer.delivery.deliver, any_moving.scene.desk, zombie)
+    error = refusal(transfer.delivery.deliver_attempt, any_moving.scene.desk, zombie)
 
     assert isinstance(error, ManualPayoutError)
     assert 1 == len(any_moving.posts)

@@ -224,7 +224,7 @@ def test_whoever_continues_a_sending_is_on_record_too(live, monkeypatch):
         raise DatabaseError("Gone.", "Wait.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "deliver", lost)
+        patch.setattr(sending, "deliver_attempt", lost)
         with pytest.raises(UnknownOutcomeError):
             live.send()
     live.rehearsed()

@@ -93,9 +93,7 @@ def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) 
 
 
 def _record(desk: Desk, folder: Folder, person_id: str, receipt: dict[str, str]) -> None:
-    from manual_payout.domain.models import stream_of
-
-    stream = stream_of(folder.path.parent.name, folder.path.name)
+    stream = f"{folder.path.parent.name}/{folder.path.name}"
     last = desk.store.find_event(stream, "evidence_attached", lambda data: data == receipt)
     if last is None:
         desk.store.record_event(stream, "evidence_attached", person_id, dict(receipt))

@@ -263,7 +263,7 @@ def _keep_parameters(desk: Desk, filed: Request, parameters: Parameters) -> Path
     from manual_payout.evidence.sealing import seal_folder
 
     line = filed.line_for(parameters.ledger_payout_id)
-    folder = Folder(desk.settings.outputs_dir / filed.incident_id / line.ledger_payout_id, desk.redactor_at_hand)
+    folder = Folder(desk.folder_path(filed.incident_id, line.ledger_payout_id), desk.redactor_at_hand)
     exact = changed(parameters, amount=line.amount.text, reserve_after=line.reserve_after.text)
     try:
         with holding(folder.path, who=filed.requested_by, what="filing a request", wait_s=MOMENT_S):

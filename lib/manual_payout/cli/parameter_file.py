@@ -19,6 +19,7 @@ from manual_payout.domain.errors import ParameterError, UsageError
 from manual_payout.domain.parameters import STAGE_PARAMETERS, Parameters, refuse_unknown
 
 _AMOUNTS = frozenset({"amount", "reserve_after"})
+_IDS = frozenset({"studio_id", "ledger_payout_id"})
 _FLAGS = frozenset({"dry_run", "automation_restored"})
 
 # The longest valid file is some 15 kB; beyond this, somebody has named the wrong file.
@@ -117,6 +118,8 @@ def _value(name: str, node: Any, path: Path) -> Any:
         return value
     if name in _AMOUNTS and _DECIMAL.fullmatch(node.value) and Decimal(node.value) == Decimal(repr(value)):
         # As typed: the float in between has nothing to add.
+        return node.value
+    if name in _IDS and str(value) == node.value:
         return node.value
     expected = "true or false" if name in _FLAGS else "text in quotes"
     raise ParameterError(

@@ -222,7 +222,7 @@ def _run(
         result = run_reversal(desk, found, parameters, progress=shown, kernels=kernels, ask_passphrase=ask_passphrase)
     show_results(
         [result],
-        folder=str(desk.settings.outputs_dir / found.incident_id / line.ledger_payout_id),
+        folder=str(desk.folder_path(found.incident_id, line.ledger_payout_id)),
         next_command=f"manual-payout reversal run {found.incident_id} --request {found.request_id} --operator {who}",
         as_json=as_json,
     )

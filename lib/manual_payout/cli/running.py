@@ -161,7 +161,7 @@ def _run(
         )
     show_results(
         results,
-        folder=str(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id),
+        folder=str(desk.folder_path(parameters.incident_id, parameters.ledger_payout_id)),
         next_command=_again(file, flags, who),
         as_json=as_json,
     )

@@ -149,11 +149,12 @@ def folder_of(desk: Desk, incident_id: str, ledger_payout_id: str | None) -> Fol
 
         UsageError: There are several, and none is named.
     """
+    from manual_payout.domain.models import folder_name
     from manual_payout.domain.parameters import check
     from manual_payout.evidence.folder import Folder
 
     below = desk.settings.outputs_dir / incident_id
-    wanted = check("ledger_payout_id", ledger_payout_id) if ledger_payout_id is not None else None
+    wanted = folder_name(check("ledger_payout_id", ledger_payout_id)) if ledger_payout_id is not None else None
     payouts = [wanted] if wanted else sorted(path.name for path in below.glob("*") if path.is_dir())
     if not payouts or not (below / payouts[0]).is_dir():
         raise EvidenceError(

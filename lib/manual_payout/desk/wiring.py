@@ -156,6 +156,10 @@ class Desk:
         """The instant that judges."""
         return self.clock.now()
 
+    def folder_path(self, incident_id: str, ledger_payout_id: str) -> Path:
+        """Return where the evidence of one payout of one incident lies on this machine."""
+        return self.settings.outputs_dir / stream_of(incident_id, ledger_payout_id)
+
     def open_requests(self, incident_id: str | None = None) -> list[Request]:
         """Return the requests that are in force, newest first: not withdrawn, nor ended by the policy as it is now."""
         rules, now = self.settings.policy.request, self.now()

@@ -9,7 +9,9 @@ of the journal. Amounts are minor units; instants are aware and in UTC.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +21,10 @@ from typing import Any, ClassVar, TypeVar
 from manual_payout.domain.canonical import digest_of, instant_text
 from manual_payout.domain.errors import PolicyRefusedError
 from manual_payout.domain.money import Money
+
+# What is a folder's name on every file system; Windows keeps some words for its devices.
+_FOLDER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_RESERVED = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
 
 
 class Mode(StrEnum):
@@ -604,5 +610,17 @@ class Message:
 
 
 def stream_of(incident_id: str, ledger_payout_id: str) -> str:
-    """Name the journal, and the evidence folder, of one payout of one incident."""
-    return f"{incident_id}/{ledger_payout_id}"
+    """Name the journal, and below the outputs the evidence folder, of one payout of one incident."""
+    return f"{incident_id}/{folder_name(ledger_payout_id)}"
+
+
+def folder_name(ledger_payout_id: str) -> str:
+    """
+    Return the name of a ledger payout's folder: its id where every file system takes that for a name, else one derived from it.
+
+    Two ids never have one name, not even where capitals do not count: a derived name holds a full stop and a digest.
+    """
+    if _FOLDER_NAME.fullmatch(ledger_payout_id) and not _RESERVED.fullmatch(ledger_payout_id):
+        return ledger_payout_id
+    readable = re.sub(r"[^a-z0-9]+", "-", ledger_payout_id.lower()).strip("-")[:40]
+    return f"id-{readable}.{hashlib.sha256(ledger_payout_id.encode()).hexdigest()[:16]}"

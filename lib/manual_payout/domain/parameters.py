@@ -64,6 +64,10 @@ _TRANSFER = re.compile(r"tr_[A-Za-z0-9_]{1,64}", re.ASCII)
 _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}", re.ASCII)
 _CONFIRM = re.compile(r"[A-Z2-7]{4}-[A-Z2-7]{4}", re.ASCII)
 
+# An id of the ledger's, whatever its type there: a number, a UUID, a ULID. Nothing in it means anything to a shell.
+LEDGER_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+=@#~,%-]{0,63}", re.ASCII)
+LEDGER_ID_EXPECTED = "an id of 1 to 64 letters, digits and -_.:/+=@#~,% as the ledger writes it"
+
 # What opens a tag, a comment or a Slack control sequence. A lone "<3" in a studio's name is not markup.
 _MARKUP = re.compile(r"<[A-Za-z/!?@#]|&#|javascript:", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|rk|rkcs|whsec)_(?:live_|test_)?[A-Za-z0-9]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}")
@@ -226,7 +230,7 @@ def check(name: str, value: Any) -> Any:
         name: One of `STAGE_PARAMETERS` and `CLOSE_PARAMETERS`.
 
     Returns:
-        The value in its one form, such as a UUID in lower case.
+        The value in its one form, such as an amount without commas.
 
     Raises:
         ParameterError: Naming what was found and what was expected.
@@ -296,6 +300,12 @@ def _matching(field: str, value: Any, pattern: re.Pattern[str], expected: str) -
     return value
 
 
+def _ledger_id(field: str, value: Any) -> str:
+    # papermill and YAML read digits as a number.
+    text = str(value) if type(value) is int else value
+    return _matching(field, text, LEDGER_ID, LEDGER_ID_EXPECTED)
+
+
 def _uuid(field: str, value: Any) -> str:
     expected = "a UUID such as 3f2b8c1e-9d4a-4c57-8e21-0a6b5d7f9c10"
     if not isinstance(value, str):
@@ -355,10 +365,10 @@ def _text(length_max: int, *, empty: bool = False) -> _Check:
 
 _CHECKS: dict[str, _Check] = {
     "incident_id": _as(_INCIDENT, "a ticket id such as INC-123"),
-    "studio_id": _uuid,
+    "studio_id": _ledger_id,
     "request_id": _uuid,
     "studio_name": _text(NAME_LENGTH_MAX),
-    "ledger_payout_id": _uuid,
+    "ledger_payout_id": _ledger_id,
     "amount": _amount,
     "reserve_after": lambda field, value: amount_text(value, field=field),
     "reason": _reason,

@@ -40,6 +40,8 @@ APPROVAL_TYPE = "urn:manual-payout:approval:v1"
 SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
 MODES = ("sandbox", "test", "live")
 # A number is what a run gives it; without one it is a notebook all the same.
+_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 _NOTEBOOK = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.ipynb")
 _PAGE = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.html")
 _SCRAP = "application/scrapbook.scrap.json+json"
@@ -724,8 +726,18 @@ def _journal(folder: Folder) -> list[str]:
     sealed = (folder.facts["journal_length"], folder.facts["journal_head"])
     if sealed != (len(folder.events()), previous):
         return [f"ends at event {len(folder.events())}, sealed at event {sealed[0]}"]
-    expected = f"{folder.facts['incident_id']}/{folder.facts['ledger_payout_id']}"
+    expected = f"{folder.facts['incident_id']}/{_folder_name(str(folder.facts['ledger_payout_id']))}"
     return [] if stream == expected else [f"is of {stream}"]
+
+
+def _folder_name(ledger_payout_id: str) -> str:
+    """Derive the name by which journal and folder go: an id that may not be a file's name stands in it as far as it can be read."""
+    plain = set(ledger_payout_id) <= _NAME_LETTERS and ledger_payout_id[0] not in "_-" and len(ledger_payout_id) <= 64
+    if plain and ledger_payout_id not in _DEVICES:
+        return ledger_payout_id
+    letters = [letter if letter in _NAME_LETTERS - {*"_-"} else " " for letter in ledger_payout_id.lower()]
+    digest = hashlib.sha256(ledger_payout_id.encode()).hexdigest()
+    return f"id-{'-'.join(''.join(letters).split())[:40]}.{digest[:16]}"
 
 
 def _stages(folder: Folder) -> list[str]:

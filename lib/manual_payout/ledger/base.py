@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Engine, TableClause, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -66,7 +65,11 @@ class AnyLedger:
     def _read_due(self, connection: Connection, key: str) -> PayoutDue | None:
         query = select_all(self._due).where(self._is(self._due.c.ledger_payout_id, key))
         row = one_row(connection, query, self.mapping.due_relation, f"payout {key}")
-        return None if row is None else payout_due(row, self.mapping)
+        due = None if row is None else payout_due(row, self.mapping)
+        if due is not None and due.ledger_payout_id != key:
+            # A number or a UUID can be written in several ways; everything that is recorded of it uses one.
+            raise ParameterError("ledger_payout_id", key, f"{due.ledger_payout_id}, as the ledger writes it")
+        return due
 
     @contextmanager
     def _transaction(self, *, writes: bool = False) -> Iterator[Connection]:
@@ -79,11 +82,3 @@ class AnyLedger:
         except SQLAlchemyError as error:
             # No chain: a driver's error may quote the connection string, and with it the password.
             raise explain_fault(error, self._engine) from None
-
-
-def uuid_text(field: str, value: str) -> str:
-    """Return a UUID as the ledger's text has it; *field* is the parameter that gave it."""
-    try:
-        return str(UUID(value))
-    except (ValueError, AttributeError, TypeError):
-        raise ParameterError(field, value, "a UUID such as 3f0c2e6a-8d1b-4c57-9a3e-5b7d90c1e2f4") from None

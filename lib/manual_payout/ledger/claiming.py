@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Update, and_, bindparam, case, null, or_, update
 
 from manual_payout.domain.errors import ClaimError, DatabaseError, ParameterError, shorten
-from manual_payout.ledger.base import AnyLedger, uuid_text
+from manual_payout.ledger.base import AnyLedger
 from manual_payout.ledger.instants import UtcDateTime, aware
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import plain
@@ -36,7 +36,7 @@ class Claiming(AnyLedger):
 
             DatabaseError: The ledger cannot be read or written, or the row cannot be true.
         """
-        key = uuid_text("ledger_payout_id", ledger_payout_id)
+        key = ledger_payout_id
         if not claim_id:
             raise ParameterError("claim_id", claim_id, "the name under which the payout is claimed")
         statement = self._claim_statement(key, claim_id, aware(at), releasable)
@@ -57,7 +57,7 @@ class Claiming(AnyLedger):
         Raises:
             DatabaseError: The ledger cannot be written.
         """
-        key = uuid_text("ledger_payout_id", ledger_payout_id)
+        key = ledger_payout_id
         row = self._claim.c
         statement = (
             update(self._claim)

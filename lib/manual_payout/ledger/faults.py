@@ -30,6 +30,13 @@ def lacks_column(error: SQLAlchemyError) -> bool:
     return _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause or error).lower()) == "column"
 
 
+def is_no_value(error: SQLAlchemyError) -> bool:
+    """Whether PostgreSQL says that what it was given is no value of the column's type, so that no row can have it."""
+    return getattr(error.__cause__, "sqlstate", None) in ("22P02", "22003") or (
+        getattr(getattr(error, "orig", None), "sqlstate", None) in ("22P02", "22003")
+    )
+
+
 _EXPLANATIONS = {
     "relation": (
         "The ledger at {place} lacks a relation that the runbook reads",

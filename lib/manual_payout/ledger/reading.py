@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from manual_payout.domain.errors import DatabaseError, ParameterError
 from manual_payout.domain.money import exponent
-from manual_payout.ledger.base import AnyLedger, uuid_text
-from manual_payout.ledger.faults import lacks_column
+from manual_payout.ledger.base import AnyLedger
+from manual_payout.ledger.faults import is_no_value, lacks_column
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import one_row, select_all
 from manual_payout.ledger.rows import Row, past_payout, studio_balance
@@ -29,7 +29,7 @@ class Reading(AnyLedger):
         Return the payout.
 
         Raises:
-            ParameterError: The id is not a UUID, or the ledger has no such payout.
+            ParameterError: The ledger has no such payout, or writes its id in another way.
 
             DatabaseError: The ledger cannot be read, or the row cannot be true.
         """
@@ -40,25 +40,30 @@ class Reading(AnyLedger):
 
     def find_payout_due(self, ledger_payout_id: str) -> PayoutDue | None:
         """Return the payout, or None where the ledger has none of that id; raises as `get_payout_due` otherwise."""
-        key = uuid_text("ledger_payout_id", ledger_payout_id)
-        with self._transaction() as connection:
-            return self._read_due(connection, key)
+        try:
+            with self._transaction() as connection:
+                return self._read_due(connection, ledger_payout_id)
+        except DatabaseError as error:
+            if isinstance(error.__context__, SQLAlchemyError) and is_no_value(error.__context__):
+                return None
+            raise
 
     def find_balance(self, studio_id: str, currency: str) -> StudioBalance | None:
         """
         Return the studio's balance in *currency*, or None where the ledger has none.
 
         Raises:
-            ParameterError: The id is not a UUID, or the currency is unknown.
+            ParameterError: The currency is unknown.
 
             DatabaseError: The ledger cannot be read, or the row cannot be true.
         """
-        key = uuid_text("studio_id", studio_id)
         exponent(currency)
         relation = self._balance
-        query = select_all(relation).where(self._is(relation.c.studio_id, key), self._is(relation.c.currency, currency))
+        query = select_all(relation).where(
+            self._is(relation.c.studio_id, studio_id), self._is(relation.c.currency, currency)
+        )
         with self._transaction() as connection:
-            row = one_row(connection, query, self.mapping.balance_relation, f"studio {key} in {currency}")
+            row = one_row(connection, query, self.mapping.balance_relation, f"studio {studio_id} in {currency}")
         return None if row is None else studio_balance(row)
 
     def past_payouts(self, studio_id: str, limit: int = 26) -> list[PastPayout]:
@@ -66,24 +71,23 @@ class Reading(AnyLedger):
         Return the studio's latest paid payouts, newest first, at most *limit* (26: a year of biweekly ones).
 
         Raises:
-            ParameterError: The id is not a UUID, or the limit is below one.
+            ParameterError: The limit is below one.
 
             DatabaseError: The ledger cannot be read, or a row cannot be true.
         """
-        key = uuid_text("studio_id", studio_id)
         if limit < 1:
             raise ParameterError("limit", limit, "at least 1")
         relation = self._due
         query = (
             select(*(relation.c[name] for name in ("ledger_payout_id", "amount_minor", "currency", "paid_at")))
-            .where(self._is(relation.c.studio_id, key), self._is(relation.c.status, self.mapping.paid))
+            .where(self._is(relation.c.studio_id, studio_id), self._is(relation.c.status, self.mapping.paid))
             .order_by(relation.c.paid_at.desc().nulls_last(), relation.c.ledger_payout_id)
             .limit(limit)
         )
         with self._transaction() as connection:
             rows = connection.execute(query).mappings().all()
         utc_text = self._engine.dialect.name == "sqlite"
-        named = (Row(self.mapping.due_relation, f"studio {key}", dict(row), utc_text=utc_text) for row in rows)
+        named = (Row(self.mapping.due_relation, f"studio {studio_id}", dict(row), utc_text=utc_text) for row in rows)
         return [past_payout(row) for row in named]
 
     def payouts_by_transfer(self, transfer_ids: Collection[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     TableClause,
     bindparam,
     column,
+    or_,
     quoted_name,
     select,
     table,
@@ -22,6 +23,9 @@ from sqlalchemy.types import NULLTYPE
 from manual_payout.domain.errors import DatabaseError
 from manual_payout.ledger.faults import SEE
 from manual_payout.ledger.rows import Row
+
+# More than SQLite's whole numbers have.
+_DIGITS_MAX = 19
 
 
 def relation_named(name: str, columns: Sequence[str], schema: str = "") -> TableClause:
@@ -50,11 +54,11 @@ def plain(value: str) -> BindParameter[Any]:
 def is_same(column: ColumnElement[Any], value: str, *, on_postgresql: bool) -> ColumnElement[bool]:
     """Compare *column* to *value*, by PostgreSQL's own operator and not by one that fits the column's type better."""
     # In a schema of the ledger somebody may have made one.
-    return (
-        column.op("OPERATOR(pg_catalog.=)", is_comparison=True)(plain(value))
-        if on_postgresql
-        else column == plain(value)
-    )
+    if on_postgresql:
+        return column.op("OPERATOR(pg_catalog.=)", is_comparison=True)(plain(value))
+    # SQLite compares a number to text only where the column says its type, which one of a view need not do.
+    number = int(value) if value.isdecimal() and len(value) < _DIGITS_MAX else None
+    return column == plain(value) if number is None else or_(column == plain(value), column == number)
 
 
 def one_row(connection: Connection, query: Select[Any], relation: str, name: str) -> Row | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from manual_payout.domain.errors import DatabaseError, ParameterError, shorten
 from manual_payout.domain.money import Money, exponent
+from manual_payout.domain.parameters import LEDGER_ID, LEDGER_ID_EXPECTED
 from manual_payout.ledger.faults import SEE
 from manual_payout.ledger.instants import parse_instant
 from manual_payout.ledger.mapping import LedgerMapping
@@ -64,12 +65,15 @@ class Row:
             raise self.wrong(name, expected)
         return found
 
-    def uuid(self, name: str) -> str:
-        """Return a UUID as its text."""
-        try:
-            return str(UUID(self.text(name)))
-        except ValueError:
-            raise self.wrong(name, "a UUID") from None
+    def identifier(self, name: str) -> str:
+        """Return an id as its text, unchanged, of whatever type it is."""
+        value = self.values[name]
+        if isinstance(value, Decimal) and value == value.to_integral_value():
+            value = int(value)
+        found = str(value) if isinstance(value, UUID) or type(value) is int else self.text(name)
+        if not LEDGER_ID.fullmatch(found):
+            raise self.wrong(name, LEDGER_ID_EXPECTED)
+        return found
 
     def currency(self, name: str) -> str:
         """Return a currency that Stripe supports."""
@@ -126,8 +130,8 @@ def payout_due(row: Row, mapping: LedgerMapping) -> PayoutDue:
     currency = row.currency("currency")
     status = row.text("status")
     return PayoutDue(
-        ledger_payout_id=row.uuid("ledger_payout_id"),
-        studio_id=row.uuid("studio_id"),
+        ledger_payout_id=row.identifier("ledger_payout_id"),
+        studio_id=row.identifier("studio_id"),
         studio_name=row.text("studio_name"),
         studio_email=row.optional_text("studio_email"),
         studio_locale=row.optional_text("studio_locale"),
@@ -152,7 +156,7 @@ def studio_balance(row: Row) -> StudioBalance:
     """Read one row of the balance relation."""
     currency = row.currency("currency")
     return StudioBalance(
-        studio_id=row.uuid("studio_id"),
+        studio_id=row.identifier("studio_id"),
         currency=currency,
         balance_minor=row.minor("balance_minor", currency, negative=True),
         reserve_minimum_minor=row.minor("reserve_minimum_minor", currency),
@@ -164,7 +168,7 @@ def past_payout(row: Row) -> PastPayout:
     """Read one paid row of the due relation, of which only these columns were asked."""
     currency = row.currency("currency")
     return PastPayout(
-        ledger_payout_id=row.uuid("ledger_payout_id"),
+        ledger_payout_id=row.identifier("ledger_payout_id"),
         amount_minor=row.minor("amount_minor", currency),
         currency=currency,
         paid_at=row.optional_instant("paid_at"),

@@ -121,7 +121,7 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     request = transfer.get_reversal_request(desk, parameters)
     line = request.line_for()
     desk.require_record_keepable(request.incident_id, line.ledger_payout_id)
-    folder = Folder(desk.settings.outputs_dir / request.incident_id / line.ledger_payout_id, desk.redactor)
+    folder = Folder(desk.folder_path(request.incident_id, line.ledger_payout_id), desk.redactor)
     operator = find_operator(desk, parameters.operator, line.ledger_payout_id, reversal=line.line_id)
     work_alone(folder, operator, Stage.REVERSAL)
     return ReversalRun(parameters, desk, operator, folder, request)

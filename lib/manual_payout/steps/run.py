@@ -216,7 +216,7 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     desk = open_desk(load_settings())
     parameters = _as_filed(desk, Stage(stage), typed)
     desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
-    folder = Folder(desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id, desk.redactor)
+    folder = Folder(desk.folder_path(parameters.incident_id, parameters.ledger_payout_id), desk.redactor)
     operator = find_operator(desk, parameters.operator, parameters.ledger_payout_id)
     extra = validate_closing(given)
     work_alone(folder, operator, stage)

@@ -84,7 +84,7 @@ def run_stages(
 
         StoppedBySignal: SIGINT or SIGTERM; the notebook is saved and the folder is sealed.
     """
-    path = desk.settings.outputs_dir / parameters.incident_id / parameters.ledger_payout_id
+    path = desk.folder_path(parameters.incident_id, parameters.ledger_payout_id)
     folder = Folder(path, desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
@@ -149,7 +149,7 @@ def run_reversal(
     """
     line = request.line_for()
     ledger_payout_id = line.ledger_payout_id
-    folder = Folder(desk.settings.outputs_dir / request.incident_id / ledger_payout_id, desk.redactor)
+    folder = Folder(desk.folder_path(request.incident_id, ledger_payout_id), desk.redactor)
     sealer = find_sealer(desk, parameters.operator, ask_passphrase)
     results: list[StageResult] = []
     try:
@@ -192,7 +192,7 @@ def seal_again(
 
         SignatureError: The operator has no key at hand.
     """
-    folder = Folder(desk.settings.outputs_dir / incident_id / ledger_payout_id, desk.redactor)
+    folder = Folder(desk.folder_path(incident_id, ledger_payout_id), desk.redactor)
     if not folder.path.is_dir():
         raise EvidenceError(
             f"{folder.path} does not exist.", "Check the incident, the ledger payout and the outputs folder."

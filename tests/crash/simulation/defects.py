@@ -120,13 +120,13 @@ def hidden_retry(_stack: ExitStack) -> Options:
 
 def unknown_is_refused(stack: ExitStack) -> Options:
     """A lost answer counts as a failure."""
-    judge = client.judge
+    judge = client.judge_answer
 
     def hasty(error: BaseException) -> Refused | Unknown:
         answer = judge(error)
         return Refused(answer.code, answer.message, answer.request_id, same_key=False)
 
-    _replaced(stack, "judge", hasty, client)
+    _replaced(stack, "judge_answer", hasty, client)
     return Options()
 
 
@@ -140,7 +140,7 @@ def doubt_forgotten(stack: ExitStack) -> Options:
 
 def doubt_not_inherited(stack: ExitStack) -> Options:
     """A run that takes over does not ask whether the one before it had sent."""
-    _rewritten(stack, delivery, "deliver", ("in_doubt=record.sent", "in_doubt=False"))
+    _rewritten(stack, delivery, "deliver_attempt", ("in_doubt=record.sent", "in_doubt=False"))
     return Options()
 
 
@@ -204,7 +204,7 @@ def no_unique_row(stack: ExitStack) -> Options:
     from manual_payout.approval import policy
 
     rules = tuple(rule for rule in policy.PAYOUT_RULES if rule is not policy.no_earlier_payout)
-    _replaced(stack, "RULES", rules, policy)
+    _replaced(stack, "PAYOUT_RULES", rules, policy)
     return Options(guards=Guards(unique_live=False))
 
 
@@ -306,7 +306,7 @@ def digest_misses_the_amount_to_reverse(stack: ExitStack) -> Options:
 def earlier_reversal_overlooked(stack: ExitStack) -> Options:
     """That somebody else has taken some back since the approvals is not looked at."""
     rules = tuple(rule for rule in checks.REVERSAL_RULES if rule is not checks.nothing_came_back_since)
-    _replaced(stack, "RULES", rules, checks)
+    _replaced(stack, "REVERSAL_RULES", rules, checks)
     _replaced(stack, "changed_since", lambda _desk, _record: None, delivery)
     return Options()
 
@@ -314,7 +314,7 @@ def earlier_reversal_overlooked(stack: ExitStack) -> Options:
 def two_reversals_at_once(stack: ExitStack) -> Options:
     """The database allows two open reversals of one transfer, and nobody looks for the other."""
     rules = tuple(rule for rule in checks.REVERSAL_RULES if rule is not checks.no_other_reversal)
-    _replaced(stack, "RULES", rules, checks)
+    _replaced(stack, "REVERSAL_RULES", rules, checks)
     return Options(guards=Guards(unique_open_reversal=False))
 
 
@@ -327,7 +327,7 @@ def payout_still_says_paid(stack: ExitStack) -> Options:
 def reversals_doubt_not_inherited(stack: ExitStack) -> Options:
     """A run that takes a reversal over does not ask whether the one before it had sent."""
     doubt = "in_doubt=record.sent"
-    _rewritten(stack, delivery, "deliver", (doubt, f"{doubt} and record.noun == 'transfer'"))
+    _rewritten(stack, delivery, "deliver_attempt", (doubt, f"{doubt} and record.noun == 'transfer'"))
     return Options()
 
 
@@ -384,7 +384,7 @@ def reversal_forgets_itself(stack: ExitStack) -> Options:
 
 def _without_the_rule(stack: ExitStack) -> None:
     rules = tuple(rule for rule in policy.PAYOUT_RULES if rule is not policy.no_unexplained_transfer)
-    _replaced(stack, "RULES", rules, policy)
+    _replaced(stack, "PAYOUT_RULES", rules, policy)
 
 
 def colleague_overlooked(stack: ExitStack) -> Options:
