@@ -8,12 +8,8 @@ import json
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -559,41 +555,3 @@ def test_live_mode_has_the_studio_and_the_live_channel(demo):
     assert frozenset(Channel) == configured_channels(live)
     assert "" == objection(live, message(1, mode=Mode.LIVE, audience="payouts@harbor.example"))
     assert "xoxb-live-000" in live.messenger_secrets()
-
-
-def test_outbox_of_the_first_release_is_brought_along(database_url):
-    """Its messages get their mode and channel, and stay what they were."""
-    engine = engines.connect(database_url, name="DATABASE_URL").execution_options(own_schema=True)
-    with engine.connect().execution_options(write=True) as connection:
-        _migrate(connection, "0001")
-        for table in ("requests", "request_lines", "manual_payouts"):
-            _fill(connection, table, request_id="r", line_id="p", payout_id="p", mode="test", state="unknown")
-        for kind in ("slack_alert", "studio_email"):
-            _fill(connection, "messages", message_id=kind, dedup_key=kind, kind=kind, payout_id="p", state="to_copy")
-        connection.commit()
-    engines.upgrade_database(engine)
-    found = Store(engine, FixedClock(NIGHT)).messages_of("p")
-    engine.dispose()
-
-    assert [("slack_alert", Channel.SLACK), ("studio_email", Channel.EMAIL)] == [(m.kind, m.channel) for m in found]
-    assert [(Mode.TEST, MessageState.TO_COPY, 0, "")] * 2 == [(m.mode, m.state, m.tries, m.receipt) for m in found]
-
-
-def _migrate(connection, revision):
-    config = Config()
-    config.set_main_option("script_location", str(Path(engines.__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
-
-
-def _fill(connection, name, **given):
-    """Insert a row with something in every column that needs it."""
-    table = sa.Table(name, sa.MetaData(), autoload_with=connection)
-    values = {}
-    for column in table.c:
-        plain = (
-            1 if isinstance(column.type, sa.Integer) else NIGHT if isinstance(column.type, sa.DateTime) else column.name
-        )
-        plain = True if isinstance(column.type, sa.Boolean) else plain
-        values[column.name] = given.get(column.name, None if column.nullable else plain)
-    connection.execute(table.insert().values(values))

@@ -9,9 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +18,6 @@ from desks import STREAM, Scene
 from local_stripe.permissions import PLATFORM_ACCOUNT
 from local_stripe.transfers import TransferOrder, create_transfer
 from manual_payout import transfer
-from manual_payout.approval.approvals import check_approvals
 from manual_payout.approval.policy import StripeFacts
 from manual_payout.approval.reversal import (
     ReversalFacts,
@@ -29,11 +25,8 @@ from manual_payout.approval.reversal import (
     reversal_facts_for_approver,
     reversal_ticket,
 )
-from manual_payout.database import engines
-from manual_payout.database.schema import metadata
-from manual_payout.database.store import Store
 from manual_payout.desk.people import Registry
-from manual_payout.desk.settings import Policy, RequestPolicy, StripePolicy
+from manual_payout.desk.settings import Policy, StripePolicy
 from manual_payout.desk.signatures import APPROVAL, AllowedSigners
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.domain.errors import (
@@ -900,61 +893,6 @@ def test_payout_reconciled_after_its_reversal_agrees(third):
     assert ("", "nothing") == ((found := third.scene.reconcile()).difference, found.action)
     assert ("", "nothing") == ((own := third.reconcile()).difference, own.action)
     assert str(THIRD_MINOR) in own.stripe_says
-
-
-# ---------------------------------------------------------------------------------------------- migration
-
-
-def migrate(engine, revision):
-    config = Config()
-    config.set_main_option("script_location", str(engines.Path(engines.__file__).parent / "migrations"))
-    with engine.connect().execution_options(write=True) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-
-
-def test_filled_database_of_the_first_release_keeps_every_row(database_url, ready):
-    """Requests, approvals, payouts and journal are what they were; their digests fit and the tables stay append-only."""
-    engine = engines.connect(database_url, name="DATABASE_URL").execution_options(own_schema=True)
-    migrate(engine, "0001")
-    old = sa.MetaData()
-    old.reflect(engine)
-    names = [t.name for t in metadata.sorted_tables if t.name in old.tables]
-    mine = {"requests": "kind = 'transfer'", "request_lines": "stripe_transfer_id = ''"} | {
-        "approvals": "request_id IN (SELECT request_id FROM requests WHERE kind = 'transfer')"
-    }
-    with ready.scene.engine.connect() as source, engine.connect().execution_options(write=True) as target:
-        for name in names:
-            wanted = sa.select(metadata.tables[name]).where(sa.text(mine.get(name, "1 = 1")))
-            filled = [
-                {key: value for key, value in each._asdict().items() if key in old.tables[name].c}
-                for each in source.execute(wanted)
-            ]
-            if name == "approvals":
-                filled = [row | {"signature": ""} for row in filled]
-            if filled:
-                target.execute(metadata.tables[name].insert().inline(), filled)
-        target.commit()
-        before = {name: target.execute(sa.select(old.tables[name])).all() for name in names}
-    engines.upgrade_database(engine)
-    engines.require_current(engine)
-    with engine.connect() as connection:
-        after = {name: connection.execute(sa.select(old.tables[name])).all() for name in names}
-    store, request = Store(engine, ready.scene.desk.clock), ready.scene.request
-
-    assert before == after
-    assert min(len(before[name]) for name in ("requests", "approvals", "manual_payouts", "attempts", "events"))
-    assert request == store.find_request(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
-    assert State.PAID is store.find_payout(request.line_for().line_id).state
-    assert store.events_of(STREAM) == ready.scene.desk.store.events_of(STREAM)
-    given, registry, now = store.approvals_of(request.request_id), ready.scene.desk.registry, ready.scene.desk.now()
-    assert ["", ""] == [one.signed_text for one in given]
-    with pytest.raises(ApprovalError, match="No signed approval by Payments Ops"):
-        check_approvals(request, given, registry, RequestPolicy(), operator_id=ready.scene.operator.person_id, at=now)
-    with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE request_lines SET stripe_transfer_id = 'tr_1'")
-    engine.dispose()
 
 
 # ---------------------------------------------------------------------------------------------- whatever happens

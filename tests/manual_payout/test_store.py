@@ -31,6 +31,16 @@ def test_migrations_and_tables_agree(engine):
     assert [] == found
 
 
+@pytest.mark.parametrize("use", [engines.require_current, engines.upgrade_database])
+@pytest.mark.parametrize("revision", ["0001", "0007", "9999"])
+def test_database_of_another_version_is_refused_in_one_sentence(engine, use, revision):
+    """It is neither read nor changed, and the sentence says what to do."""
+    with engine.execution_options(own_schema=True).begin() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(DatabaseError, match=f"made by another version of this program: it is at migration {revision}"):
+        use(engine)
+
+
 def test_journal_refuses_to_change(store, raw):
     """Not even the database's own client changes or deletes a line of the journal."""
     store.record_event("INC-1/x", "noted", "tester", {"n": 1})

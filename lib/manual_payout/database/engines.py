@@ -68,7 +68,7 @@ def connect(url: str, *, name: str) -> sa.Engine:
 
 def upgrade_database(engine: sa.Engine) -> str:
     """
-    Create or migrate our tables.
+    Create our tables where they are not there yet.
 
     An SQLite database becomes this machine's, unless it is another's already.
 
@@ -76,7 +76,7 @@ def upgrade_database(engine: sa.Engine) -> str:
         The revision the database is at afterwards.
 
     Raises:
-        DatabaseError: The database is unreachable, refused, or another machine's.
+        DatabaseError: The database is unreachable, refused, made by another version, or another machine's.
     """
     # Alembic costs a quarter of a second to import and only this needs it.
     from alembic import command
@@ -88,7 +88,10 @@ def upgrade_database(engine: sa.Engine) -> str:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     options = {"write": True, "own_schema": True}
     with database_errors(engine), engine.connect().execution_options(**options) as connection:
-        if sa.inspect(connection).has_table(database_machine.name):
+        inspector = sa.inspect(connection)
+        if inspector.has_table(_version.name):
+            _require_known_revision(connection)
+        if inspector.has_table(database_machine.name):
             _require_this_machine(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -141,15 +144,19 @@ def _require_tables(engine: sa.Engine) -> None:
         raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
     with database_errors(engine), engine.connect() as connection:
         # On PostgreSQL the schema that our tables are in, which is not searched.
-        schema = connection.dialect.default_schema_name
-        if not sa.inspect(connection).has_table(_version.name, schema=schema):
+        if not sa.inspect(connection).has_table(_version.name, schema=connection.dialect.default_schema_name):
             raise DatabaseError(
                 "The database has none of our tables.", "Run `manual-payout db upgrade`, then try again."
             )
-        found = connection.execute(sa.select(_version.c.version_num)).scalar()
+        _require_known_revision(connection)
+
+
+def _require_known_revision(connection: sa.Connection) -> None:
+    found = connection.execute(sa.select(_version.c.version_num)).scalar()
     if found != HEAD:
         raise DatabaseError(
-            f"The database is at migration {found}, expected {HEAD}.", "Run `manual-payout db upgrade`, then try again."
+            f"The database was made by another version of this program: it is at migration {found}, expected {HEAD}.",
+            "Use that version for what it holds. For this one, set DATABASE_URL to a new database and run `manual-payout db upgrade`.",
         )
 
 

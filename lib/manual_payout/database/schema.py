@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, MessageState, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0007"
+HEAD = "0008"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
