@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from manual_payout.monitoring.facts import (
 )
 from manual_payout.monitoring.metrics import metrics_text
 from manual_payout.monitoring.table import rules_table
+from openssh import openssh, required
 
 POLICY = MonitoringPolicy()
 DOCS = Path(__file__).parents[2] / "docs" / "monitoring.md"
@@ -215,12 +217,27 @@ def test_table_of_the_page_is_made_from_the_rules():
     assert rules_table(POLICY).strip() == shown.strip()
 
 
+@required("promtool")
+def test_promtool_finds_nothing_to_say():
+    """Names, units and help texts are as Prometheus wants them."""
+    checked = openssh("promtool", "check", "metrics", stdin=metrics_text(CALM, []).encode())
+
+    assert (0, b"") == (checked.returncode, checked.stdout + checked.stderr)
+
+
+def test_monitor_that_runs_is_not_taken_for_gone_on_a_sandboxs_clock():
+    """The documented alert compares with the collector's own time, which a clock that stands still is no part of."""
+    ran = re.search(r"monitor_timestamp_seconds ([0-9]\S+)", metrics_text(CALM, [])).group(1)
+
+    assert abs(time.time() - float(ran)) < 3600
+
+
 def test_missing_fact_has_no_sample():
     """A zero would say that all is well."""
     text = metrics_text(replace(CALM, comparison=Missing("x", "y"), inventory=Missing("x", "y")), [])
 
     assert "not_at_stripe" not in text
-    assert "credential_days_left" not in text
+    assert "credential_left_seconds" not in text
     assert 'recent_payouts{source="table"} 1.0' in text
 
 

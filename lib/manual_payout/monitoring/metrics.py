@@ -21,8 +21,6 @@ from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
 
-_DAY = timedelta(days=1)
-
 
 def metrics_text(facts: WatchedFacts, firing: Sequence[Alert]) -> str:
     """Return the gauges as text."""
@@ -58,7 +56,8 @@ def _registry(facts: WatchedFacts, firing: Sequence[Alert]) -> CollectorRegistry
         return Gauge(name, text, labels, registry=registry)
 
     _alerts(gauge("manual_payout_alerts_firing", "Alerts that are firing, by rule.", "rule", "severity"), firing)
-    gauge("manual_payout_monitor_timestamp_seconds", "When the rules were last evaluated.").set(facts.at.timestamp())
+    # By this machine's clock, as the collector's `time()` is: a sandbox's clock stands still and would call the monitor gone.
+    gauge("manual_payout_monitor_timestamp_seconds", "When the rules were last evaluated.").set_to_current_time()
     gauge("manual_payout_no_data", "Facts that could not be gathered.").set(
         sum(alert.rule == NO_DATA.rule_id for alert in firing)
     )
@@ -75,7 +74,9 @@ def _registry(facts: WatchedFacts, firing: Sequence[Alert]) -> CollectorRegistry
     )
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()
-    gauge("manual_payout_key_exposed_days", "Days since the first payout after the last rotation.").set(exposed / _DAY)
+    gauge("manual_payout_key_exposed_seconds", "Time since the first payout after the last rotation.").set(
+        exposed.total_seconds()
+    )
     repeated = gauge("manual_payout_repeated_studios", "Studios with repeated manual payouts within the window.")
     repeated.set(len(facts.recent.studios))
     if not isinstance(facts.comparison, Missing):
@@ -102,18 +103,18 @@ def _inventory(registry: CollectorRegistry, facts: WatchedFacts, inventory: Inve
     from prometheus_client import Gauge
 
     left = Gauge(
-        "manual_payout_credential_days_left", "Days until a credential is due.", ("credential",), registry=registry
+        "manual_payout_credential_left_seconds", "Time until a credential is due.", ("credential",), registry=registry
     )
     for credential in inventory.credentials:
         if not isinstance(credential.due, Missing):
-            left.labels(credential.name).set((credential.due - facts.at) / _DAY)
+            left.labels(credential.name).set((credential.due - facts.at).total_seconds())
     green = last_green(inventory, facts.procedure, facts.at)
     for name, last in (("rehearsal", green), ("access_review", inventory.access_reviewed_on)):
         if last is not None:
-            _age(registry, f"manual_payout_{name}_age_days", facts.at, last)
+            _age(registry, f"manual_payout_{name}_age_seconds", facts.at, last)
 
 
 def _age(registry: CollectorRegistry, name: str, at: datetime, last: datetime) -> None:
     from prometheus_client import Gauge
 
-    Gauge(name, "Days since it was last done.", registry=registry).set((at - last) / _DAY)
+    Gauge(name, "Time since it was last done.", registry=registry).set((at - last).total_seconds())
