@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ LOOK = """least => {
 }"""
 
 
+# A reader opens what is folded; the height of a page is what it is before that.
+UNFOLD = "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
+AXE = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .map(found => `${found.id}: ${found.nodes[0].html.slice(0, 90)}`)"""
+
+
 def require_browser():
     """Skip where there is no Chromium, unless this run has to have one."""
     if EXECUTABLE.exists():
@@ -75,7 +82,7 @@ class Seen:
 
         said: What it wrote to its console, and every error of a page.
 
-        looks: What `LOOK` found in each view.
+        looks: What `LOOK` found in each view, with the height of the page and what axe has against it.
     """
 
     requests: list[str] = field(default_factory=list)
@@ -111,9 +118,18 @@ class Browser:
         for view in views:
             tab.set_viewport_size({"width": view.get("width", 400), "height": 900})
             tab.emulate_media(media=view.get("media", "screen"), color_scheme=view.get("scheme", "light"))
-            seen.looks.append(tab.evaluate(LOOK, CONTRAST_MIN))
+            height = tab.evaluate("() => document.documentElement.scrollHeight")
+            tab.evaluate(UNFOLD)
+            seen.looks.append(tab.evaluate(LOOK, CONTRAST_MIN) | {"height": height, "axe": self._axe(tab, view)})
         tab.close()
         return seen
+
+    def _axe(self, tab, view: dict) -> list[str]:
+        # It judges what is on a screen.
+        if view.get("media", "screen") != "screen":
+            return []
+        tab.evaluate((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+        return tab.evaluate(AXE)
 
     def print(self, page: Path) -> bytes:
         """The page as it comes out of a printer, as a PDF."""

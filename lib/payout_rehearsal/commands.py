@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import live_line, show_json
+from manual_payout.cli.answers import live_line, show_json, show_table
 from manual_payout.cli.options import Json
 from truthful_papermill.lean import leave_out_unused
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from manual_payout.domain.display import Table
     from payout_rehearsal.notebook import Recorded
 
@@ -57,7 +59,7 @@ def rehearse(
         root = new_folder(str(folder.resolve()) if folder is not None else "").resolve()
         outfit = place.outfit()
         typer.echo(f"Rehearsal on {place.title}; everything is kept in {_near(root)}", err=True)
-        with _progress(as_json=as_json) as shown:
+        with _progress(as_json=as_json, drill=drill) as shown:
             played = play_notebook(root, target=target, outfit=outfit, drill=drill, kernels=kernels, progress=shown)
     if as_json:
         paths = {name: str(getattr(played, name)) for name in ("report", "notebook")}
@@ -74,9 +76,12 @@ def _show(played: Recorded) -> None:
 
     result = played.result
     if played.evidence.is_dir():
-        typer.echo(f"\n{read_results(played.evidence).to_string(index=False)}\n")
+        typer.echo()
+        show_table(_results_table(read_results(played.evidence)))
+        typer.echo()
     if result["scenes"]:
-        typer.echo(f"{_drill_table(result)!r}\n")
+        show_table(_drill_table(result))
+        typer.echo()
     response = "not reached" if result["response_s"] is None else f"{result['response_s']:.2f} s"
     counted = result["transfers"]
     typer.echo(f"Transfers in Stripe's own books: {'could not be asked' if counted is None else counted}")
@@ -92,6 +97,13 @@ def _show(played: Recorded) -> None:
 def _near(path: Path) -> Path:
     """Show a path as seen from here where it lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _results_table(results: pd.DataFrame) -> Table:
+    from manual_payout.domain.display import Table
+
+    rows = tuple(tuple(map(str, row)) for row in results.itertuples(index=False))
+    return Table("What each notebook came to.", tuple(results.columns), rows)
 
 
 def _drill_table(result: dict[str, Any]) -> Table:
@@ -118,11 +130,14 @@ def _differing(scene: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _progress(*, as_json: bool) -> Iterator[Callable[[str, int, int, str], None]]:
+def _progress(*, as_json: bool, drill: bool) -> Iterator[Callable[[str, int, int, str], None]]:
     """Show which cell is running, by its heading: one live line on a terminal, one line a cell elsewhere."""
     with live_line(as_json=as_json) as live:
 
         def shown(event: str, cell: int, total: int, title: str) -> None:
+            # A fault that is not played has its cell all the same; nobody is told that it was.
+            if title.startswith("Drill: ") and not drill:
+                return
             live.update(f"{title}  {cell}/{total}")
             # The first two cells are the parameters.
             if event == "running" and cell > 2:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import pty
 import shlex
+import struct
 import subprocess
 import sys
 import termios
@@ -195,6 +197,42 @@ def test_a_poor_terminal_shows_the_stages_all_the_same(environment):
     assert 0 == code, said
     assert "2-execute" in said
     assert "Traceback" not in said
+
+
+def on_a_terminal(scene, *arguments, columns=80, **environment):
+    """What a command writes to a terminal of that width, with its exit code."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=scene.environment | environment
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 10_000):
+            said += more
+    os.close(ours)
+    return process.wait(PATIENCE_S), said.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_table_is_whole_on_a_narrow_terminal(approved, columns):
+    """No line is longer than the terminal is wide, and nothing of it is left out."""
+    code, said = on_a_terminal(approved, "status", columns=columns, TERM="xterm", COLUMNS=str(columns))
+
+    assert 0 == code, said
+    assert columns >= max(map(len, said.splitlines()))
+    assert incident.STUDIO_NAME in said
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_knows_no_codes_gets_none(approved, term):
+    """They would be shown instead of a colour, in the very sentence that says what went wrong."""
+    code, said = on_a_terminal(approved, "approve", "INC-999", "--as", "priya", TERM=term)
+
+    assert 0 != code
+    assert "What to do: " in said
+    assert "\x1b" not in said
 
 
 def test_a_display_with_a_fault_of_its_own_ends_nothing(monkeypatch):

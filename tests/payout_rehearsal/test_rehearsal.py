@@ -14,6 +14,7 @@ import rehearsal_scenes
 from local_stripe import FALLBACK_KEY, READ_KEY
 from manual_payout.desk.reviewed import procedure_digest
 from manual_payout.evidence.results import the_result
+from payout_rehearsal import commands
 from payout_rehearsal.drill import DRILL
 from rehearsal_scenes import DEFECTS
 from truthful_papermill.templates import compare_code, read_notebook
@@ -174,3 +175,12 @@ def test_folder_that_cannot_be_made_is_a_sentence(where):
     assert where in run.stderr
     assert "a folder that can be made" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_rehearsal_without_a_drill_announces_no_fault(capfd):
+    """The cells of the faults are there all the same; nobody is told that they are played."""
+    with commands._progress(as_json=False, drill=False) as shown:
+        for title in ("Close", "Drill: an answer is lost", "Checks"):
+            shown("running", 9, 30, title)
+
+    assert ["  Close …", "  Checks …"] == capfd.readouterr().err.splitlines()

@@ -142,7 +142,7 @@ def test_report_can_be_read_and_loads_and_runs_nothing(browser, pages, name):
     seen = browser.look(pages[name], *VIEWS)
 
     for look in seen.looks:
-        assert ([], [], ["IMG"], "") == (look["poor"], look["wide"], look["live"], look["ran"])
+        assert ([], [], ["IMG"], "", []) == (look["poor"], look["wide"], look["live"], look["ran"], look["axe"])
         assert look["overflow"] <= 0
     assert [] == seen.said
     assert {pages[name].as_uri()} == {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,9 +17,11 @@ import typer
 
 from manual_payout.cli import money
 from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError, SecretError, SettingsError, UsageError
+from truthful_papermill.plain_text import shown, width
 from truthful_papermill.terminal import Lines, safely, telling, unread
 
 if TYPE_CHECKING:
+    from manual_payout.domain.display import Table
     from manual_payout.domain.models import Stage
     from manual_payout.steps.endings import StageResult
     from manual_payout.steps.runner import Progress
@@ -32,8 +36,8 @@ def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
         show_failure(error.title, message, remedy, error.exit_code)
         return
     colour = {3: "yellow", 6: "yellow"}.get(error.exit_code, "red")
-    # A stream that is no terminal gets no colour from Click; NO_COLOR is for those who want none on a terminal either.
-    plain = "NO_COLOR" in os.environ
+    # A stream that is no terminal gets no colour from Click. Others ask for none, or show the codes instead of a colour.
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown")
     typer.echo(
         f"{error.title}: " if plain else typer.style(f"{error.title}: ", fg=colour, bold=True), nl=False, err=True
     )
@@ -46,6 +50,25 @@ def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
     """Show why a command failed as JSON on standard error; *message* and *remedy* are without secrets."""
     told = {"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}
     show_json(told | money.told(exit_code), err=True)
+
+
+def show_table(table: Table, *, err: bool = False) -> None:
+    """Show a table whole: on a terminal that is narrower than its lines, each row is a block of lines."""
+    text, stream = repr(table) if table.rows else table.caption, sys.stderr if err else sys.stdout
+    columns = shutil.get_terminal_size().columns if stream.isatty() else 0
+    if columns and max(map(width, text.splitlines())) > columns:
+        text = "\n\n".join([textwrap.fill(shown(table.caption), columns), *_blocks(table, columns)])
+    typer.echo(text, err=err)
+
+
+def _blocks(table: Table, columns: int) -> Iterator[str]:
+    margin = min(max(map(width, table.columns)) + 2, columns // 2)
+    for row in table.rows:
+        cells = ((name, shown(cell)) for name, cell in zip(table.columns, row, strict=True) if cell)
+        yield "\n".join(
+            textwrap.fill(f"{name:<{margin}}{cell}", columns, subsequent_indent=" " * margin, break_on_hyphens=False)
+            for name, cell in cells
+        )
 
 
 def without_secrets(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manual_payout.cli import money
-from manual_payout.cli.answers import ask_passphrase, require_shown, show_json
+from manual_payout.cli.answers import ask_passphrase, require_shown, show_json, show_table
 from manual_payout.cli.options import (
     Amount,
     Approver,
@@ -190,7 +190,7 @@ def ask_for_approval(
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.
-    typer.echo(repr(facts()), err=True)
+    show_table(facts(), err=True)
     require_shown()
     if amount is None:
         amount = str(typer.prompt(f"\n{person.name}, type the amount in {found.total.currency.upper()}", err=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manual_payout.cli.answers import show_json
+from manual_payout.cli.answers import show_json, show_table
 from manual_payout.cli.options import EXIT_CODES, Json
 from manual_payout.domain.errors import ApprovalError, ParameterError, UsageError
 
@@ -79,7 +79,7 @@ def show(as_json: Json = False) -> None:
     if as_json:
         show_json(table.as_dicts())
     else:
-        typer.echo(repr(table))
+        show_table(table)
 
 
 for _command, _short in ((new, "Make a key; prints the line to have reviewed."), (show, "Show who may sign for what.")):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import show_json
+from manual_payout.cli.answers import show_json, show_table
 from manual_payout.cli.delivering import waiting_table
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
@@ -54,11 +54,12 @@ def status(
     if as_json:
         show_json([row | more for row, more in zip(table.as_dicts(), told, strict=True)])
         return
-    typer.echo(repr(table) if table.rows else table.caption)
+    show_table(table)
     for sentence in astray:
         typer.echo(f"\n{sentence}")
     if waiting:
-        typer.echo(f"\n{waiting_table(waiting)!r}")
+        typer.echo()
+        show_table(waiting_table(waiting))
 
 
 def _standing(desk: Desk, incident: str) -> tuple[Table, Sequence[dict[str, Any]], list[Message], list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import show_error, show_json
+from manual_payout.cli.answers import show_error, show_json, show_table
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
 from manual_payout.domain.errors import EvidenceError, ManualPayoutError, NotFinishedError, UsageError
@@ -85,7 +85,7 @@ def _round(desk: Desk, metrics: Path | None, *, dry_run: bool, as_json: bool) ->
 
 def _show(seen: Watch, silent: list[str]) -> None:
     table = _table(seen)
-    typer.echo(repr(table) if table.rows else table.caption)
+    show_table(table)
     new, over = len(seen.alerts.raised), len(seen.alerts.resolved)
     told = "dry run, nobody was told" if seen.delivered is None else f"{seen.delivered.delivered} messages delivered"
     looked = f"{seen.followed.looked} payouts looked at, " if seen.followed else ""

@@ -92,6 +92,7 @@ _DAMAGE = (
     TemplateError,
 )  # fmt: skip
 
+_WIDE = re.compile(r'<div class="[^"]*\boutput_subarea\b[^"]*"')
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 
 # nbconvert's own pages bring some 280 kB of JupyterLab's styles with them, each of them again. Of a folder that is kept for
@@ -100,7 +101,9 @@ _PAGE = """<!doctype html>
 <html lang="en"><head>{csp}<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style}</style></head>
 <body>
+<main>
 {body}
+</main>
 </body></html>
 """
 
@@ -122,7 +125,8 @@ def notebook_page(notebook: Path) -> str:
         return _rendered(notebook)
     except _DAMAGE as error:
         name = html.escape(shown(notebook.name))
-        return f"<!doctype html><html><head>{_CSP}</head><body><p>{name} is damaged ({type(error).__name__}).</p></body></html>"
+        body = f"<h1>{name} is damaged ({type(error).__name__}).</h1>"
+        return _PAGE.format(csp=_CSP, title=name, style=_style(), body=body)
 
 
 def _rendered(notebook: Path) -> str:
@@ -134,6 +138,8 @@ def _rendered(notebook: Path) -> str:
     body, _ = _exporter().from_notebook_node(node, resources={"metadata": {"name": notebook.stem}})
     # The template may bring scripts for MathJax and widgets, none of which an executed runbook has.
     body = _SCRIPT.sub("", str(body))
+    # What is wider than the screen scrolls by itself, and the keyboard has to reach it.
+    body = _WIDE.sub(r'\g<0> tabindex="0" role="group" aria-label="Output"', body)
     return _PAGE.format(csp=_CSP, title=html.escape(shown(notebook.stem)), style=_style(), body=body)
 
 
@@ -156,7 +162,9 @@ def _style() -> str:
     light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
     # The formatter also styles what it would lay out itself.
     light, dark = (re.sub(r"^(?!\.highlight \.\w).*\n?", "", style, flags=re.MULTILINE) for style in (light, dark))
-    return f"{own}{light}@media (prefers-color-scheme: dark) {{\n{dark}}}"
+    # The formatter's comments are a little too pale on the ground of a cell.
+    comments = ".highlight .c1 { color: var(--quiet); }"
+    return f"{own}{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n{comments}"
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,12 @@ from urllib.parse import quote
 from manual_payout.desk.inventory import override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import instant_text
-from manual_payout.domain.models import Event, MessageState, Mode
+from manual_payout.domain.models import Event, Line, MessageState, Mode, PayoutRecord, Record, State
 from manual_payout.domain.rendering import environment
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.story import Story, read_story
 from manual_payout.evidence.timeline import draw
-from manual_payout.evidence.verdicts import verdict_of
+from manual_payout.evidence.verdicts import Tone, Verdict, verdict_of
 from truthful_papermill.plain_text import shown
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ _RUNGS = {
     "usable_by_studio": "Usable by the studio",
     "paid_to_bank": "Paid to the bank",
 }
+# Where the money is on the rung that counts as arrived.
+_REACHED = {"usable_by_studio": "'s Stripe balance", "paid_to_bank": "'s bank"}
 _SENT = {
     MessageState.ANNOUNCED: "not sent yet",
     MessageState.TO_COPY: "not sent by us: to be copied by hand",
@@ -94,6 +97,7 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
     verdict = verdict_of(account, story.events, incident_id=incident_id, begun=begun, broken=story.broken)
     world, world_means = _WORLDS[desk.settings.mode]
     css = _style(f"{world} · {verdict.word}")
+    line = story.record or (story.request.line_for(ledger_payout_id) if story.request else None)
     return (
         _environment()
         .get_template(_TEMPLATE)
@@ -108,7 +112,8 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
             css=css,
             csp=_policy(css),
             story=story,
-            line=story.record or (story.request.line_for(ledger_payout_id) if story.request else None),
+            line=line,
+            lead=_lead(line, story.record, verdict),
             given=[approval for approval in story.approvals if approval.approver_id],
             operators=_operators(story),
             rungs=_rungs(story),
@@ -122,6 +127,28 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
             came_back=bool(account.moved),
         )
     )
+
+
+def _lead(line: Record | Line | None, record: Record | None, verdict: Verdict) -> tuple[str, str] | None:
+    """Say in one sentence what became of the money, before and after the studio's name; None where the verdict's own has to."""
+    if line is None:
+        return None
+    amount = line.amount.grouped
+    if verdict.kind is Tone.UNKNOWN:
+        return f"Nobody knows yet whether {amount} left for ", "."
+    if verdict.kind in (Tone.REFUSED, Tone.DRY_RUN, Tone.NOTHING):
+        return f"{amount} for ", " has not left."
+    if isinstance(record, PayoutRecord) and record.state is State.PAID and record.outcome_at is not None:
+        where = _REACHED.get(record.settlement_rung or "")
+        if verdict.kind is Tone.ARRIVED and record.settled_at is not None and where:
+            return f"{amount} reached ", f"{where} on {_day(record.settled_at)}."
+        if verdict.kind is Tone.MOVING:
+            return f"{amount} left for ", f" on {_day(record.outcome_at)}, and has not arrived yet."
+    return None
+
+
+def _day(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y}"
 
 
 def _operators(story: Story) -> list[Event]:
