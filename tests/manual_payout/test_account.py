@@ -43,7 +43,7 @@ def an_error(kind):
     if kind is ParameterError:
         return kind("amount", "1", "2")
     if kind is errors.IntentConflictError:
-        return kind("amount", "1", "2", "Look.")
+        return kind([("amount", "1", "2")], "Look.")
     return kind("The gate said no.", "Look.")
 
 

@@ -161,7 +161,7 @@ def test_close_asks_again_and_shows_what_the_journal_keeps(scene, monkeypatch):
 
     def close(cause):
         run = SimpleNamespace(
-            findings={}, dry_run=False, desk=scene.desk, stream=STREAM, operator=scene.operator, parameters=scene.typed(),
+            findings={}, dry_run=False, find_record=lambda: scene.record, desk=scene.desk, stream=STREAM, operator=scene.operator, parameters=scene.typed(),
             extra={"root_cause": cause, "follow_ups": "x, y, 2026-03-13"},
         )  # fmt: skip
         return closing._close(run).sentence

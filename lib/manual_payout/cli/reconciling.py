@@ -78,6 +78,8 @@ def show_reconciliation(
 ) -> None:
     """Ask Stripe, or record a decision, and show what came of it."""
     _check_decision(decide, because, acknowledge)
+    from manual_payout.comms.telling import tell
+    from manual_payout.domain.models import State
     from manual_payout.transfer import decide_not_moved
     from manual_payout.transfer import reconcile as ask_stripe
 
@@ -85,6 +87,8 @@ def show_reconciliation(
         found = decide_not_moved(desk, record, person, because, acknowledged=acknowledge)
     else:
         found = ask_stripe(desk, record, person)
+    if found.record.noun == "reversal" and found.record.state is State.REVERSED:
+        tell(desk, found.record, actor=person.person_id)
     _show(desk, found, as_json=as_json)
 
 

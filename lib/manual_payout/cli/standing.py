@@ -101,7 +101,7 @@ def _told(record: Record, found: Account) -> dict[str, Any]:
     from manual_payout.domain.account import Standing
 
     safe = found.standing not in (Standing.OPEN, Standing.ASTRAY)
-    return _ids(record, record.request_id) | {"money": found.sentence, "safe_to_repeat": safe}
+    return _ids(record, record.request_id) | {"state": found.state, "money": found.sentence, "safe_to_repeat": safe}
 
 
 def _ids(line: Line | Record, request_id: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState], fo
         record.incident_id,
         record.studio_name,
         record.amount.grouped,
-        found.state,
+        found.label,
         (record.settlement_rung or "").replace("_", " "),
         ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(messages.items())),
         record.stripe_transfer_id or "",

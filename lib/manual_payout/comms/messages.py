@@ -1,8 +1,8 @@
 """
 Render what people are told from the payout record, never from what somebody typed later.
 
-Three things are told: that money was sent by hand, that it has reached the studio, and that it failed on the way. Free
-text is hostile: it is put on one line and its invisible characters are made visible; Slack text is escaped as Slack
+Four things are told: that money was sent by hand, that it has reached the studio, that it failed on the way, and that it
+was taken back. Free text is hostile: it is put on one line and its invisible characters are made visible; Slack text is escaped as Slack
 demands (Slack documentation, *Formatting text for app surfaces*), the email's HTML by Jinja2's autoescape, and its
 headers hold no free text. Outside live mode everything is addressed to the rehearsal's own readers.
 """
@@ -22,7 +22,7 @@ from manual_payout.comms.structures import page_json, slack_blocks
 from manual_payout.database.store import SENT, channel_of, message_id, message_key
 from manual_payout.desk.people import Registry
 from manual_payout.desk.settings import MessagePolicy
-from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, stream_of
+from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, Record, stream_of
 from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
 from truthful_papermill.plain_text import one_line
@@ -48,6 +48,7 @@ _SUBJECTS = {
     "studio_email": "Your payout of {amount_local} is on its way",
     "studio_arrived": "Your payout of {amount_local} has arrived",
     "studio_failed": "Your payout of {amount_local} is delayed again",
+    "studio_reversed": "We have taken back {amount_local}",
 }
 
 _RUNGS = {
@@ -77,7 +78,7 @@ class Occasion:
         override: Who sent it in spite of the rehearsal's warning, in a sentence; empty where there was none.
     """
 
-    record: PayoutRecord
+    record: Record
     due: PayoutDue
     registry: Registry
     policy: MessagePolicy
@@ -141,7 +142,7 @@ def slack_text(text: str) -> str:
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def amount_for(locale_name: str | None, record: PayoutRecord) -> str:
+def amount_for(locale_name: str | None, record: Record) -> str:
     """Format the amount as the studio reads it, with every decimal it has."""
     locale, currency, exact = _locale(locale_name), record.amount.currency.upper(), record.amount.decimal
     # The locale's data write some currencies with fewer decimals than Stripe counts; cents are never rounded away.
@@ -170,7 +171,7 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "studio_name": one_line(record.studio_name),
         "amount": record.amount.grouped,
         "amount_local": amount_for(occasion.due.studio_locale, record),
-        "reserve_after": record.reserve_after.grouped,
+        "reserve_after": record.reserve_after.grouped if isinstance(record, PayoutRecord) else "",
         "reason": record.reason.value.replace("_", " "),
         "transfer_id": record.stripe_transfer_id or "",
         "destination": record.destination_account,
@@ -180,7 +181,8 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "finance_approver": one_line(names.name_of(record.approved_by_finance)),
         "operator": one_line(names.name_of(record.operator_id)),
         "mode": record.mode.value,
-        "reference": record.payout_id[:8],
+        "reference": record.line_id[:8],
+        "reversal_id": record.stripe_id or "",
         "rung": occasion.rung,
         "where": _RUNGS.get(occasion.rung, ""),
         "note": one_line(occasion.note),
@@ -196,12 +198,12 @@ def _structure(occasion: Occasion, message: Message, values: dict[str, str | boo
     return ""
 
 
-def _empty(record: PayoutRecord, kind: str, at: datetime) -> Message:
+def _empty(record: Record, kind: str, at: datetime) -> Message:
     dedup_key = message_key(record, kind)
     return Message(
         message_id=message_id(dedup_key),
         stream=stream_of(record.incident_id, record.ledger_payout_id),
-        payout_id=record.payout_id,
+        payout_id=record.line_id,
         kind=kind,
         audience="",
         dedup_key=dedup_key,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manual_payout.domain.canonical import canonical_json
-from manual_payout.domain.models import PayoutRecord
+from manual_payout.domain.models import Record
 
 # Slack's own limits for a header and for a field (*Block Kit reference*); PagerDuty's for a summary.
 _HEADER_MAX = 150
@@ -23,6 +23,7 @@ _HEADERS = {
     "slack_alert": "Manual payout made for {incident_id}",
     "slack_arrived": "Manual payout of {incident_id} has arrived",
     "slack_failed": "Manual payout of {incident_id} failed on the way",
+    "slack_reversed": "Money taken back under {incident_id}",
 }
 
 _FACTS = {
@@ -51,6 +52,16 @@ _FACTS = {
         "Stripe transfer": "{transfer_id}",
         "What Stripe shows": "{note}",
         "Rule": "The money was transferred. Never send it again.",
+    },
+    "slack_reversed": {
+        "Studio": "{studio_name}",
+        "Taken back": "{amount}",
+        "Reason": "{reason}",
+        "Stripe transfer": "{transfer_id}",
+        "Stripe reversal": "{reversal_id}",
+        "Payments Ops": "{payments_ops_approver}",
+        "Finance": "{finance_approver}",
+        "Run by": "{operator}",
     },
 }
 
@@ -86,9 +97,9 @@ def slack_blocks(kind: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return blocks
 
 
-def page_json(kind: str, record: PayoutRecord, values: Mapping[str, Any]) -> str:
+def page_json(kind: str, record: Record, values: Mapping[str, Any]) -> str:
     """Build the event that raises or resolves the alert about one payout's settlement."""
-    key = f"manual-payout/{record.payout_id}/{record.attempt_no}/settlement"
+    key = f"manual-payout/{record.line_id}/{record.attempt_no}/settlement"
     if kind == "page_resolved":
         return canonical_json({"event_action": "resolve", "dedup_key": key})
     mark = "REHEARSAL: " if values["rehearsal"] else ""

@@ -9,11 +9,11 @@ from manual_payout.comms.anchors import anchor_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, fill_in, is_rehearsal
 from manual_payout.comms.wiring import configured_channels
-from manual_payout.database.store import ARRIVED, SEALED, SENT, channel_of, is_announced
+from manual_payout.database.store import ARRIVED, REVERSED, SEALED, SENT, channel_of, is_announced
 from manual_payout.desk.inventory import Missing, override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import DatabaseError, ManualPayoutError
-from manual_payout.domain.models import Channel, Event, Message, PayoutRecord, stream_of
+from manual_payout.domain.models import Channel, Message, MessageState, PayoutRecord, Record, stream_of
 
 
 def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
@@ -43,10 +43,10 @@ class Written:
 
 
 def write_announced(
-    desk: Desk, record: PayoutRecord, *, actor: str, channels: Collection[Channel] = frozenset(Channel)
+    desk: Desk, record: Record, *, actor: str, channels: Collection[Channel] = frozenset(Channel)
 ) -> int:
     """
-    Write out what is announced for one payout.
+    Write out what is announced for one payout or reversal, and for what else the outbox tells with it.
 
     Args:
         channels: Only what goes out by these.
@@ -59,21 +59,41 @@ def write_announced(
 
         DatabaseError: The ledger, or our own database, does not answer.
     """
-    found = [m for m in desk.store.announced_messages(record.mode, record.payout_id) if m.channel in channels]
-    chain = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id)) if found else []
-    announced = [message for message in found if _is_announced(record, message, chain)]
+    lines = {
+        record.line_id,
+        *(one.payout_id for one in desk.store.payouts_of(stripe_transfer_id=record.stripe_transfer_id or "-")),
+    }
+    found = [
+        message for message in desk.store.announced_messages(record.mode)
+        if message.channel in channels and not lines.isdisjoint({message.payout_id, _line_of(message)})
+    ]  # fmt: skip
+    return _write(desk, found, actor)
+
+
+def _write(desk: Desk, found: Sequence[Message], actor: str) -> int:
+    written = []
     for message in found:
-        if message not in announced:
+        record = _record_of(desk, message)
+        chain = desk.store.events_of(message.stream)
+        if (
+            record is None
+            or not is_announced(record, message, chain)
+            or message.channel is not channel_of(message.kind)
+        ):
             desk.store.refuse_announced(message, "Nothing in the journal announces it: somebody changed the database.")
-    if not announced:
-        return 0
-    plain = _occasion(desk, record)
-    told = {kind: _with_news(desk, plain, kind) for kind in {message.kind for message in announced}}
-    return desk.store.record_messages([fill_in(told[message.kind], message) for message in announced], actor)
+        else:
+            written.append(fill_in(_with_news(desk, _occasion(desk, record), message.kind), message))
+    return desk.store.record_messages(written, actor) if written else 0
 
 
-def _is_announced(record: PayoutRecord, message: Message, chain: Sequence[Event]) -> bool:
-    return is_announced(record, message, chain) and message.channel is channel_of(message.kind)
+def _line_of(message: Message) -> str:
+    return message.dedup_key.partition("/")[0]
+
+
+def _record_of(desk: Desk, message: Message) -> Record | None:
+    """Return the row that a message tells of: the payout, or what was taken back."""
+    line = _line_of(message)
+    return desk.store.find_reversal(line) if message.kind in REVERSED else desk.store.find_payout(line)
 
 
 def write_all_announced(desk: Desk, *, actor: str, channels: Collection[Channel] = frozenset(Channel)) -> Written:
@@ -83,21 +103,34 @@ def write_all_announced(desk: Desk, *, actor: str, channels: Collection[Channel]
     What cannot be written out stays announced and is named, whatever it is: it holds up nothing else.
     """
     waiting = [m for m in desk.store.announced_messages(desk.settings.mode) if m.channel in channels]
-    payouts = sorted({message.payout_id for message in waiting if message.payout_id is not None})
     count = 0
     missing: tuple[Missing, ...] = ()
-    for record in (desk.store.find_payout(payout_id) for payout_id in payouts):
-        assert record is not None, "Bug: a message was announced without its payout"
+    for stream in sorted({message.stream for message in waiting}):
         try:
-            count += write_announced(desk, record, actor=actor, channels=channels)
+            count += _write(desk, [message for message in waiting if message.stream == stream], actor)
         except ManualPayoutError as error:
-            missing = missing or (
-                Missing("ledger", f"the messages of {record.incident_id} wait for it. {error.message}"),
-            )
+            incident_id = stream.partition("/")[0]
+            missing = missing or (Missing("ledger", f"the messages of {incident_id} wait for it. {error.message}"),)
             if isinstance(error, DatabaseError):
                 # The next would wait as long for the same answer.
                 break
     return Written(count, missing)
+
+
+def tell(desk: Desk, record: Record, *, actor: str) -> str:
+    """
+    Write out and deliver what a movement announced, and say what came of it; a ledger or a provider that is away stops nothing.
+    """
+    later = "Channel and studio are not told yet; `manual-payout deliver` tells them."
+    try:
+        write_announced(desk, record, actor=actor)
+        Postroom(desk.settings, desk.store, actor).deliver()
+    except ManualPayoutError:
+        return later
+    mine = [m for m in desk.store.undelivered_messages(record.incident_id) if _line_of(m) == record.line_id]
+    if any(message.state is MessageState.TO_COPY for message in mine):
+        return "The messages to channel and studio are ready to copy: `manual-payout deliver`."
+    return later if mine else "Channel and studio are told."
 
 
 def tell_seal(desk: Desk, record: PayoutRecord, digest: str, *, actor: str) -> None:
@@ -114,11 +147,11 @@ def tell_seal(desk: Desk, record: PayoutRecord, digest: str, *, actor: str) -> N
 
 
 def is_about_settlement(message: Message) -> bool:
-    """Whether a message tells how the money went on after it was sent."""
+    """Whether a message tells how the money went on after it was sent, or came back."""
     return message.kind not in {*SENT, *SEALED}
 
 
-def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:
+def _occasion(desk: Desk, record: Record) -> Occasion:
     events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
     return Occasion(
         record=record,
@@ -133,12 +166,14 @@ def _occasion(desk: Desk, record: PayoutRecord) -> Occasion:
 
 def _with_news(desk: Desk, occasion: Occasion, kind: str) -> Occasion:
     """Add how far the money had come, or where it failed, when a message of *kind* was announced last."""
-    if kind in SENT:
+    if kind in (*SENT, *REVERSED):
         return occasion
     news = "arrived" if kind in ARRIVED else "failed"
     stream = stream_of(occasion.record.incident_id, occasion.record.ledger_payout_id)
     event = desk.store.find_event(stream, "settlement_observed", lambda data: data.get("told") == news)
-    assert event is not None, "Bug: a message was announced without its event"
+    if event is None:
+        # What a page told of was taken back, or closed; it never arrived.
+        return occasion
     return replace(
         occasion,
         rung=str(event.data.get("failed_rung") or event.data["rung"]),

@@ -183,7 +183,7 @@ _open = ", ".join(f"'{state}'" for state in OPEN_STATES)
 # What is still to be found out, followed or sent, among a million rows that are done with. Each is written out in the
 # queries as in its index: a database proves neither from bound values that a partial index will do.
 OPEN = f"state IN ({_open})"
-UNSETTLED = f"state = '{State.PAID}' AND settled_at IS NULL"
+UNSETTLED = f"state IN ('{State.PAID}', '{State.PARTLY_REVERSED}') AND settled_at IS NULL"
 UNSENT = f"state NOT IN ('{MessageState.DELIVERED}', '{MessageState.COPIED}')"
 
 

@@ -140,12 +140,18 @@ def read_story(
         reversals=_reversals(desk, incident_id, ledger_payout_id, rows),
         earlier=tuple(row for row in rows if row is not record),
         events=tuple(desk.store.events_of(stream_of(incident_id, ledger_payout_id))),
-        messages=tuple(desk.store.messages_of(record.payout_id)) if record else (),
+        messages=tuple(messages_of(desk, incident_id, ledger_payout_id, record)),
         verification=_verification(folder.path, damage),
         notebooks=tuple(_notebook(path) for _, _, path in folder.notebooks()),
         files=tuple(_file(path, folder.path) for path in folder.files() if _top(path, folder) not in without),
         damage=tuple(damage),
     )
+
+
+def messages_of(desk: Desk, incident_id: str, ledger_payout_id: str, record: PayoutRecord | None) -> list[Message]:
+    """Return what was told of a payout of ours, and of another's transfer that was taken back under this incident."""
+    own = desk.store.messages_of(record.payout_id) if record else []
+    return own + desk.store.messages_in(stream_of(incident_id, ledger_payout_id))
 
 
 def _reversals(

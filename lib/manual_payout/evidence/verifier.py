@@ -958,8 +958,11 @@ def _same_money(payload: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
 
 def _results(folder: Folder) -> list[str]:
     """Find notebooks that name a transfer which no outcome does, or that ran under another incident."""
+    # A reversal's intent names the transfer that it takes back, whoever made it.
     told = {
-        event["data"].get("stripe_transfer_id") for event in folder.events() if event["kind"].startswith("outcome_")
+        event["data"].get("stripe_transfer_id")
+        for event in folder.events()
+        if event["kind"].startswith("outcome_") or event["kind"] == "intent_recorded"
     }
     books = {name: book.result for name, book in folder.notebooks().items() if book.result}
     foreign = [

@@ -17,6 +17,7 @@ from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.results import the_result
+from manual_payout.evidence.story import messages_of
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
@@ -90,7 +91,7 @@ def _standing(run: Run) -> ItemStanding:
     return ItemStanding(
         account=account_at(desk, run.parameters.ledger_payout_id),
         record=record,
-        messages=desk.store.messages_of(record.payout_id) if record else [],
+        messages=messages_of(desk, run.parameters.incident_id, run.parameters.ledger_payout_id, record),
         due=desk.ledger.find_payout_due(run.parameters.ledger_payout_id),
         mode=desk.settings.mode,
         key_used=_key_used(run, record) if record else "",
@@ -161,7 +162,7 @@ def _close(run: Run) -> Banner:
     if closed is None or not standing.account.closed:
         if standing.account.standing is Standing.ASTRAY:
             typed |= {"outcome": CLOSED_AS[standing.account.label], "owner": owner_of(standing)}
-        closed = run.desk.store.record_event(run.stream, "incident_closed", run.operator.person_id, typed)
+        closed = run.desk.store.record_close(run.stream, run.find_record(), actor=run.operator.person_id, data=typed)
     # What the journal keeps, which is the first close's: a second one of the same payment adds nothing to it.
     data = closed.data
     how = (

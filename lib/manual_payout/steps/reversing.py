@@ -9,6 +9,7 @@ from typing import Any
 
 from manual_payout import transfer
 from manual_payout.approval.reversal import verify_reversal as verify_afresh
+from manual_payout.comms.telling import tell
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import load_settings
@@ -239,13 +240,14 @@ def _live(run: ReversalRun) -> Banner:
         )
         raise
     run.folder.keep("reversal-response.json", (record.reversal or "") + "\n")
+    told = tell(run.desk, record, actor=run.operator.person_id)
     if before is not None and before.state is State.REVERSED:
         return _done_before(record)
     return Banner(
         f"Reversed: {record.stripe_reversal_id}",
         f"{record.amount.grouped} of {record.stripe_transfer_id} came back from {record.destination_account} at "
         f"{record.outcome_at:%Y-%m-%d %H:%M:%S} UTC, attempt {record.attempt_no}. {record.outcome_reason}; its response "
-        "is saved as reversal-response.json.",
+        f"is saved as reversal-response.json. {told}",
         good=True,
     )
 

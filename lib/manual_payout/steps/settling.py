@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import datetime
 
+from manual_payout.approval.books import account_at
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.telling import is_about_settlement, write_announced
-from manual_payout.domain.account import taken_back_minor
+from manual_payout.domain.account import Account, Standing, account_of
 from manual_payout.domain.display import Banner, Picture, Table
 from manual_payout.domain.errors import AstrayError, NotFinishedError, UnknownOutcomeError
-from manual_payout.domain.models import PayoutRecord, State
+from manual_payout.domain.models import Event, PayoutRecord, State
 from manual_payout.steps.notification import delivery_table
 from manual_payout.steps.run import Run, question
 from manual_payout.transfer import settlement
@@ -170,11 +172,17 @@ def _next_time(seen: Ladder) -> str:
     return f"Stripe expects the next rung at {_when(waiting.at)}."
 
 
-def _went_astray(seen: Ladder, approved_minor: int) -> bool:
-    """Whether money did not arrive, or came back by no reversal of ours; of what we took back ourselves the rest goes on."""
-    if seen.failed is None:
-        return False
-    return seen.failed.name is not RungName.ACCEPTED or seen.reversed_minor > approved_minor
+def _account(run: Run, record: PayoutRecord, seen: Ladder) -> Account:
+    """Ask the books, which hold what was just seen; in a dry run, what they would say."""
+    told = settlement.observation(run.desk, record, seen)
+    if not run.dry_run or told is None:
+        return account_at(run.desk, record.ledger_payout_id)
+    data = {"rung": told["rung"], "done": told["done"], **told["data"]}
+    event = Event(run.stream, 0, "settlement_observed", run.desk.now(), run.operator.person_id, data)
+    settled_at = run.desk.now() if told["done"] else None
+    looked_at = replace(record, settlement_rung=told["rung"], settled_at=settled_at)
+    reversals = run.desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
+    return account_of([looked_at], reversals, [*run.desk.store.events_of(run.stream), event])
 
 
 def _watch(run: Run) -> Banner:
@@ -185,20 +193,17 @@ def _watch(run: Run) -> Banner:
     goal = RungName(run.desk.settings.policy.settlement.done_rung)
     top = _TITLES[last.top] if last.top else "not even accepted"
     run.findings |= {"rung": last.top.value if last.top else None, "goal": goal.value}
-    approved = taken_back_minor(
-        record.stripe_transfer_id, run.desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
-    )
-    if _went_astray(last, approved):
-        assert last.failed is not None, "Bug: a payout went astray without a failure"
-        run.refusal = AstrayError(
-            f"{record.stripe_transfer_id} was made, and failed at {_TITLES[last.failed.name]}: {last.failed.note}",
-            "A person must act: tell the incident, see that the studio is told; the money was transferred, never send it again.",
-        )
-        return Banner("Failed on the way", last.failed.note, good=False)
-    if last.reversed_minor >= record.amount.amount_minor:
-        return Banner("Taken back", f"{last.rungs[0].note} It was taken back here, as approved.", good=True)
-    if last.rest_done(goal):
-        return Banner("Arrived", f"{top}. {last.rungs[-1].note}", good=True)
+    account = _account(run, record, last)
+    if account.standing is Standing.OPEN:
+        run.refusal = UnknownOutcomeError(account.sentence, account.remedy)
+        return Banner("Open", account.sentence, good=False)
+    if account.standing is Standing.ASTRAY:
+        run.refusal = AstrayError(account.sentence, account.remedy)
+        return Banner("Failed on the way", account.sentence, good=False)
+    if account.standing is not Standing.OUT:
+        word = {Standing.TAKEN_BACK: "Taken back", Standing.RETURNED: "Returned"}.get(account.standing, "Arrived")
+        note = f" {last.rungs[-1].note}" if word == "Arrived" else ""
+        return Banner(word, f"{account.sentence}{note}", good=True)
     if blocked := last.blocked(goal):
         run.refusal = NotFinishedError(f"{_TITLES[blocked.name]} cannot be seen with this key.", blocked.note)
         return Banner("As far as this key can see", f"{top}. {blocked.note}", good=False)

@@ -268,11 +268,12 @@ class MemoryStore:
         told = next(
             (e.data for e in reversed(self.events.get(_stream(present), ())) if e.kind == "payout_reversed"), None
         )
-        if told != {
+        known = {
             "state": present.state.value,
             "stripe_transfer_id": present.stripe_transfer_id,
             "reversed_minor": reversed_minor,
-        }:
+        }
+        if told is None or not known.items() <= told.items():
             self._mark_reversed(record, reversed_minor, actor)
         self.hooks.step("record_reversed:after")
         return self._present(record)
@@ -435,7 +436,9 @@ class MemoryStore:
             if theirs is None or reversed_minor is None:
                 return self._change("record_outcome", present, after, told)
             back = (theirs, reversed_minor, actor)
-            return self._change("record_outcome", present, after, told, lambda: self._mark_reversed(*back))
+            return self._change(
+                "record_outcome", present, after, told, lambda: self._mark_reversed(*back, approved=True)
+            )
         if made is not None and present.stripe_id == made["id"] and present.state is state:
             return present
         raise ClaimError(
@@ -479,7 +482,7 @@ class MemoryStore:
     def _fences(self, record: Record) -> bool:
         return self.guards.fence and (self.guards.fences_reversals or isinstance(record, PayoutRecord))
 
-    def _mark_reversed(self, record: PayoutRecord, reversed_minor: int, actor: str) -> None:
+    def _mark_reversed(self, record: PayoutRecord, reversed_minor: int, actor: str, *, approved: bool = False) -> None:
         present = self._present(record)
         made_minor = json.loads(record.transfer)["amount"] if record.transfer else record.amount.amount_minor
         state = State.REVERSED if reversed_minor >= made_minor else State.PARTLY_REVERSED
@@ -495,6 +498,8 @@ class MemoryStore:
             "stripe_transfer_id": record.stripe_transfer_id,
             "reversed_minor": reversed_minor,
         }
+        if approved and state is State.REVERSED:
+            data["told"] = "taken back"
         self._append(_stream(after), "payout_reversed", actor, data)
         self.hooks.committed(present, after)
 

@@ -12,6 +12,7 @@ from manual_payout.database.store.adopting import Adoptions
 from manual_payout.database.store.alerting import AlertRound, Alerts
 from manual_payout.database.store.announcing import (
     ARRIVED,
+    REVERSED,
     SEALED,
     SENT,
     channel_of,
@@ -28,6 +29,7 @@ from manual_payout.database.store.watched import Watched
 
 __all__ = [
     "ARRIVED",
+    "REVERSED",
     "SEALED",
     "SENT",
     "AlertRound",

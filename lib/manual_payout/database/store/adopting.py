@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from manual_payout.database.schema import manual_payouts
 from manual_payout.database.store.rows import record_stream, record_values
-from manual_payout.database.store.sending import Sendings, announce_sent, intent_data
+from manual_payout.database.store.sending import Sendings, announce_made, intent_data
 from manual_payout.database.store.shapes import shape_of
 from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.models import PayoutRecord, State
@@ -80,7 +80,7 @@ class Adoptions(Sendings):
                 ):  # fmt: skip
                     self._append(connection, now, stream, kind, record.operator_id, data)
                 present = shape_of(record).present(connection, record)
-                announce_sent(connection, now, present)
+                announce_made(connection, now, present)
                 return present
         except IntegrityError:
             raise self._lost_to(record) from None

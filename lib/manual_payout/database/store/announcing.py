@@ -20,28 +20,40 @@ from manual_payout.domain.models import Channel, Event, Message, MessageState, R
 SENT = ("slack_alert", "studio_email")
 ARRIVED = ("slack_arrived", "studio_arrived", "page_resolved")
 FAILED = ("slack_failed", "studio_failed", "page_failed")
+REVERSED = ("slack_reversed", "studio_reversed")
 SEALED = ("slack_sealed", "page_sealed")
+
+# What an event announces that says so; a page is over once what it told of is taken back, or closed.
+NEWS = {
+    "arrived": ARRIVED, "failed": FAILED, "taken back": ("page_resolved",), "closed": ("page_resolved",),
+}  # fmt: skip
 
 _CHANNELS = {"slack": Channel.SLACK, "studio": Channel.EMAIL, "page": Channel.PAGERDUTY}
 
 
-def announce(connection: sa.Connection, at: datetime, record: Record, kinds: Iterable[str]) -> None:
+def announce(
+    connection: sa.Connection, at: datetime, record: Record, kinds: Iterable[str], *, payout_id: str | None
+) -> None:
     """
     Put one message of each kind into the outbox, inside the caller's transaction.
 
-    A page is resolved only where one was raised. That money was sent is told once an attempt; how it went on is told
-    each time it changes.
+    A page is resolved only where one was raised and not resolved since. What was made is told once an attempt; how it went
+    on is told each time it changes.
+
+    Args:
+        payout_id: The payout of ours that it concerns; None where money of another transfer was taken back.
     """
-    told = _told(connection, record)
+    told = _told(connection, record, payout_id)
     for kind in kinds:
         number = sum(earlier == kind for earlier in told) + 1
-        if (kind in SENT and number > 1) or (kind == "page_resolved" and "page_failed" not in told):
+        raised = sum(earlier == "page_failed" for earlier in told)
+        if (kind in (*SENT, *REVERSED) and number > 1) or (kind == "page_resolved" and number > raised):
             continue
         dedup_key = message_key(record, kind, number)
         row = {
             "message_id": message_id(dedup_key),
             "stream": record_stream(record),
-            "payout_id": record.line_id,
+            "payout_id": payout_id,
             "kind": kind,
             "audience": "",
             "dedup_key": dedup_key,
@@ -58,12 +70,13 @@ def announce(connection: sa.Connection, at: datetime, record: Record, kinds: Ite
 
 def is_announced(record: Record, message: Message, chain: Sequence[Event]) -> bool:
     """Whether the journal of the payout tells of what *message* announces: a row alone announces nothing."""
-    if message.kind in SENT:
-        times = min(sum(event.kind == "outcome_paid" for event in chain), 1)
+    if message.kind in (*SENT, *REVERSED):
+        made = {"outcome_paid": None, "outcome_reversed": record.stripe_id}
+        times = int(
+            any(event.kind in made and made[event.kind] == event.data.get("stripe_reversal_id") for event in chain)
+        )
     else:
-        news = {"arrived": ARRIVED, "failed": FAILED}
-        heard = [event.data.get("told") for event in chain if event.kind == "settlement_observed"]
-        times = sum(message.kind in news.get(str(told), ()) for told in heard)
+        times = sum(message.kind in NEWS.get(str(event.data.get("told")), ()) for event in chain)
     keys = [message_key(record, message.kind, number + 1) for number in range(times)]
     is_its_own = (record_stream(record), record.mode) == (message.stream, message.mode)
     return is_its_own and message.dedup_key in keys and message.message_id == message_id(message.dedup_key)
@@ -85,9 +98,10 @@ def channel_of(kind: str) -> Channel:
     return _CHANNELS[kind.partition("_")[0]]
 
 
-def _told(connection: sa.Connection, record: Record) -> list[str]:
+def _told(connection: sa.Connection, record: Record, payout_id: str | None) -> list[str]:
     prefix = f"{record.line_id}/{record.attempt_no}/"
     query = sa.select(messages.c.kind).where(
-        messages.c.payout_id == record.line_id, messages.c.dedup_key.startswith(prefix, autoescape=True)
+        messages.c.payout_id == payout_id if payout_id else messages.c.stream == record_stream(record),
+        messages.c.dedup_key.startswith(prefix, autoescape=True),
     )
     return list(connection.scalars(query))

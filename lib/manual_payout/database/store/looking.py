@@ -27,7 +27,9 @@ class Watching(StorePart):
         """
         now = self.clock.now()
         of_mode = _payout.mode == mode.value
-        recently = (_payout.settled_at > now - settled_within) & (_payout.state == State.PAID.value)
+        recently = (_payout.settled_at > now - settled_within) & _payout.state.in_(
+            [State.PAID.value, State.PARTLY_REVERSED.value]
+        )
         # Two ranges of two indexes; an OR of both would be a scan of the table.
         unfinished = sa.union_all(
             sa.select(_payout.payout_id).where(of_mode, sa.text(UNSETTLED)),

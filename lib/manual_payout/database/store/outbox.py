@@ -91,6 +91,10 @@ class Outbox(StorePart):
         """Return the messages of one payout in the order they were announced or prepared."""
         return self._messages(_row.payout_id == payout_id)
 
+    def messages_in(self, stream: str) -> list[Message]:
+        """Return the messages of one journal that concern no payout of ours: another's transfer was taken back."""
+        return self._messages((_row.stream == stream) & _row.payout_id.is_(None))
+
     def get_message(self, message_id: str) -> Message | None:
         """Return one message, or None."""
         return next(iter(self._messages(_row.message_id == message_id)), None)

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from manual_payout.database import journal
 from manual_payout.database.schema import OPEN, UNSETTLED, manual_payouts, request_lines, requests
-from manual_payout.database.store.announcing import ARRIVED, FAILED, announce
+from manual_payout.database.store.announcing import ARRIVED, FAILED, NEWS, announce
 from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import record_of, record_stream, row_values
 from manual_payout.database.store.shapes import shape_of
-from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Kind, Mode, PayoutRecord, Record, State
+from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Event, Kind, Mode, PayoutRecord, Record, State
 
 _OBSERVED = "settlement_observed"
 
@@ -146,7 +146,8 @@ class PayoutRecords(StorePart):
             told = next((e["told"] for e in reversed(earlier) if e.get("told")), "")
             news = _news(rung, done=done, failed=bool(data.get("failed")))
             if news and news != told:
-                announce(connection, now, record, _kinds(news, partly=bool(data.get("partly"))))
+                kinds = _kinds(news, partly=bool(data.get("partly")))
+                announce(connection, now, record, kinds, payout_id=record.payout_id)
                 seen["told"] = news
             self._append(connection, now, record_stream(record), _OBSERVED, actor, seen)
             return shape_of(record).present(connection, record)
@@ -163,14 +164,23 @@ class PayoutRecords(StorePart):
             chain = journal.read(connection, record_stream(record))
             told = next((e.data for e in reversed(chain) if e.kind == "payout_reversed"), None)
             known = shape_of(record).present(connection, record)
-            if told == {
+            same = {
                 "state": known.state.value,
                 "stripe_transfer_id": known.stripe_transfer_id,
                 "reversed_minor": reversed_minor,
-            }:
+            }
+            if told is not None and same.items() <= told.items():
                 return known
             self._mark_reversed(connection, now, record, reversed_minor, actor)
             return shape_of(record).present(connection, record)
+
+    def record_close(self, stream: str, payout: PayoutRecord | None, *, actor: str, data: dict[str, Any]) -> Event:
+        """Record that an incident was closed; a page about the *payout* is over then."""
+        with self._write() as connection:
+            now = self._hold(connection, stream)
+            if payout is not None:
+                announce(connection, now, payout, NEWS["closed"], payout_id=payout.payout_id)
+            return self._append(connection, now, stream, "incident_closed", actor, data | {"told": "closed"})
 
     def _payout_of(self, connection: sa.Connection, record: Record) -> PayoutRecord | None:
         """Return the row whose transfer is the one that *record* is about, or None where it is none of ours."""
@@ -179,9 +189,21 @@ class PayoutRecords(StorePart):
         return record_of(PayoutRecord, row) if row is not None else None
 
     def _mark_reversed(
-        self, connection: sa.Connection, now: datetime, record: PayoutRecord, reversed_minor: int, actor: str
+        self,
+        connection: sa.Connection,
+        now: datetime,
+        record: PayoutRecord,
+        reversed_minor: int,
+        actor: str,
+        *,
+        approved: bool = False,
     ) -> None:
-        """Change a transfer's row, under its journal's lock; what has come back whole never goes back to partly."""
+        """
+        Change a transfer's row, under its journal's lock; what has come back whole never goes back to partly.
+
+        Args:
+            approved: By a reversal that was approved here; where nothing is left of it, what a page told of is over.
+        """
         # The transfer's own amount: where it is not the one that was meant, that is why it comes back.
         made_minor = json.loads(record.transfer)["amount"] if record.transfer else record.amount.amount_minor
         state = State.REVERSED if reversed_minor >= made_minor else State.PARTLY_REVERSED
@@ -199,6 +221,9 @@ class PayoutRecords(StorePart):
                 "stripe_transfer_id": record.stripe_transfer_id,
                 "reversed_minor": reversed_minor,
             }
+            if approved and state is State.REVERSED:
+                data["told"] = "taken back"
+                announce(connection, now, record, NEWS["taken back"], payout_id=record.payout_id)
             self._append(connection, now, record_stream(record), "payout_reversed", actor, data)
 
     def _payout(self, condition: sa.ColumnElement[bool]) -> PayoutRecord | None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from manual_payout.database import journal
-from manual_payout.database.store.announcing import SENT, announce
+from manual_payout.database.store.announcing import REVERSED, SENT, announce
 from manual_payout.database.store.reversals import ReversalRecords
 from manual_payout.database.store.rows import record_stream, record_values
 from manual_payout.database.store.shapes import Shape, shape_of
@@ -223,9 +223,9 @@ class Sendings(ReversalRecords):
                 if present.stripe_id is not None:
                     data |= {str(shape.made.name): present.stripe_id}
                 self._append(connection, now, record_stream(record), f"outcome_{state.value}", actor, data)
-                announce_sent(connection, now, present)
+                announce_made(connection, now, present, reversed_payout)
                 if reversed_payout is not None and reversed_minor is not None:
-                    self._mark_reversed(connection, now, reversed_payout, reversed_minor, actor)
+                    self._mark_reversed(connection, now, reversed_payout, reversed_minor, actor, approved=True)
                 return present
         if made is not None and present.stripe_id == made["id"] and present.state is state:
             return present
@@ -327,10 +327,14 @@ _IN_THE_WAY: dict[str, tuple[Callable[[Sendings, Any], Record | None], str, str,
 }  # fmt: skip
 
 
-def announce_sent(connection: sa.Connection, now: datetime, record: Record) -> None:
-    """Announce with the outcome what people are told of a payout that was made."""
+def announce_made(
+    connection: sa.Connection, now: datetime, record: Record, reversed_payout: Record | None = None
+) -> None:
+    """Announce with the outcome what people are told of a payout that was made, or of a reversal, *reversed_payout* ours or not."""
     if record.state is State.PAID:
-        announce(connection, now, record, SENT)
+        announce(connection, now, record, SENT, payout_id=record.line_id)
+    elif record.noun == "reversal" and record.state is State.REVERSED:
+        announce(connection, now, record, REVERSED, payout_id=reversed_payout.line_id if reversed_payout else None)
 
 
 def _may_end(shape: Shape, record: Record, state: State, made: dict[str, Any] | None) -> sa.ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from manual_payout.transfer.settlement.following import Round, follow_due, note, watch
+from manual_payout.transfer.settlement.following import Round, follow_due, note, observation, watch
 from manual_payout.transfer.settlement.ladder import (
     FINAL_AFTER,
     PAYOUT_METADATA_KEY,
@@ -26,5 +26,6 @@ __all__ = [
     "follow_due",
     "look",
     "note",
+    "observation",
     "watch",
 ]

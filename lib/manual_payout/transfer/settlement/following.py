@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from manual_payout.database.waiting import pass_time
 from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import unexplained_minor
 from manual_payout.domain.errors import (
     DatabaseError,
     EvidenceError,
@@ -20,7 +22,8 @@ from manual_payout.domain.errors import (
     SettingsError,
     StripeRefusedError,
 )
-from manual_payout.domain.models import PayoutRecord, State
+from manual_payout.domain.models import PayoutRecord
+from manual_payout.domain.money import Money
 from manual_payout.transfer.settlement.ladder import FINAL_AFTER, Ladder, RungName, look
 
 # One look is some six reads; a round of them stays far below a second's allotment of Stripe's, spread over minutes.
@@ -68,7 +71,7 @@ def watch(desk: Desk, record: PayoutRecord, *, seen: Callable[[Ladder], object])
     while True:
         ladder = look(desk, record)
         seen(ladder)
-        over = ladder.done(goal) or ladder.failed is not None or ladder.blocked(goal) is not None
+        over = ladder.done(goal) or ladder.failed is not None or ladder.whole or ladder.blocked(goal) is not None
         if over or waited_s + pause_s > rules.poll_limit_s:
             return ladder
         pass_time(desk.clock, pause_s, f"Not {goal.value.replace('_', ' ')} yet; Stripe is asked again.")
@@ -87,18 +90,31 @@ def note(desk: Desk, record: PayoutRecord, seen: Ladder, *, actor: str) -> Payou
     """
     if seen.reversed_minor:
         record = desk.store.record_reversed(record, seen.reversed_minor, actor=actor)
+    told = observation(desk, record, seen)
+    return record if told is None else desk.store.record_settlement(record, **told, actor=actor)
+
+
+def observation(desk: Desk, record: PayoutRecord, seen: Ladder) -> dict[str, Any] | None:
+    """
+    Return what the journal is told of a ladder; None where all of the money was taken back here, and nothing is left to follow.
+
+    What came back by no reversal that was approved here counts as failed, at the lowest rung.
+    """
     top = seen.top or RungName.ACCEPTED
     shown = next(rung for rung in seen.rungs if rung.name is top)
-    data = {"shown_by": shown.shown_by, "note": shown.note, "failed": seen.failed is not None}
-    if seen.failed is not None:
+    reversals = desk.store.reversals_of(stripe_transfer_id=str(record.stripe_transfer_id))
+    extra = unexplained_minor(record.stripe_transfer_id, seen.reversed_minor, reversals)
+    data = {"shown_by": shown.shown_by, "note": shown.note, "failed": bool(extra) or seen.failed is not None}
+    if extra:
+        back = Money(extra, record.amount.currency).grouped
+        note = f"{back} of it came back without a reversal that was approved here."
+        data |= {"failed_rung": RungName.ACCEPTED.value, "note": note, "partly": not seen.whole}
+    elif seen.whole:
+        return None
+    elif seen.failed is not None:
         data |= {"failed_rung": seen.failed.name.value, "note": seen.failed.note}
-    goal = RungName(desk.settings.policy.settlement.done_rung)
-    done = seen.done(goal)
-    if record.state is State.PARTLY_REVERSED and seen.failed is not None and seen.failed.name is RungName.ACCEPTED:
-        # Part of it was taken back; what was left goes on, and arrives.
-        done = seen.rest_done(goal)
-        data["partly"] = True
-    return desk.store.record_settlement(record, top.value, done=done, actor=actor, data=data)
+    done = seen.done(RungName(desk.settings.policy.settlement.done_rung))
+    return {"rung": top.value, "done": done, "data": data}
 
 
 def follow_due(desk: Desk, *, actor: str, limit: int = LOOKS_MAX) -> Round:
@@ -147,7 +163,7 @@ def follow_due(desk: Desk, *, actor: str, limit: int = LOOKS_MAX) -> Round:
 def _hidden(desk: Desk, seen: Ladder) -> str:
     """Say what keeps the policy's rung from ever being seen with this key; empty where nothing does."""
     goal = RungName(desk.settings.policy.settlement.done_rung)
-    blocked = None if seen.done(goal) or seen.failed is not None else seen.blocked(goal)
+    blocked = None if seen.done(goal) or seen.whole or seen.failed is not None else seen.blocked(goal)
     return f"{blocked.name.value.replace('_', ' ')} is not visible to this key. {blocked.note}" if blocked else ""
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import StripeRefusedError
 from manual_payout.domain.models import PayoutRecord
+from manual_payout.domain.money import Money
 from manual_payout.gateway import NOT_PERMITTED, Gateway
 
 # A payout that shows `paid` can still flip to `failed` for up to five business days (*Receive payouts*); a week holds
@@ -85,13 +86,18 @@ class Ladder:
     """
     The four rungs as seen at one instant.
 
+    What came back of the transfer is no rung: the rest of it climbs on.
+
     Attributes:
         reversed_minor: How much of the transfer has come back, in minor units.
+
+        whole: Whether all of it has.
     """
 
     seen_at: datetime
     rungs: tuple[Rung, ...]
     reversed_minor: int = 0
+    whole: bool = False
 
     @property
     def top(self) -> RungName | None:
@@ -105,23 +111,16 @@ class Ladder:
         return next((rung for rung in reversed(self.rungs) if rung.reached is Reached.FAILED), None)
 
     def done(self, rung: RungName) -> bool:
-        """Whether *rung* is reached and nothing failed."""
-        return self.failed is None and self._reached(rung)
-
-    def rest_done(self, rung: RungName) -> bool:
-        """Whether *rung* is reached by what was not reversed, and nothing failed but the part that was."""
-        failed = {one.name for one in self.rungs if one.reached is Reached.FAILED}
-        return failed <= {RungName.ACCEPTED} and self._reached(rung)
+        """Whether *rung* is reached by what did not come back, and nothing failed."""
+        order = list(RungName)
+        reached = self.top is not None and order.index(self.top) >= order.index(rung)
+        return reached and self.failed is None and not self.whole
 
     def blocked(self, rung: RungName) -> Rung | None:
         """The invisible rung at or below *rung* that keeps it from ever being shown with this key."""
         order = list(RungName)
         below = [r for r in self.rungs if order.index(r.name) <= order.index(rung)]
         return next((r for r in below if r.reached is Reached.INVISIBLE), None)
-
-    def _reached(self, rung: RungName) -> bool:
-        order = list(RungName)
-        return self.top is not None and order.index(self.top) >= order.index(rung)
 
 
 def look(desk: Desk, record: PayoutRecord) -> Ladder:
@@ -135,20 +134,20 @@ def look(desk: Desk, record: PayoutRecord) -> Ladder:
     transfer_id = record.stripe_transfer_id
     transfer = desk.read(lambda stripe: stripe.get_transfer(transfer_id))
     rungs = [
-        _accepted(transfer, record),
+        _accepted(transfer),
         _visible(RungName.SETTLED_ON_PLATFORM, lambda: _platform(desk.watcher, transfer)),
     ]
     rungs.append(_visible(RungName.USABLE_BY_STUDIO, lambda: _usable(desk.watcher, transfer)))
     rungs.append(_visible(RungName.PAID_TO_BANK, lambda: _bank(desk.watcher, transfer)))
-    return Ladder(desk.now(), tuple(rungs), transfer["amount_reversed"])
+    return Ladder(desk.now(), tuple(rungs), transfer["amount_reversed"], bool(transfer["reversed"]))
 
 
-def _accepted(transfer: dict[str, Any], record: PayoutRecord) -> Rung:
-    created = _instant(transfer["created"])
-    if transfer["reversed"] or transfer["amount_reversed"]:
-        note = f"{transfer['amount_reversed']} of {record.amount.amount_minor} minor units were reversed."
-        return Rung(RungName.ACCEPTED, Reached.FAILED, created, transfer["id"], note)
-    return Rung(RungName.ACCEPTED, Reached.YES, created, transfer["id"], "The transfer exists and is not reversed.")
+def _accepted(transfer: dict[str, Any]) -> Rung:
+    note = "The transfer exists and is not reversed."
+    if transfer["amount_reversed"]:
+        back, whole = (Money(transfer[name], transfer["currency"]) for name in ("amount_reversed", "amount"))
+        note = f"The transfer exists; {back.grouped} of {whole.grouped} have come back."
+    return Rung(RungName.ACCEPTED, Reached.YES, _instant(transfer["created"]), transfer["id"], note)
 
 
 def _platform(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
@@ -193,7 +192,11 @@ def _bank(gateway: Gateway, transfer: dict[str, Any]) -> Rung:
 def _says_it_holds(payout: dict[str, Any], transfer: dict[str, Any]) -> bool:
     """Whether a payout made by hand names the transfer in its metadata, and is large enough to hold it."""
     named = (payout["metadata"] or {}).get(PAYOUT_METADATA_KEY) == transfer["id"]
-    return bool(named and payout["currency"] == transfer["currency"] and payout["amount"] >= transfer["amount"])
+    return bool(
+        named
+        and payout["currency"] == transfer["currency"]
+        and payout["amount"] >= transfer["amount"] - transfer["amount_reversed"]
+    )
 
 
 def _failed_by_hand(payout: dict[str, Any]) -> str:

@@ -185,8 +185,8 @@ def upgrade() -> None:
         "manual_payouts",
         ["mode", "outcome_at"],
         unique=False,
-        sqlite_where=sa.text("state = 'paid' AND settled_at IS NULL"),
-        postgresql_where=sa.text("state = 'paid' AND settled_at IS NULL"),
+        sqlite_where=sa.text("state IN ('paid', 'partly_reversed') AND settled_at IS NULL"),
+        postgresql_where=sa.text("state IN ('paid', 'partly_reversed') AND settled_at IS NULL"),
     )
     op.create_index(
         "uq_manual_payouts_live",

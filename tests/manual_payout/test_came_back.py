@@ -1,0 +1,184 @@
+"""What people are told once money has come back, or did not arrive: by status, close, settlement, page, messages and alerts."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import re
+
+import pytest
+
+import local_stripe
+import payout_rehearsal
+from local_stripe.permissions import PLATFORM_ACCOUNT
+from local_stripe.transfers import TransferOrder, create_transfer
+from manual_payout import transfer
+from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.models import stream_of
+from payout_rehearsal import demo_parameters, file_and_approve
+from payout_rehearsal.demo import incident
+from shells import FLAGS
+
+ID, PAYOUT = incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID
+STREAM = stream_of(ID, PAYOUT)
+CLOSING = list(
+    itertools.chain(
+        *(
+            [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
+            for name, value in payout_rehearsal.CLOSING.items()
+            if value
+        )
+    )
+)
+
+
+class Story:
+    """The command line after the demo's payout was made by hand, or beside one that the automation made."""
+
+    def __init__(self, shell):
+        self.shell, self.desk, self.books = shell, shell.desk, shell.stripe.books
+        shell.stripe.switch(connected_reserves=True)
+
+    def pay(self):
+        """Request, approve, read, send."""
+        operator = self.desk.registry.find(incident.OPERATOR)
+        request = file_and_approve(self.desk)
+        line = request.line_for(PAYOUT)
+        data = {"request_id": request.request_id, "operator_id": operator.person_id}
+        self.desk.store.record_event(STREAM, "dry_run", operator.person_id, data)
+        code = confirm_code(request, line, operator.person_id)
+        return transfer.send(self.desk, demo_parameters(dry_run=False, confirm=code), operator)
+
+    def automation_pays(self, minor=50_00):
+        """The automation pays the studio too."""
+        with self.books.lock:
+            return create_transfer(
+                self.books, PLATFORM_ACCOUNT, TransferOrder(minor, "usd", incident.DESTINATION_ACCOUNT)
+            )
+
+    def ask_back(self, *how):
+        """File a reversal and have it approved by both teams."""
+        asked = self.shell("reversal", "request", ID, "--as", "maya", "--reason", "paid_twice", "--json", *how)
+        amount = self.desk.store.get_request(json.loads(asked.out)["request_id"]).line_for("").amount.text
+        for who in ("priya", "amara"):
+            given = self.shell(
+                "reversal", "approve", ID, "--as", who, "--amount", amount, "--destination-last4", "_123"
+            )
+            assert 0 == given.code, given.said
+
+    def take_back(self, *how, fault=""):
+        """Ask, approve, read and run the reversal; the answer of the live run."""
+        self.ask_back(*how)
+        dry = self.shell("reversal", "run", ID, "--operator", "tomas", "--json")
+        if fault:
+            made = self.books.transfers[-1].id
+            self.shell.stripe.fault(fault, path=f"/v1/transfers/{made}/reversals", times=3)
+        return self.shell("reversal", "run", ID, "--operator", "tomas", "--confirm", json.loads(dry.out)["confirm"])
+
+    def stage(self, name, *more):
+        """Run one stage again."""
+        flags = itertools.chain(*FLAGS.items())
+        return self.shell("run", *flags, "--operator", "tomas", "--stage", name, *more)
+
+    def page(self):
+        """What the reviewer's page says."""
+        text = (self.desk.settings.outputs_dir / ID / PAYOUT / "index.html").read_text("utf-8")
+        return html.unescape(re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)))
+
+    def told(self):
+        """The kinds of messages in the outbox, and what they say."""
+        rows = self.desk.store.undelivered_messages(ID)
+        return {message.kind: message.body_text for message in rows}
+
+
+@pytest.fixture(name="story")
+def _story(shell):
+    return Story(shell)
+
+
+def test_the_rest_of_a_partial_reversal_is_followed_to_the_bank(story):
+    """Neither failed nor asked for anew: channel and studio hear what was taken back, and nothing else."""
+    story.pay()
+    back = story.take_back("--amount", "100.00")
+    story.shell.stripe.advance(5 * 24 * 3600)
+    settled = story.stage("settle")
+    status = story.shell("status", ID)
+
+    assert [0, 0] == [back.code, settled.code], settled.said
+    assert "partly taken back, the rest arrived" in status.out
+    assert "Partly reversed: the rest has arrived" in story.page()
+    assert "100.00 USD of it were taken back here, as approved" in story.page()
+    assert not re.search(r"partly_reversed|minor units|Failed", settled.said + status.said)
+    assert not [kind for kind in story.told() if kind.endswith("_failed")]
+    assert "Money taken back under INC-123: 100.00 USD" in story.told()["slack_reversed"]
+    assert "we have taken back money" in story.told()["studio_reversed"]
+
+
+def test_an_incident_stays_open_while_the_outcome_of_a_reversal_is(story):
+    """It leads page and close, whatever became of the payout; the alert names the command of a reversal."""
+    story.pay()
+    story.shell.stripe.advance(5 * 24 * 3600)
+    story.stage("settle")
+    local_stripe_account = local_stripe.SandboxAccount(incident.DESTINATION_ACCOUNT, available=(("usd", 200_000),))
+    story.shell.stripe.seed([local_stripe_account])
+    back = story.take_back("--amount", "100.00", fault="drop_before")
+    closed = story.stage("close", *CLOSING)
+
+    assert [4, 4] == [back.code, closed.code], closed.said
+    assert "every outcome is known" in closed.said
+    assert not [event for event in story.desk.store.events_of(STREAM) if event.kind == "incident_closed"]
+    assert "Unknown: the reversal may have taken money back" in story.page()
+    assert "manual-payout reversal reconcile INC-123" in story.page()
+    assert "Nothing is left to do" not in story.page()
+
+
+def test_taking_back_what_the_automation_paid_leaves_a_folder_that_verifies(story):
+    """The likeliest use: no payout of ours, 50.00 USD came back, and the page does not deny it."""
+    theirs = story.automation_pays()
+    back = story.take_back("--all", "--transfer", theirs.id, "--ledger-payout-id", PAYOUT)
+    verified = story.shell("verify", story.desk.settings.outputs_dir / ID / PAYOUT)
+
+    assert [0, 0] == [back.code, verified.code], verified.said
+    assert "Reversed: the money has come back" in story.page()
+    assert f"50.00 USD of {theirs.id} were taken back here, as approved." in story.page()
+    assert not re.search("No money has moved|Dry run: nothing was sent|no money moved", story.page())
+    assert {"slack_reversed", "studio_reversed"} <= set(story.told())
+
+
+def test_what_the_bank_sent_back_is_told_and_closed_as_returned(story):
+    """Status says so; told to the studio, with an owner, the incident is closed, and nothing is 7 any more."""
+    story.pay()
+    story.stage("log")
+    story.stage("notify")
+    account = local_stripe.SandboxAccount(incident.DESTINATION_ACCOUNT, bank="fails", payout_schedule="daily")
+    story.shell.stripe.seed([account])
+    story.shell.stripe.advance(4 * 24 * 3600)
+    settled, status = story.stage("settle"), story.shell("status", ID)
+    closed = story.stage("close", *CLOSING)
+    after = story.shell("status", ID)
+
+    assert [7, 0] == [settled.code, closed.code], closed.said
+    assert "failed at the bank" in status.out
+    assert "Returned to the studio's balance" in story.page()
+    [event] = [event for event in story.desk.store.events_of(STREAM) if event.kind == "incident_closed"]
+    assert ("returned to the studio's balance", "Tomas Lindqvist") == (event.data["outcome"], event.data["owner"])
+    assert "back in the studio's balance" in after.out
+
+
+def test_a_second_payment_under_a_closed_incident_is_closed_for_itself(story):
+    """Its own root cause is kept; what was closed before is not taken for it."""
+    for number in (1, 2):
+        story.pay()
+        story.stage("log")
+        story.stage("notify")
+        if number == 1:
+            assert 0 == story.take_back("--all").code
+        else:
+            story.shell.stripe.advance(5 * 24 * 3600)
+            story.stage("settle")
+        closed = story.stage("close", *CLOSING, "--root-cause", f"Cause {number}.")
+        assert 0 == closed.code, closed.said
+    kept = [e.data["root_cause"] for e in story.desk.store.events_of(STREAM) if e.kind == "incident_closed"]
+
+    assert ["Cause 1.", "Cause 2."] == kept
