@@ -61,7 +61,7 @@ ONLY_IN = {
         "ask desk.open_requests, which knows the policy as it is now",
     ),
     r"scrapbook": (
-        ["manual_payout/steps", "manual_payout/evidence", "payout_rehearsal"],
+        ["manual_payout/steps", "manual_payout/evidence", "manual_payout/desk/results", "payout_rehearsal"],
         "money never reads a scrap; state is the database's",
     ),
     r"\bfloat\(": (["manual_payout/desk/settings", "local_stripe"], "money is never a float; see money.py"),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manual_payout.desk.papermill_engine import HOUSE
+from manual_payout.desk.results import the_result
 from manual_payout.desk.reviewed import reviewed_digest
 from manual_payout.desk.secret_settings import redactor_of
 from manual_payout.desk.settings import Policy, load_settings
@@ -15,7 +17,6 @@ from manual_payout.domain import errors
 from manual_payout.domain.errors import EvidenceError, ManualPayoutError, ParameterError
 from manual_payout.domain.models import Stage
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.results import the_result
 from payout_rehearsal.folders import NOTEBOOK, REPORT
 from payout_rehearsal.grounds import Outfit, find_ground
 from truthful_papermill.durable import make_folder
@@ -71,9 +72,7 @@ def play_notebook(
     Args:
         root: A new folder, absolute.
 
-        target: Where it is played.
-
-        outfit: Of that target.
+        target: Where it is played; *outfit* is what that takes.
 
         drill: Whether the faults are played too.
 
@@ -105,6 +104,7 @@ def play_notebook(
                 expected_digest=reviewed_digest(Stage.REHEARSE),
                 fork_server=kernels,
                 progress=progress,
+                house=HOUSE,
             )
         finally:
             find_ground(target).forget(root)

@@ -90,9 +90,9 @@ _NOTEBOOK_WORDS = frozenset(
         *("code", "markdown", "raw", "output_type", "stream", "name", "stdout", "stderr", "text", "data", "error"),
         *("ename", "evalue", "traceback", "display_data", "execute_result", "text/plain", "text/html", "text/markdown"),
         *("image/png", "kernelspec", "language_info", "language", "display_name", "python", "python3", "tags"),
-        *("parameters", "injected-parameters", "execution", "shell.execute_reply", "papermill", "manual_payout"),
+        *("parameters", "injected-parameters", "execution", "shell.execute_reply", "papermill", "truthful_papermill"),
         *("status", "pending", "running", "completed", "failed", "unknown", "not_run", "exception", "start_time"),
-        *("end_time", "duration", "manual-payout-banner", "papermill-error-cell-tag", "default_parameters"),
+        *("end_time", "duration", "truthful-papermill-banner", "papermill-error-cell-tag", "default_parameters"),
         *(
             "environment_variables",
             "codemirror_mode",

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 PARAMETERS_TAG = "parameters"
 INJECTED_TAG = "injected-parameters"
 # Marks the cells at the top of a saved notebook that say how the run ended; they are not part of the template.
-BANNER_TAG = "manual-payout-banner"
+BANNER_TAG = "truthful-papermill-banner"
 PAPERMILL_BANNER_TAG = "papermill-error-cell-tag"
+# Under which key of a notebook's metadata the engine says which template it ran, and how its kernel was started.
+RECORD_KEY = "truthful_papermill"
 
 REFUSED_TAGS = {
     "skip-execution": "papermill and nbclient leave the cell out and call it completed",

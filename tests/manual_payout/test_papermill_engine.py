@@ -292,7 +292,7 @@ def test_papermill_in_python_refuses_what_writes_itself_as_code(tmp_path):
 def test_a_record_of_a_run_is_refused_as_a_template(tmp_path):
     """By papermill, with its parameters or others, and by the runner; the sentence says what to run instead."""
     nb = injected({"notes": "x"})
-    nb.metadata["manual_payout"] = {"template": "2-execute"}
+    nb.metadata["truthful_papermill"] = {"template": "2-execute"}
     nb.metadata.papermill.update(start_time="2026-03-14T02:00:00", end_time="2026-03-14T02:00:01")
     record = tmp_path / "2-execute-01.ipynb"
     nbformat.write(nb, record)
@@ -321,8 +321,8 @@ def test_a_record_of_a_run_is_refused_as_a_template(tmp_path):
     [
         lambda nb: nb.metadata.papermill.update(start_time="2026-03-14T02:00:00"),
         lambda nb: nb.cells[2].metadata.papermill.update(status="completed"),
-        lambda nb: nb.metadata.update(manual_payout={}),
-        lambda nb: nb.cells.insert(0, new_markdown_cell("x", metadata={"tags": ["manual-payout-banner"]})),
+        lambda nb: nb.metadata.update(truthful_papermill={}),
+        lambda nb: nb.cells.insert(0, new_markdown_cell("x", metadata={"tags": ["truthful-papermill-banner"]})),
     ],
 )
 def test_any_mark_of_a_run_makes_a_record(mark):

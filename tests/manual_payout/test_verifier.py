@@ -16,6 +16,7 @@ import pytest
 from tests import tamper
 
 from manual_payout.desk.people import load_registry
+from manual_payout.desk.results import the_result
 from manual_payout.desk.reviewed import reviewed_digests
 from manual_payout.desk.settings import SANDBOX_APPROVERS
 from manual_payout.desk.signatures import AllowedSigners
@@ -24,7 +25,6 @@ from manual_payout.desk.signing import judge_of, sandbox_key
 from manual_payout.domain.canonical import digest_bytes, digest_of
 from manual_payout.evidence import verifier
 from manual_payout.evidence.folder import json_text
-from manual_payout.evidence.results import the_result
 from manual_payout.steps.closing import _result_row
 from truthful_papermill.engine.statuses import read_status
 from truthful_papermill.templates import load_template
@@ -174,14 +174,14 @@ def test_an_error_under_a_cell_called_completed_is_found(folder):
 
     edit(folder / "1-verify-01.ipynb", flatter)
 
-    assert ("1-verify-01.ipynb: a cell is called completed and shows ClaimError",) == findings(folder)["templates"]
+    assert "1-verify-01.ipynb: a cell is called completed and shows ClaimError" in findings(folder)["templates"]
 
 
 def test_a_result_that_is_glued_twice_is_found(folder):
     """Of two results scrapbook shows the last, so that whoever adds one has the last word."""
 
     def approve(book):
-        outputs = [o for c in book["cells"] for o in c.get("outputs", []) if SCRAP in o.get("data", {})]
+        outputs = _results(book["cells"])
         second = copy.deepcopy(outputs[0])
         second["data"][SCRAP]["data"]["verdict"] = "GO"
         next(c for c in book["cells"] if outputs[0] in c.get("outputs", []))["outputs"].append(second)
@@ -193,6 +193,37 @@ def test_a_result_that_is_glued_twice_is_found(folder):
     assert "1-verify-01.ipynb: 'result' is glued 2 times" in findings(folder)["templates"]
     assert ("GO", {}) == (before["verdict"], the_result(json.loads(path.read_bytes())["cells"]))
     assert ["1-verify-01.ipynb", "two results"] == _result_row(path)[:2]
+
+
+BANNERS = {
+    "missing": (lambda cells: cells.pop(0), "it does not begin with one banner that says how it ended"),
+    "flattering": (
+        lambda cells: cells[0].update(source=["**How it ended: GO (live); the money: paid.**"]),
+        "its banner says '**How it ended: GO (live); the money: paid.**', its cells and result show 'GO (dry run); the money: nothing begun'",
+    ),
+    "longer": (lambda cells: cells[0]["source"].append("\n\nThe money has moved."), "its banner goes on with 'The money has moved.'"),
+    "elsewhere": (lambda cells: cells.insert(3, cells.pop(0)), "a banner stands where none belongs"),
+    "twice": (
+        lambda cells: cells.insert(2, copy.deepcopy(cells[0]) | {"id": "again"}), "a banner stands where none belongs"
+    ),
+    "dry run called live": (
+        lambda cells: _results(cells)[0]["data"][SCRAP]["data"].update(dry_run=False),
+        "its banner says '**How it ended: GO (dry run); the money: nothing begun.**', its cells and result show 'GO (live); the money: nothing begun'",
+    ),
+}  # fmt: skip
+
+
+def _results(cells):
+    return [output for cell in cells for output in cell.get("outputs", []) if SCRAP in output.get("data", {})]
+
+
+@pytest.mark.parametrize("change", BANNERS)
+def test_a_banner_that_says_something_else_than_the_result_is_found(folder, change):
+    """Whoever reads the first line alone reads what the result says, or the folder does not verify."""
+    forge, said = BANNERS[change]
+    edit(folder / "1-verify-01.ipynb", lambda book: forge(book["cells"]))
+
+    assert f"1-verify-01.ipynb: {said}" in findings(folder)["templates"]
 
 
 @pytest.mark.parametrize("verdict", [{}, {"verdict": "NO-GO"}])

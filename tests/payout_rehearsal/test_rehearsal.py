@@ -12,8 +12,8 @@ import pytest
 
 import rehearsal_scenes
 from local_stripe import FALLBACK_KEY, READ_KEY
+from manual_payout.desk.results import the_result
 from manual_payout.desk.reviewed import procedure_digest
-from manual_payout.evidence.results import the_result
 from payout_rehearsal import commands
 from payout_rehearsal.drill import DRILL
 from rehearsal_scenes import DEFECTS

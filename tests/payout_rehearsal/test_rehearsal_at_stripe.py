@@ -15,9 +15,9 @@ import local_stripe
 import rehearsal_scenes
 from grounds import ground_on, settings_with
 from manual_payout.desk.kernels import fork_server
+from manual_payout.desk.results import the_result
 from manual_payout.desk.wiring import kernel_environment, rehearsal_environment
 from manual_payout.domain.errors import SettingsError
-from manual_payout.evidence.results import the_result
 from payout_rehearsal import SandboxGround, play
 from payout_rehearsal.drill import DRILL, UNSEEN
 from payout_rehearsal.drill import play as play_scene

@@ -70,12 +70,12 @@ def code_statuses(nb):
 
 
 def banner(nb):
-    """The first line of the banner."""
-    return nb.cells[0].source.splitlines()[0] if is_banner(nb.cells[0]) else ""
+    """The banner's sentences on how the run ended and where it stopped, without the error's own text."""
+    return " ".join(nb.cells[0].source.split("\n\n")[:2]) if is_banner(nb.cells[0]) else ""
 
 
 def test_a_completed_run_says_so_and_shows_its_progress(tmp_path):
-    """Every cell is completed, no banner, and the progress names cells by their Jupyter number and heading."""
+    """Every cell is completed, the banner says no more, and the progress names cells by their Jupyter number and heading."""
     shown = []
     execution, nb = run(
         tmp_path, "print(amount)", "", "1 + 1", parameters={"amount": "2"}, progress=lambda *step: shown.append(step)
@@ -88,9 +88,9 @@ def test_a_completed_run_says_so_and_shows_its_progress(tmp_path):
     assert {"completed"} == set(execution.cells)
     assert execution.cells == read_status(nb).cells
     assert nb.metadata.papermill.exception is None
-    assert banner(nb) == ""
-    assert "2\n" == nb.cells[3].outputs[0].text
-    assert digest_of(read_notebook(tmp_path / "template.ipynb")) == nb.metadata.manual_payout.template_sha256
+    assert "**How it ended: every cell ran.**" == banner(nb)
+    assert "2\n" == nb.cells[4].outputs[0].text
+    assert digest_of(read_notebook(tmp_path / "template.ipynb")) == nb.metadata.truthful_papermill.template_sha256
     assert [("running", 3, 4, "Step 1"), ("completed", 3, 4, "Step 1"), ("running", 4, 4, "Step 3")] == shown[4:7]
 
 
@@ -118,13 +118,14 @@ def test_a_stopped_run_names_the_cell_and_what_is_known_of_it(tmp_path, stop, st
     options = {"fork_server": kernels if start == "forked" else None, "kernel_env": around()}
     execution, nb = run(tmp_path, pid, source, "3", "4", timeout_s=2 if stop == "late" else None, **options)
     expected = ["completed", "completed", "completed", status, "not_run", "not_run"]
-    unknown = "What that cell did is unknown. " if status == "unknown" else ""
+    ended, unknown = ("unknown", "What that cell did is unknown. ") if status == "unknown" else ("an error", "")
+    ended = f"**How it ended: {ended}.** Stopped in cell 4 (Step 2)"
 
-    assert start == nb.metadata.manual_payout.kernel_start
+    assert start == nb.metadata.truthful_papermill.kernel_start
     assert (status, name, 5) == (execution.status, execution.error_name, execution.failing_cell)
     assert expected == code_statuses(nb)
     assert execution.cells == read_status(nb).cells
-    assert f"**Stopped in cell 4 (Step 2): {because}. {unknown}Cells 5 to 6 did not run.**" == banner(nb)
+    assert f"{ended}: {because}. {unknown}Cells 5 to 6 did not run." == banner(nb)
     assert nb.metadata.papermill.exception is True
     assert not is_running(int(nb.cells[4].outputs[0].text))
     if stop == "killed":
@@ -138,7 +139,10 @@ def test_a_kernel_that_does_not_start_is_no_run(tmp_path, monkeypatch):
 
     assert ("not_run", None) == (execution.status, execution.failing_cell)
     assert ["not_run"] * 3 == code_statuses(nb)
-    assert "**Stopped before cell 1: the kernel did not start. Cells 1 to 3 did not run.**" == banner(nb)
+    assert (
+        "**How it ended: not finished.** Stopped before cell 1: the kernel did not start. Cells 1 to 3 did not run."
+        == banner(nb)
+    )
 
 
 def test_no_secret_reaches_the_disk(tmp_path):
@@ -181,7 +185,7 @@ def test_nothing_that_a_cell_says_reaches_the_terminal_past_the_redactor(tmp_pat
     nb = read_notebook(tmp_path / "out.ipynb")
 
     assert ("", "") == (told.stdout, told.stderr)
-    assert start == nb.metadata.manual_payout.kernel_start
+    assert start == nb.metadata.truthful_papermill.kernel_start
     assert "on out" in "".join(output.text for output in nb.cells[-1].outputs if output.get("name") == "stdout")
 
 
@@ -231,12 +235,12 @@ def test_nothing_planted_nearby_is_loaded(tmp_path, monkeypatch, start):
     monkeypatch.setenv("HOME", str(tmp_path))
     with fork_server(environment) if start == "forked" else contextlib.nullcontext() as server:
         _, nb = run(tmp_path, LOOK_AROUND, kernel_env=environment, fork_server=server)
-    found = json.loads(nb.cells[3].outputs[0].text)
+    found = json.loads(nb.cells[4].outputs[0].text)
     stripe, ours = found.pop("stripe"), found.pop("ours")
     expected = {"transport": "ipc", "mode": "0o700", "cwd": [], "ipython": True, "runtime": True, "planted": []}
 
     assert expected | {"mine": "given"} == found
-    assert start == nb.metadata.manual_payout.kernel_start
+    assert start == nb.metadata.truthful_papermill.kernel_start
     assert "site-packages" in stripe
     assert manual_payout.__file__ == ours
 
@@ -325,8 +329,9 @@ def test_a_run_that_is_stopped_while_its_kernel_starts_says_so(tmp_path, monkeyp
     with pytest.raises(StoppedBySignal):
         run(tmp_path, "1")
 
-    assert "**Stopped before cell 1: the run was stopped by SIGTERM. Cells 1 to 3 did not run.**" == banner(
-        read_notebook(tmp_path / "out.ipynb")
+    assert (
+        "**How it ended: not finished.** Stopped before cell 1: the run was stopped by SIGTERM. Cells 1 to 3 did not run."
+        == banner(read_notebook(tmp_path / "out.ipynb"))
     )
 
 
@@ -345,7 +350,10 @@ def test_a_runner_that_fails_between_cells_still_tells_the_truth(tmp_path, monke
     nb = read_notebook(tmp_path / "out.ipynb")
 
     assert ["completed", "completed", "completed", "not_run"] == code_statuses(nb)
-    assert "**Stopped before cell 4: the program that ran it failed with OSError. Cell 4 did not run.**" == banner(nb)
+    assert (
+        "**How it ended: not finished.** Stopped before cell 4: the program that ran it failed with OSError. Cell 4 did not run."
+        == banner(nb)
+    )
     assert not is_running(int(nb.cells[4].outputs[0].text))
 
 
@@ -454,8 +462,8 @@ def test_papermill_with_a_dead_kernel_exits_138_and_calls_the_cell_unknown(tmp_p
 
     assert (138, ["completed", "unknown", "not_run"]) == (code, code_statuses(nb))
     assert (
-        "**Stopped in cell 2 (Step 1): the kernel died. What that cell did is unknown. Cell 3 did not run.**"
-        == banner(nb)
+        "**How it ended: unknown.** Stopped in cell 2 (Step 1): the kernel died. What that cell did is unknown. "
+        "Cell 3 did not run." == banner(nb)
     )
 
 
@@ -473,7 +481,8 @@ def test_papermill_with_an_exception_keeps_its_own_error_and_stays_redacted(tmp_
     kept = (tmp_path / "out.ipynb").read_text() + (tmp_path / "log.txt").read_text()
 
     assert (1, ["completed"] * 3 + ["failed"]) == (code, code_statuses(nb))
-    assert ["papermill-error-cell-tag"] == nb.cells[0].metadata.tags
+    assert "**How it ended: an error.** Stopped in cell 4 (Step 2): it raised ValueError." == banner(nb)
+    assert [0] == [index for index, cell in enumerate(nb.cells) if is_banner(cell)]
     assert "PapermillExecutionError" in shown
     assert "hunter2" not in kept + shown
     assert "[redacted]" in kept

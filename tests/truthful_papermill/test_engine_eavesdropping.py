@@ -78,7 +78,7 @@ def test_another_user_of_the_machine_gets_no_message_and_reaches_no_socket(tmp_p
         _, nb = run(tmp_path, speak, show, kernel_env=around(), fork_server=server)
     ours, foreign = json.loads(nb.cells[-1].outputs[0].text)
 
-    assert start == nb.metadata.manual_payout.kernel_start
+    assert start == nb.metadata.truthful_papermill.kernel_start
     assert 5 == foreign["sockets"] == ours["reached"]
     assert ours["messages"] > 0
     assert ours["read"] == ours["files"] > 0

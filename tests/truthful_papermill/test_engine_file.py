@@ -305,7 +305,7 @@ class Watched(OutputFile):
 
 
 def test_text_is_saved_with_the_next_code(tmp_path):
-    """Nothing can happen to it, and a save takes longer; whatever code was begun is on disk, with all before it."""
+    """Nothing can happen to it, and a save takes longer; whatever code was begun is on disk, with all before it and the banner."""
     nb = new_notebook(cells=[new_markdown_cell("# Title"), new_markdown_cell("Text"), new_code_cell("1")])
     for cell in nb.cells:
         cell.metadata["papermill"] = {}
@@ -318,7 +318,7 @@ def test_text_is_saved_with_the_next_code(tmp_path):
         run.cell_complete(cell, index)
 
     assert [
-        ["pending", "pending", "pending"],
-        ["completed", "completed", "running"],
-        ["completed", "completed", "completed"],
+        ["completed", "pending", "pending", "pending"],
+        ["completed", "completed", "completed", "running"],
+        ["completed", "completed", "completed", "completed"],
     ] == output.versions

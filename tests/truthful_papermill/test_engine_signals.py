@@ -49,7 +49,7 @@ CASES = [(door, signum) for door in ("papermill", "runner") for signum in SIGNAL
 
 def forked(nb):
     """Whether the kernel of this run was forked."""
-    return nb.metadata.get("manual_payout", {}).get("kernel_start") == "forked"
+    return nb.metadata.get("truthful_papermill", {}).get("kernel_start") == "forked"
 
 
 def start(folder, door, wait_s=3600, reader=subprocess.PIPE):
@@ -106,14 +106,17 @@ def test_a_signal_stops_the_run_in_good_order(stopped, door, signum):
 
 @pytest.mark.parametrize("door", ["papermill", "runner"])
 def test_a_shot_process_leaves_a_whole_notebook_that_is_read_as_unknown(stopped, door):
-    """The file still says running; its reader knows that no such run exists. The kernel dies with its parent."""
+    """The file still says running; its reader and its banner know no end of that. The kernel dies with its parent."""
     code, nb, kernel, _, _, _ = stopped[door, signal.SIGKILL]
-    found = read_status(nb)
+    found, banner = read_status(nb), nb.cells.pop(0)
     statuses = [status for status, cell in zip(found.cells, nb.cells, strict=True) if cell.cell_type == "code"]
 
     assert (-signal.SIGKILL, door != "papermill") == (code, forked(nb))
     assert "running" in [cell.metadata.papermill.status for cell in nb.cells]
     assert ("unknown", ["unknown", "not_run"]) == (found.status, statuses[-2:])
+    assert banner.source.startswith("**How it ended: unknown.**\n\nStopped in cell ")
+    assert is_banner(banner)
+    assert "(Pay): no end of it is on record. What that cell did is unknown." in banner.source
     wait_until(lambda: not is_running(kernel))
 
 

@@ -282,7 +282,7 @@ def test_code_among_the_parameters_is_refused():
 def test_a_cell_is_titled_by_the_heading_above_it():
     """The nearest heading wins; banners are no headings."""
     nb = build_template()
-    nb.cells.insert(5, new_markdown_cell("# Stopped", metadata={"tags": ["manual-payout-banner"]}))
+    nb.cells.insert(5, new_markdown_cell("# Stopped", metadata={"tags": ["truthful-papermill-banner"]}))
 
     assert ["About", "About", "About", "Send", "Send"] == [heading_above(nb, index) for index in range(5)]
     assert heading_above(nb, 5) == "Send"

@@ -65,9 +65,9 @@ def run(folder, source, server=None, name="out", **options):
     saved = read_notebook(output)
     printed = "".join(part.get("text", "") for part in saved.cells[-1].outputs)
     try:
-        return execution, saved.metadata.manual_payout.kernel_start, json.loads(printed)
+        return execution, saved.metadata.truthful_papermill.kernel_start, json.loads(printed)
     except ValueError:
-        return execution, saved.metadata.manual_payout.kernel_start, printed
+        return execution, saved.metadata.truthful_papermill.kernel_start, printed
 
 
 WHO = "import json, os; print(json.dumps([os.getpid(), os.getppid(), os.getsid(0), os.getpgid(0)]))"
@@ -495,7 +495,9 @@ def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):
     run(tmp_path, "1 + 1", server, "forked")
     run(tmp_path, "1 + 1", None, "ordinary")
     books = [read_notebook(tmp_path / f"{name}.ipynb") for name in ("forked", "ordinary")]
-    shapes = [sorted({**book.metadata, **book.metadata.papermill, **book.metadata.manual_payout}) for book in books]
+    shapes = [
+        sorted({**book.metadata, **book.metadata.papermill, **book.metadata.truthful_papermill}) for book in books
+    ]
 
     assert shapes[0] == shapes[1]
     assert [read_status(book) for book in books] == [read_status(books[0])] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
+from manual_payout.desk.results import ending_of
 from manual_payout.desk.reviewed import reviewed_digests
 from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
 
@@ -34,8 +35,9 @@ def _also_known(template: str | None) -> frozenset[str]:
 
 
 HOUSE = House(
-    reviewed=reviewed_digests(), imports=(_NAME, "payout_rehearsal"), also_known=_also_known, folder="runbooks/"
-)
+    reviewed=reviewed_digests(), imports=(_NAME, "payout_rehearsal"), also_known=_also_known, folder="runbooks/",
+    ending=ending_of,
+)  # fmt: skip
 
 
 class PayoutEngine(TruthfulEngine):

@@ -45,7 +45,7 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", 
 _NOTEBOOK = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.ipynb")
 _PAGE = re.compile(r"(?P<stage>.+?)(-\d{2,})?\.html")
 _SCRAP = "application/scrapbook.scrap.json+json"
-_BANNERS = {"manual-payout-banner", "papermill-error-cell-tag"}
+_BANNERS = {"truthful-papermill-banner", "papermill-error-cell-tag"}
 _INJECTED = "injected-parameters"
 _DIGEST = re.compile("[0-9a-f]{64}")
 _EARLIER_SEAL = re.compile(rf"{SEALS}/\d{{3,}}\.json")
@@ -128,7 +128,7 @@ class Notebook:
 
         result: What the stage glued; empty when it came to nothing.
 
-        blemishes: What is wrong with its injected parameters or its own record of how cells ended.
+        blemishes: What is wrong with its injected parameters, its own record of how cells ended, or its banner.
     """
 
     stage: str
@@ -167,21 +167,26 @@ def read_executed(path: Path) -> Notebook:
     match = _NOTEBOOK.fullmatch(path.name)
     book = json.loads(read_file(path))
     cells = [_cell(cell) for cell in book["cells"]]
-    kept = [cell for cell in cells if not (cell["type"] == "markdown" and _BANNERS & set(cell["tags"]))]
+    kept = [cell for cell in cells if not _is_banner(cell)]
     about = book["metadata"].get("papermill", {})
     parameters = about.get("parameters", {})
     statuses = [_status(cell) for cell in kept if cell["type"] == "code" and cell["source"].strip()]
     scraps = [output.get("data", {}).get(_SCRAP, {}) for cell in kept for output in cell["outputs"]]
     names = [str(scrap["name"]) for scrap in scraps if "name" in scrap]
     results = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
+    status = next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed")
+    only = results[0] if len(results) == 1 else {}
     return Notebook(
         stage=match["stage"] if match else path.stem,
         digest=template_digest(kept),
-        status=next((worst for worst in ("unknown", "failed", "not_run") if worst in statuses), "completed"),
+        status=status,
         parameters=dict(parameters),
         result=dict(results[-1]) if results else {},
-        blemishes=(*_injected(kept, parameters), *_flattery(kept), *_prepared(about, kept), *_glued_twice(names)),
-    )
+        blemishes=(
+            *_injected(kept, parameters), *_flattery(kept), *_prepared(about, kept), *_glued_twice(names),
+            *_banner(cells, status, statuses, only),
+        ),
+    )  # fmt: skip
 
 
 def notebook_facts(path: Path) -> dict[str, str]:
@@ -242,6 +247,42 @@ def _prepared(about: Mapping[str, Any], cells: list[dict[str, Any]]) -> list[str
 def _glued_twice(names: Sequence[str]) -> list[str]:
     """Find results that are there more than once: of those, the last one would count for whoever reads them."""
     return [f"{name!r} is glued {names.count(name)} times" for name in sorted(set(names)) if names.count(name) > 1]
+
+
+def _banner(cells: list[dict[str, Any]], status: str, statuses: list[str], result: Mapping[str, Any]) -> list[str]:
+    """Find a banner that is missing, stands elsewhere, or says something else than the cells and the result show."""
+    banners = [at for at, cell in enumerate(cells) if _is_banner(cell)]
+    if banners != [0]:
+        return [
+            "it does not begin with one banner that says how it ended"
+            if not banners
+            else "a banner stands where none belongs"
+        ]
+    ending = "unknown" if status == "unknown" else _ending(result)
+    ending = ending or {"completed": "every cell ran", "failed": "an error"}.get(status, "not finished")
+    first, *rest = cells[0]["source"].split("\n\n")
+    if first != f"**How it ended: {ending}.**":
+        return [f"its banner says {first!r}, its cells and result show {ending!r}"]
+    # Behind the first line stands why it stopped, and nothing where it did not.
+    bad = next((at for at, one in enumerate(statuses, 1) if one in ("failed", "unknown")), None)
+    where = f"Stopped in cell {bad}" if bad else f"Stopped before cell {[*statuses, 'not_run'].index('not_run') + 1}"
+    told = re.match(rf"{where}\b", rest[0]) if rest else None
+    if bool(rest) != (status != "completed") or (rest and not told):
+        return [f"its banner goes on with {' '.join(rest)!r}" if rest else f"its banner does not say {where!r}"]
+    return []
+
+
+def _is_banner(cell: Mapping[str, Any]) -> bool:
+    return cell["type"] == "markdown" and bool(_BANNERS & set(cell["tags"]))
+
+
+def _ending(result: Mapping[str, Any]) -> str:
+    if "verdict" not in result:
+        return ""
+    kind = {"True": " (dry run)", "False": " (live)"}.get(str(result.get("dry_run")), "")
+    return f"{result['verdict']}{kind}" + (
+        f"; the money: {result.get('state')}" if result.get("ledger_payout_id") else ""
+    )
 
 
 def _injected(cells: list[dict[str, Any]], recorded: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.approval.books import account_at
+from manual_payout.desk.results import the_result
 from manual_payout.domain.account import CLOSED_AS, Standing
 from manual_payout.domain.display import Banner, Table, Text
 from manual_payout.domain.errors import NotFinishedError
@@ -16,7 +17,6 @@ from manual_payout.evidence.checklist import ItemStanding, checklist_of, owner_o
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
-from manual_payout.evidence.results import the_result
 from manual_payout.evidence.story import messages_of
 from manual_payout.steps.run import Run, question
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.approval.books import account_at, exit_code
+from manual_payout.desk.results import the_result
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import Standing
 from manual_payout.domain.errors import (
@@ -21,7 +22,6 @@ from manual_payout.domain.errors import (
 )
 from manual_payout.domain.models import Stage
 from manual_payout.evidence.folder import Folder
-from manual_payout.evidence.results import the_result
 from truthful_papermill.engine import Execution
 
 

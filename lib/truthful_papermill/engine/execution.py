@@ -21,7 +21,7 @@ from truthful_papermill.engine.statuses import Execution
 from truthful_papermill.errors import SecretError
 from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
 from truthful_papermill.redaction import Redactor
-from truthful_papermill.templates import check_template, digest_of, read_notebook
+from truthful_papermill.templates import RECORD_KEY, check_template, digest_of, read_notebook
 from truthful_papermill.warm.ahead import kernel_place
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def execute(
         refuse_changed(nb, redactor)
     check_known(parameters, nb, house)
     output = OutputFile(output_path.absolute(), redactor)
-    run = Run(_parameterized(nb, parameters, template_path, digest), output, redactor, progress, progress_bar=False)
+    prepared = _parameterized(nb, parameters, template_path, digest)
+    run = Run(prepared, output, redactor, progress, ending=house.ending, progress_bar=False)
     # The run has recorded these two, with all that is known about them.
     with deferred_signals() as stop, contextlib.suppress(DeadKernelError, CellTimeoutError):
         environment = os.environ if kernel_env is None else kernel_env
@@ -111,7 +112,7 @@ def _parameterized(nb: NotebookNode, parameters: Mapping[str, Any], template: Pa
     prepared = parameterize_notebook(prepared, dict(parameters), kernel_name="python3", language="python")
     # Names, not paths: a path tells who ran it where, and is wrong as soon as the evidence is moved.
     prepared.metadata.papermill["input_path"] = template.name
-    prepared.metadata["manual_payout"] = {"template": template.stem, "template_sha256": digest}
+    prepared.metadata[RECORD_KEY] = {"template": template.stem, "template_sha256": digest}
     return prepared
 
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from papermill.translators import PythonTranslator, papermill_translators
 
+from truthful_papermill.engine.banner import Ending, no_ending
 from truthful_papermill.errors import ExplainedError, ParameterError, RefusedError
 from truthful_papermill.redaction import Redactor
 from truthful_papermill.templates import (
     INJECTED_TAG,
     PARAMETERS_TAG,
+    RECORD_KEY,
     check_injected,
     check_parameters,
     check_tags,
@@ -59,12 +61,15 @@ class House:
         also_known: Parameters that the reviewed template of a name may be given besides those that it declares.
 
         folder: Where the templates lie, for the sentence that says which to run instead.
+
+        ending: Says in a few words what the outputs of their cells came to, for the banner.
     """
 
     reviewed: Mapping[str, str] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     also_known: Callable[[str | None], frozenset[str]] = _no_names
     folder: str = ""
+    ending: Ending = no_ending
 
     def name_of(self, nb: NotebookNode) -> str | None:
         """Return which reviewed template *nb* is when what a run has added is left out; None if it is none of them."""
@@ -99,7 +104,7 @@ def refuse_record(template: Path | str, nb: NotebookNode, house: House = NO_HOUS
     """
     if not _is_record(nb):
         return
-    name = nb.metadata.get("manual_payout", {}).get("template") or house.name_of(nb)
+    name = nb.metadata.get(RECORD_KEY, {}).get("template") or house.name_of(nb)
     raise RefusedError(
         f"{template} is the record of a run that was, and no template; nothing ran.",
         f"Run the template {house.folder}{name}.ipynb." if name else "Run the template that it was made from.",
@@ -110,7 +115,7 @@ def _is_record(nb: NotebookNode) -> bool:
     # papermill, ours and stock, notes in a notebook when its run began, and in each cell how it ended.
     records = [nb.metadata.get("papermill", {}), *(cell.metadata.get("papermill", {}) for cell in nb.cells)]
     began = any(record.get(mark) for record in records for mark in ("start_time", "end_time", "status"))
-    return began or "manual_payout" in nb.metadata or any(is_banner(cell) for cell in nb.cells)
+    return began or RECORD_KEY in nb.metadata or any(is_banner(cell) for cell in nb.cells)
 
 
 def hold_template(template: Path | str, nb: NotebookNode, house: House = NO_HOUSE) -> None:

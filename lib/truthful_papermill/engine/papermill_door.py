@@ -28,6 +28,7 @@ from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.signals import StoppedBySignal, deferred_signals
 from truthful_papermill.errors import EvidenceError, ExplainedError, SecretError, shorten
 from truthful_papermill.redaction import Redactor
+from truthful_papermill.templates import BANNER_TAG, is_banner, tags_of
 from truthful_papermill.terminal import guard
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
             nb,
             output,
             redactor,
+            ending=cls.house.ending,
             progress_bar=progress_bar,
             log_output=log_output,
             autosave_cell_every=autosave_cell_every,
@@ -177,9 +179,11 @@ class _OutputHandler:
         self._local = papermill_io.get_handler("local")
 
     def write(self, text: str, path: str) -> None:
-        """Write the notebook *text*, which is whole, to *path*."""
+        """Write the notebook *text*, which is whole, to *path*; papermill's own cells about an error say less than the banner."""
         if path == self._name:
-            self._output.save(nbformat.reads(text, as_version=4))  # type: ignore[no-untyped-call]
+            nb = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+            nb.cells = [cell for cell in nb.cells if BANNER_TAG in tags_of(cell) or not is_banner(cell)]
+            self._output.save(nb)
         else:
             self._local.write(text, path)
 

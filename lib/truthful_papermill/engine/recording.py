@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import nbformat
 from papermill.engines import NotebookExecutionManager
 from papermill.log import logger
 
+from truthful_papermill.engine.banner import CONTROLS, Ending, no_ending, with_banner
 from truthful_papermill.engine.saving import OutputFile
 from truthful_papermill.engine.statuses import NotebookStatus, cell_numbers, summarize
 from truthful_papermill.errors import EvidenceError
 from truthful_papermill.redaction import Redactor, redact_notebook
-from truthful_papermill.templates import BANNER_TAG, PAPERMILL_BANNER_TAG, heading_above, is_banner
+from truthful_papermill.templates import RECORD_KEY, heading_above, is_banner
 from truthful_papermill.terminal import safely
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 # Output is on disk at most this long after it was printed, should the machine die. papermill's own 30 s lose it all.
 AUTOSAVE_S = 1
-
-# Controls and the characters that reverse the direction of a line: they change what a reader sees.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 # The event of a cell that prints while it runs, such as what it waits for.
 SAID = "said"
@@ -57,6 +53,8 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
     Args:
         output: Where it is saved; None where papermill's caller asked for no file.
 
+        ending: Says in the banner what the outputs came to.
+
         options: What papermill's own manager takes.
     """
 
@@ -69,6 +67,8 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         output: OutputFile | None,
         redactor: Redactor,
         progress: Progress | None = None,
+        *,
+        ending: Ending = no_ending,
         **options: Any,
     ) -> None:
         super().__init__(nb, **options)
@@ -76,6 +76,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         self.output = output
         self.redactor = redactor
         self.progress = progress
+        self.ending = ending
         self.error_name = self.error_message = self.stopped_because = ""
         self.failing_cell: int | None = None
         self.unsaved_output = False
@@ -87,16 +88,16 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         """Record how the kernel was started, and say so where a warm one was wanted and not to be had."""
         if why_ordinary:
             logger.warning("The kernel is started the ordinary way, which takes longer: %s.", why_ordinary)
-        if "manual_payout" in self.nb.metadata:
+        if RECORD_KEY in self.nb.metadata:
             start = f"ordinary, since {why_ordinary}" if why_ordinary else "forked" if warm else "ordinary"
-            self.nb.metadata["manual_payout"]["kernel_start"] = start
+            self.nb.metadata[RECORD_KEY]["kernel_start"] = start
 
     def save(self, **_: Any) -> None:
         """Save the notebook as it stands, where this run has a file, and show then what has not been shown yet."""
         if self._only_text:
             return
         if self.output is not None:
-            self.output.save(self.nb)
+            self.output.save(self._with_banner(self.nb))
         self.last_save_time = self.now()
         self.unsaved_output = False
         # A terminal that takes nothing more (Ctrl-S) holds up the run, but not what is on disk.
@@ -127,7 +128,7 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
 
     def said(self, text: str) -> None:
         """Show what the cell that runs has just printed: its last line, in one line and without secrets."""
-        lines = _CONTROLS.sub(" ", self.redactor.redact(text.strip().rpartition("\n")[2])).strip()
+        lines = CONTROLS.sub(" ", self.redactor.redact(text.strip().rpartition("\n")[2])).strip()
         numbers = cell_numbers(self.nb.cells)
         if self.progress is not None and lines and self._running in numbers:
             step = (SAID, numbers[self._running], len(numbers), lines[:_SAID_CHARACTERS])
@@ -177,16 +178,18 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         )
         # papermill builds its error for the terminal from this object, so that it must not hold a secret either.
         clean = redact_notebook(self.nb, self.redactor)
-        banner = [_banner(self)] if self.nb.metadata.papermill["exception"] else []
-        self.nb.metadata, self.nb.cells = clean.metadata, banner + clean.cells
-        # Every cell stands that many places further down by now.
-        self._unshown = [(event, index + len(banner)) for event, index in self._unshown if index is not None]
+        self.nb.metadata, self.nb.cells = clean.metadata, self._with_banner(clean).cells
+        # Every cell stands one place further down by now.
+        self._unshown = [(event, index + 1) for event, index in self._unshown if index is not None]
         self.save()
 
     def statuses(self) -> NotebookStatus:
         """Return the statuses as this run knows them; the file may know less."""
         cells = [cell for cell in self.nb.cells if not is_banner(cell)]
         return summarize(cells, [cell.metadata.papermill["status"] for cell in cells])
+
+    def _with_banner(self, nb: NotebookNode) -> NotebookNode:
+        return with_banner(nb, self.ending, self.stopped_because, self.error_message)
 
     def _code_follows(self, index: int | None) -> bool:
         return index is not None and any(number > index for number in cell_numbers(self.nb.cells))
@@ -198,26 +201,3 @@ class Run(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyp
         if index in numbers:
             step = (event, numbers[index], len(numbers), heading_above(self.nb, index))
             safely(partial(self.progress, *step))
-
-
-def _banner(run: Run) -> NotebookNode:
-    """Build the cell that tells a tired reader how the run ended."""
-    found = run.statuses()
-    numbers = cell_numbers(run.nb.cells)
-    left = [numbers[index] for index, status in enumerate(found.cells) if status == "not_run" and index in numbers]
-    if found.failing_cell is None:
-        words = [f"Stopped before cell {left[0]}: {run.stopped_because}."]
-    else:
-        title = heading_above(run.nb, found.failing_cell)
-        where = f"cell {numbers[found.failing_cell]}" + (f" ({title})" if title else "")
-        words = [f"Stopped in {where}: {run.stopped_because}."]
-    if found.status == "unknown":
-        words.append("What that cell did is unknown.")
-    if left:
-        words.append(f"Cells {left[0]} to {left[-1]} did not run." if len(left) > 1 else f"Cell {left[0]} did not run.")
-    # An error's text is not ours: as an indented block it is shown as it is, and is neither HTML nor Markdown.
-    message = _CONTROLS.sub(" ", run.error_message)[:300] if found.status == "failed" else ""
-    text = f"**{' '.join(words)}**" + (f"\n\n    {message}" if message else "")
-    cell: NotebookNode = nbformat.v4.new_markdown_cell(text)  # type: ignore[no-untyped-call]
-    cell.metadata.update(tags=[BANNER_TAG, PAPERMILL_BANNER_TAG], papermill={"status": "completed"})
-    return cell

@@ -21,3 +21,19 @@ def the_result(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     scraps = (output.get("data", {}).get(_SCRAP, {}) for output in outputs)
     found = [scrap["data"] for scrap in scraps if scrap.get("name") == "result"]
     return dict(found[0]) if len(found) == 1 else {}
+
+
+def ending_of(cells: Iterable[Mapping[str, Any]]) -> str:
+    """
+    Say in the banner of an executed notebook what its result came to: the verdict, dry or live, where the money stands.
+
+    Returns:
+        Empty where there is no result.
+    """
+    result = the_result(cells)
+    if "verdict" not in result:
+        return ""
+    kind = {"True": " (dry run)", "False": " (live)"}.get(str(result.get("dry_run")), "")
+    # A round of the monitor, and a rehearsal, are about no payout.
+    money = f"; the money: {result.get('state')}" if result.get("ledger_payout_id") else ""
+    return f"{result['verdict']}{kind}{money}"
