@@ -81,6 +81,14 @@ class Story:
         flags = itertools.chain(*FLAGS.items())
         return self.shell("run", *flags, "--operator", "tomas", "--stage", name, *more)
 
+    def firing(self):
+        """The alerts that fire, by one round of the monitor."""
+        return json.loads(self.shell("monitor", "--json").out)["firing"]
+
+    def postmortem(self):
+        """The draft that the close left."""
+        return (self.desk.settings.outputs_dir / ID / PAYOUT / "postmortem.md").read_text("utf-8")
+
     def page(self):
         """What the reviewer's page says."""
         text = (self.desk.settings.outputs_dir / ID / PAYOUT / "index.html").read_text("utf-8")
@@ -111,6 +119,8 @@ def test_the_rest_of_a_partial_reversal_is_followed_to_the_bank(story):
     assert "100.00 USD of it were taken back here, as approved" in story.page()
     assert not re.search(r"partly_reversed|minor units|Failed", settled.said + status.said)
     assert not [kind for kind in story.told() if kind.endswith("_failed")]
+    assert "1,150.75 USD for Harbor Light Pottery reached" in story.told()["slack_arrived"]
+    assert "$1,150.75" in story.told()["studio_arrived"]
     assert "Money taken back under INC-123: 100.00 USD" in story.told()["slack_reversed"]
     assert "we have taken back money" in story.told()["studio_reversed"]
 
@@ -131,6 +141,12 @@ def test_an_incident_stays_open_while_the_outcome_of_a_reversal_is(story):
     assert "Unknown: the reversal may have taken money back" in story.page()
     assert "manual-payout reversal reconcile INC-123" in story.page()
     assert "Nothing is left to do" not in story.page()
+    assert not (story.desk.settings.outputs_dir / ID / PAYOUT / "postmortem.md").exists()
+
+    story.shell.stripe.advance(15 * 60)
+    alert = next(one for one in story.firing() if one["rule"] == "outcome-unknown")
+    assert "whether 100.00 USD came back from Harbor Light Pottery is unknown" in alert["summary"]
+    assert "`manual-payout reversal reconcile INC-123`" in alert["summary"]
 
 
 def test_taking_back_what_the_automation_paid_leaves_a_folder_that_verifies(story):
@@ -144,6 +160,17 @@ def test_taking_back_what_the_automation_paid_leaves_a_folder_that_verifies(stor
     assert f"50.00 USD of {theirs.id} were taken back here, as approved." in story.page()
     assert not re.search("No money has moved|Dry run: nothing was sent|no money moved", story.page())
     assert {"slack_reversed", "studio_reversed"} <= set(story.told())
+
+    # The stages of a payout have nothing to do here, and say what has.
+    settled = story.stage("settle")
+    assert "No payout for" in settled.said
+    assert "Close the incident" in settled.said
+    assert "Run 2-execute live first" not in settled.said
+    assert 0 == story.stage("close", *CLOSING).code
+    assert "Nothing is left to do" in story.page()
+    assert "50.00 USD of" in story.postmortem()
+    assert "Reversal: request filed" in story.postmortem()
+    assert not re.search("nothing has moved|No sending|transfer made", story.postmortem())
 
 
 def test_what_the_bank_sent_back_is_told_and_closed_as_returned(story):
@@ -164,6 +191,9 @@ def test_what_the_bank_sent_back_is_told_and_closed_as_returned(story):
     [event] = [event for event in story.desk.store.events_of(STREAM) if event.kind == "incident_closed"]
     assert ("returned to the studio's balance", "Tomas Lindqvist") == (event.data["outcome"], event.data["owner"])
     assert "back in the studio's balance" in after.out
+    assert "Closed as returned to the studio's balance; Tomas Lindqvist looks after it." in story.postmortem()
+    story.shell.stripe.advance(10 * 24 * 3600)
+    assert not [one for one in story.firing() if one["rule"] in ("settlement-overdue", "outcome-unknown")]
 
 
 def test_a_second_payment_under_a_closed_incident_is_closed_for_itself(story):
@@ -182,3 +212,21 @@ def test_a_second_payment_under_a_closed_incident_is_closed_for_itself(story):
     kept = [e.data["root_cause"] for e in story.desk.store.events_of(STREAM) if e.kind == "incident_closed"]
 
     assert ["Cause 1.", "Cause 2."] == kept
+
+
+def test_a_reversal_is_asked_for_approval_by_its_own_command_and_read_as_one(story):
+    """Neither the command of a payout nor its words: what was read, and by whom, is another payment's."""
+    theirs = story.automation_pays()
+    asked = "--all", "--transfer", theirs.id, "--ledger-payout-id", PAYOUT, "--reason", "paid_twice"
+    story.shell("reversal", "request", ID, "--as", "maya", *asked)
+    unapproved = story.shell("reversal", "run", ID, "--operator", "tomas")
+    for who in ("priya", "amara"):
+        story.shell("reversal", "approve", ID, "--as", who, "--amount", "50.00", "--destination-last4", "_123")
+    story.shell("reversal", "run", ID, "--operator", "tomas")
+
+    assert 3 == unapproved.code
+    assert "`manual-payout reversal approve INC-123 --as …`" in unapproved.said
+    assert "manual-payout approve" not in unapproved.said
+    assert "Dry run: nothing was taken back" in story.page()
+    assert "manual-payout reversal run INC-123" in story.page()
+    assert not re.search("2-execute|payout was verified|nobody approved|ran it Tomas", story.page())

@@ -12,9 +12,11 @@ import payout_rehearsal
 from desks import STREAM
 from manual_payout.approval.books import account_at
 from manual_payout.domain.account import account_of
-from manual_payout.domain.models import MessageState, Mode, State, stream_of
+from manual_payout.domain.models import MessageState, Mode, State
 from manual_payout.evidence.checklist import FollowUp, ItemStanding, checklist_of, read_follow_ups
+from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.postmortem import postmortem_text
+from manual_payout.evidence.story import read_story
 from manual_payout.gateway import identify_key
 from manual_payout.steps import closing
 from payout_rehearsal.demo import incident
@@ -205,10 +207,13 @@ def test_follow_ups_are_read_as_they_are_typed():
 def test_postmortem_holds_what_the_record_knows_and_escapes_the_rest(scene):
     """People fill in what is left; a hostile root cause is text."""
     scene.send()
-    stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
+    closed = scene.desk.store.record_event(
+        STREAM, "incident_closed", "tomas", TYPED | {"root_cause": "a | b [x](http://x)"}
+    )
+    folder = Folder(scene.desk.settings.outputs_dir / "evidence", scene.desk.redactor)
+    story = read_story(scene.desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, without=frozenset())
     text = postmortem_text(
-        scene.record, scene.desk.store.events_of(stream), TYPED | {"root_cause": "a | b [x](http://x)"},
-        incident_id="INC-123", name_of=scene.desk.registry.name_of, today=TODAY,
+        story, closed, incident_id="INC-123", name_of=scene.desk.registry.name_of, today=TODAY
     )  # fmt: skip
 
     assert scene.record.stripe_transfer_id in text

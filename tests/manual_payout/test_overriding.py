@@ -28,6 +28,7 @@ from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.review import write_page
 from manual_payout.evidence.sealing import seal_folder
+from manual_payout.evidence.story import read_story
 from manual_payout.evidence.verifier import check_contents, check_files, read_folder
 from manual_payout.steps.run import Run
 from manual_payout.steps.runner import StageResult
@@ -280,11 +281,16 @@ def test_reviewer_slack_and_postmortem_tell_of_it(live):
     folder = Folder(live.desk.settings.outputs_dir / "evidence", live.desk.redactor)
     folder.path.mkdir(parents=True)
     page = write_page(live.desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).read_text("utf-8")
-    events = live.desk.store.events_of(f"{incident.INCIDENT_ID}/{incident.LEDGER_PAYOUT_ID}")
+    stream = f"{incident.INCIDENT_ID}/{incident.LEDGER_PAYOUT_ID}"
+    closed = live.desk.store.record_event(stream, "incident_closed", "tomas", {})
+    story = read_story(live.desk, folder, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, without=frozenset())
     draft = postmortem_text(
-        live.record, events, {}, incident_id=incident.INCIDENT_ID, name_of=live.desk.registry.name_of,
+        story,
+        closed,
+        incident_id=incident.INCIDENT_ID,
+        name_of=live.desk.registry.name_of,
         today=live.desk.now().date(),
-    )  # fmt: skip
+    )
     slack = slack_of(live)
 
     assert said in html.unescape(re.sub("<[^>]+>", "", page))

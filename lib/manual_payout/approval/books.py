@@ -38,7 +38,7 @@ def account_at(desk: Desk, ledger_payout_id: str, mode: Mode | None = None) -> A
     mode = mode or desk.settings.mode
     payouts = desk.store.payouts_of(ledger_payout_id=ledger_payout_id, mode=mode.value)
     reversals = [one for one in desk.store.reversals_of(ledger_payout_id=ledger_payout_id) if one.mode is mode]
-    streams = {stream_of(one.incident_id, one.ledger_payout_id) for one in payouts}
+    streams = {stream_of(one.incident_id, one.ledger_payout_id) for one in (*payouts, *reversals)}
     events = [event for stream in sorted(streams) for event in desk.store.events_of(stream)]
     return account_of(payouts, reversals, events)
 

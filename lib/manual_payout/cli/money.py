@@ -128,5 +128,8 @@ def _payouts(desk: Desk) -> set[str]:
     if _subject.ledger_payout_id or not _subject.incident_id:
         return {_subject.ledger_payout_id} - {""}
     incident_id = _subject.incident_id
-    begun = {record.ledger_payout_id for record in desk.store.payouts_of(incident_id=incident_id)}
-    return begun | desk.open_payouts(incident_id)
+    payouts, reversals = (
+        desk.store.payouts_of(incident_id=incident_id),
+        desk.store.reversals_of(incident_id=incident_id),
+    )
+    return {record.ledger_payout_id for record in (*payouts, *reversals)} | desk.open_payouts(incident_id)

@@ -23,6 +23,7 @@ from manual_payout.database.store import SENT, channel_of, message_id, message_k
 from manual_payout.desk.people import Registry
 from manual_payout.desk.settings import MessagePolicy
 from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, Record, stream_of
+from manual_payout.domain.money import Money
 from manual_payout.domain.rendering import environment
 from manual_payout.ledger import PayoutDue
 from truthful_papermill.plain_text import one_line
@@ -75,6 +76,8 @@ class Occasion:
 
         note: What Stripe showed there.
 
+        back: How much of it was taken back here by then, as approved; what arrives or fails is the rest.
+
         override: Who sent it in spite of the rehearsal's warning, in a sentence; empty where there was none.
     """
 
@@ -87,6 +90,12 @@ class Occasion:
     rung: str = ""
     note: str = ""
     override: str = ""
+    back: Money | None = None
+
+    @property
+    def amount(self) -> Money:
+        """What the messages tell of: what was sent or taken back, or what is left of it."""
+        return self.record.amount if self.back is None else self.record.amount - self.back
 
 
 def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
@@ -142,9 +151,9 @@ def slack_text(text: str) -> str:
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def amount_for(locale_name: str | None, record: Record) -> str:
+def amount_for(locale_name: str | None, amount: Money) -> str:
     """Format the amount as the studio reads it, with every decimal it has."""
-    locale, currency, exact = _locale(locale_name), record.amount.currency.upper(), record.amount.decimal
+    locale, currency, exact = _locale(locale_name), amount.currency.upper(), amount.decimal
     # The locale's data write some currencies with fewer decimals than Stripe counts; cents are never rounded away.
     whole = exact == round(exact, get_currency_precision(currency))
     return str(format_currency(exact, currency, locale=locale, decimal_quantization=whole))
@@ -169,8 +178,8 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "incident_id": record.incident_id,
         "incident_url": occasion.policy.incident_url.format(incident_id=record.incident_id),
         "studio_name": one_line(record.studio_name),
-        "amount": record.amount.grouped,
-        "amount_local": amount_for(occasion.due.studio_locale, record),
+        "amount": occasion.amount.grouped,
+        "amount_local": amount_for(occasion.due.studio_locale, occasion.amount),
         "reserve_after": record.reserve_after.grouped if isinstance(record, PayoutRecord) else "",
         "reason": record.reason.value.replace("_", " "),
         "transfer_id": record.stripe_transfer_id or "",

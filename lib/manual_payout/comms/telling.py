@@ -12,8 +12,10 @@ from manual_payout.comms.wiring import configured_channels
 from manual_payout.database.store import ARRIVED, REVERSED, SEALED, SENT, channel_of, is_announced
 from manual_payout.desk.inventory import Missing, override_sentence
 from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import taken_back_minor
 from manual_payout.domain.errors import DatabaseError, ManualPayoutError
 from manual_payout.domain.models import Channel, Message, MessageState, PayoutRecord, Record, stream_of
+from manual_payout.domain.money import Money
 
 
 def sent_messages(desk: Desk, record: PayoutRecord) -> list[Message]:
@@ -174,8 +176,13 @@ def _with_news(desk: Desk, occasion: Occasion, kind: str) -> Occasion:
     if event is None:
         # What a page told of was taken back, or closed; it never arrived.
         return occasion
+    record = occasion.record
+    back = taken_back_minor(
+        record.stripe_transfer_id, desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
+    )
     return replace(
         occasion,
+        back=Money(back, record.amount.currency) if back else None,
         rung=str(event.data.get("failed_rung") or event.data["rung"]),
         note=str(event.data.get("note", "")),
     )

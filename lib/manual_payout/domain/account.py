@@ -76,6 +76,13 @@ class Account:
     closed: bool = False
     open: tuple[Record, ...] = ()
 
+    @property
+    def left_to_do(self) -> str:
+        """What is to be done where a payout of ours is looked for and none was begun: it may be another's that came back."""
+        if self.standing is Standing.NOTHING:
+            return "Run 2-execute live first."
+        return self.remedy or self.next_step or "Nothing is left to do."
+
 
 def account_of(
     payouts: Sequence[PayoutRecord], reversals: Sequence[ReversalRecord], events: Iterable[Event]
@@ -178,9 +185,10 @@ def _nothing(payouts: Sequence[PayoutRecord]) -> Account:
 
 def _taken_back(record: ReversalRecord, events: Sequence[Event]) -> Account:
     sentence = f"{record.amount.grouped} of {record.stripe_transfer_id} were taken back here, as approved."
+    closed = any(event.kind == "incident_closed" for event in _since(record, events))
     return Account(
         Standing.TAKEN_BACK, record.state.value, sentence, word="Reversed: the money has come back", label="taken back",
-        closed=any(event.kind == "incident_closed" for event in _since(record, events)),
+        next_step=_close(closed=closed), closed=closed,
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 from manual_payout.approval.requesting import markdown_safe
 from manual_payout.desk.inventory import override_sentence
-from manual_payout.domain.models import Event, PayoutRecord
+from manual_payout.domain.models import Event, ReversalRecord
 from manual_payout.evidence.checklist import read_follow_ups
+from manual_payout.evidence.story import Story
 from manual_payout.evidence.timeline import draw
 
 POSTMORTEM_NAME = "postmortem.md"
@@ -18,66 +19,74 @@ _PEOPLES = ("What went well", "What went wrong", "Where we were lucky")
 
 
 def postmortem_text(
-    record: PayoutRecord | None,
-    events: Sequence[Event],
-    typed: Mapping[str, object],
-    *,
-    incident_id: str,
-    name_of: Callable[[str], str],
-    today: date,
+    story: Story, closed: Event, *, incident_id: str, name_of: Callable[[str], str], today: date
 ) -> str:
     """
-    Write the draft in Markdown.
+    Write the draft in Markdown, from what is on record alone.
 
     Args:
-        typed: The parameters of the close, ``root_cause`` and ``follow_ups`` among them.
+        closed: The event of the close, which holds root cause and follow-ups.
 
         name_of: Names a person by id.
     """
     sections = [
         f"# Postmortem of {incident_id} (draft)",
         "Filled in from the journal when the incident was closed. What stands in italics is for people to write.",
-        "## What happened\n\n" + _facts(record, events, name_of),
-        "## How long it took\n\n" + _durations(events),
-        "## Timeline\n\n" + _timeline(events, name_of),
-        f"## Root cause\n\n{markdown_safe(str(typed.get('root_cause') or '')) or _OPEN}",
-        "## Follow-ups\n\n" + _follow_ups(str(typed.get("follow_ups") or ""), today),
+        "## What happened\n\n" + _facts(story, closed, name_of),
+        "## How long it took\n\n" + _durations(story),
+        "## Timeline\n\n" + _timeline(story.events, name_of),
+        f"## Root cause\n\n{markdown_safe(str(closed.data.get('root_cause') or '')) or _OPEN}",
+        "## Follow-ups\n\n" + _follow_ups(str(closed.data.get("follow_ups") or ""), today),
         *(f"## {title}\n\n{_OPEN}" for title in _PEOPLES),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(record: PayoutRecord | None, events: Sequence[Event], name_of: Callable[[str], str]) -> str:
-    if record is None:
-        return "No sending was begun; nothing has moved."
-    rows = {
-        "amount": record.amount.grouped,
-        "studio": markdown_safe(record.studio_name),
-        "destination": record.destination_account,
-        "reason": record.reason.value.replace("_", " "),
-        "transfer": record.stripe_transfer_id or "none",
-        "state": record.state.value.replace("_", " "),
-        "settlement": (record.settlement_rung or "not watched").replace("_", " "),
-        "operator": markdown_safe(name_of(record.operator_id)),
-        "attempts": str(record.attempt_no),
-        "mode": record.mode.value,
-    }
-    if override := override_sentence(events, record.request_id, name_of):
-        rows["rehearsal"] = markdown_safe(override)
-    return _table(("fact", "value"), list(rows.items()))
+def _facts(story: Story, closed: Event, name_of: Callable[[str], str]) -> str:
+    """Tell what the account of the money says, then every movement, the payments first."""
+    paid = [row for row in (story.record, *story.earlier) if row is not None]
+    told = [markdown_safe(story.account.sentence)]
+    if owner := closed.data.get("owner"):
+        told.append(f"Closed as {closed.data['outcome']}; {markdown_safe(owner)} looks after it.")
+    for row in (*paid, *story.reversals):
+        rows = {
+            row.noun: row.stripe_id or "none",
+            "amount": row.amount.grouped,
+            "studio": markdown_safe(row.studio_name),
+            "account": row.destination_account,
+            "reason": row.reason.value.replace("_", " "),
+            "operator": markdown_safe(name_of(row.operator_id)),
+            "attempts": str(row.attempt_no),
+            "mode": row.mode.value,
+        }
+        if isinstance(row, ReversalRecord):
+            rows |= {"taken back of": row.stripe_transfer_id or "none"}
+        elif override := override_sentence(story.events, row.request_id, name_of):
+            rows["rehearsal"] = markdown_safe(override)
+        told.append(_table(("fact", "value"), list(rows.items())))
+    return "\n\n".join(told)
 
 
-def _durations(events: Sequence[Event]) -> str:
+def _durations(story: Story) -> str:
+    """Say how long the payment took that counts; of reversals the timeline tells."""
+    if story.request is None or story.record is None:
+        return "No payout of ours was begun."
     first: dict[str, datetime] = {}
-    for event in events:
-        first.setdefault(event.kind, event.at)
-    settled = next((e.at for e in events if e.kind == "settlement_observed" and e.data.get("done")), None)
+    begun = 0
+    for number, event in enumerate(story.events):
+        if event.kind == "intent_recorded" and event.data.get("payout_id") == story.record.payout_id:
+            begun = begun or number
+    for event in story.events[begun:]:
+        if event.kind == "outcome_paid" and event.data.get("stripe_transfer_id") == story.record.stripe_transfer_id:
+            first.setdefault("transfer made", event.at)
+        if event.kind == "settlement_observed" and event.data.get("done"):
+            first.setdefault("money arrived", event.at)
+    read = [e.at for e in story.events if e.kind == "dry_run" and e.data.get("request_id") == story.request.request_id]
     marks = {
-        "request filed": first.get("request_filed"),
-        "first approval": first.get("approved"),
-        "dry run": first.get("dry_run"),
-        "transfer made": first.get("outcome_paid"),
-        "money arrived": settled,
+        "request filed": story.request.filed_at,
+        "first approval": min((one.approved_at for one in story.approvals), default=None),
+        "dry run": read[0] if read else None,
+        **first,
     }
     reached = [(name, at) for name, at in marks.items() if at is not None]
     rows = [(name, f"{at:%Y-%m-%d %H:%M:%S}", _span(at, reached[0][1])) for name, at in reached]

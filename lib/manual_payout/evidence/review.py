@@ -151,14 +151,23 @@ def _day(at: datetime) -> str:
     return f"{at.day} {at:%B %Y}"
 
 
-def _operators(story: Story) -> list[Event]:
-    """Return the first act of everybody who ran a notebook or sent, in order."""
-    kinds = ("verified", "dry_run", "intent_recorded", "sending_taken_over", "stage_finished", "stage_refused")
-    first: dict[str, Event] = {}
+def _operators(story: Story) -> list[tuple[str, Event]]:
+    """Return who read the dry run of this payment, ran it and took it over; an earlier payment's operator ran another."""
+    done: dict[tuple[str, str], Event] = {}
+    owners: set[str] = set()
     for event in story.events:
-        if event.kind in kinds:
-            first.setdefault(event.actor, event)
-    return list(first.values())
+        data, did = event.data, ""
+        if event.kind == "dry_run" and story.request and data.get("request_id") == story.request.request_id:
+            did = "read the dry run"
+        elif story.record and event.kind == "intent_recorded" and data.get("payout_id") == story.record.payout_id:
+            did = "ran it"
+            owners.add(str(data.get("owner")))
+        elif event.kind == "sending_taken_over" and data.get("from") in owners:
+            did = "took it over"
+            owners.add(str(data.get("to")))
+        if did:
+            done.setdefault((did, event.actor), event)
+    return [(did, event) for (did, _), event in done.items()]
 
 
 def _override(desk: Desk, story: Story) -> str:

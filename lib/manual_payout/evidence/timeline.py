@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from manual_payout.domain.models import Event
+from manual_payout.domain.models import Event, Kind
 from truthful_papermill.plain_text import one_line
 
 # What of the journal a reviewer wants to see; the rest is in journal.json. The second word is the shape of the point.
@@ -94,15 +94,38 @@ def draw(events: Sequence[Event], name_of: Callable[[str], str]) -> Timeline:
     Args:
         name_of: Names a person by id.
     """
-    told = [event for event in events if event.kind in _SHOWN]
+    told, back = [event for event in events if event.kind in _SHOWN], _backwards(events)
     kept = told if len(told) <= _POINTS_MAX else [*told[:_FIRST], *told[_FIRST - _POINTS_MAX :]]
     points = []
     for number, event in enumerate(kept):
         label, shape = _words(event)
+        if event.seq in back:
+            # What was asked, approved and run for a reversal is nothing that the payout had.
+            label = f"Reversal: {label[0].lower()}{label[1:]}"
         gap = _span(event.at - kept[number - 1].at) if number else ""
         by = _clipped(one_line(name_of(event.actor)))
         points.append(Point(_TOP + number * _ROW, f"{event.at:%Y-%m-%d %H:%M:%S}", label, by, shape, gap))
     return Timeline(tuple(points), _TOP + max(len(points) - 1, 0) * _ROW + 40, len(told) - len(kept))
+
+
+def _backwards(events: Sequence[Event]) -> frozenset[int]:
+    """Return the numbers of the events that are about money that is taken back: each names its request, intent or key."""
+    names: set[str] = set()
+    found, sends_back = set(), False
+    for event in events:
+        data = event.data
+        statement = data.get("statement", {})
+        if event.kind == "request_filed" and statement.get("kind") == Kind.REVERSAL:
+            names |= {str(data.get("request_id")), str(data.get("digest"))}
+        if event.kind == "intent_recorded":
+            sends_back = "reversal_id" in data
+            names |= {str(data.get("idempotency_key"))} if sends_back else set()
+        said = {data.get(name) for name in ("request_id", "idempotency_key")}
+        said |= {digest for one in statement.get("subject", ()) for digest in one["digest"].values()}
+        unnamed = event.kind.startswith("outcome_") and not event.kind.endswith("reversed")
+        if said & names or "reversal_id" in data or (unnamed and sends_back):
+            found.add(event.seq)
+    return frozenset(found)
 
 
 def _words(event: Event) -> tuple[str, str]:

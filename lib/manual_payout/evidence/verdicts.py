@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from manual_payout.domain.account import Account, Standing
-from manual_payout.domain.models import Event
+from manual_payout.domain.models import Event, Kind
 
 
 class Tone(StrEnum):
@@ -96,7 +96,17 @@ def _nothing_begun(events: Sequence[Event], incident_id: str, broken: Sequence[s
             f"{broken[-1]} did not come to its end, and no sending was begun.",
             "Open that notebook to see where it stopped, then run the same command again.",
         )
-    if any(event.kind == "dry_run" for event in events):
+    read = {event.data.get("request_id") for event in events if event.kind == "dry_run"}
+    filed = [event.data for event in events if event.kind == "request_filed"]
+    back = {data.get("request_id") for data in filed if data.get("statement", {}).get("kind") == Kind.REVERSAL}
+    if read & back:
+        return Verdict(
+            Tone.DRY_RUN,
+            "Dry run: nothing was taken back",
+            "The reversal was verified and its exact payload shown. No money has moved.",
+            f"If the payload is right: manual-payout reversal run {incident_id}, with the confirm code that it shows.",
+        )
+    if read:
         return Verdict(
             Tone.DRY_RUN,
             "Dry run: nothing was sent",

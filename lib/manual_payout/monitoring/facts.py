@@ -68,7 +68,12 @@ class OpenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A payout or a reversal that waits for something since an instant."""
+    """
+    A payout or a reversal that waits for something since an instant.
+
+    Attributes:
+        reversal: Whether money was to come back.
+    """
 
     row_id: str
     incident_id: str
@@ -76,6 +81,14 @@ class Pending:
     amount: str
     state: str
     since: datetime
+    reversal: bool = False
+
+    @property
+    def question(self) -> str:
+        """What nobody knows of it, and the only command that finds out."""
+        what = f"came back from {self.studio_name}" if self.reversal else f"moved for {self.studio_name}"
+        command = f"manual-payout {'reversal ' if self.reversal else ''}reconcile {self.incident_id}"
+        return f"whether {self.amount} {what} is {self.state} (`{command}`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +99,9 @@ class WatchedFacts:
     Attributes:
         pending: Outcomes that are not known, the oldest first.
 
-        unsettled: Paid, and not at the rung that counts as settled, the oldest first.
+        unsettled: Paid, neither arrived nor closed, the oldest first; of each, what the account of its money says.
 
-        exposed_since: The first real payment after the last key rotation, or None.
+        exposed_since: The first real payment or reversal after the last key rotation, or None.
 
         approvers: Handles of the people who may approve now.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from manual_payout.approval.books import account_at
 from manual_payout.approval.others import explain
 from manual_payout.desk.inventory import Inventory, Missing, find_inventory
 from manual_payout.desk.reviewed import procedure_digest
 from manual_payout.desk.wiring import Desk
+from manual_payout.domain.account import Standing
 from manual_payout.domain.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.domain.intent import GROUP_PREFIX
 from manual_payout.domain.models import Kind, Message, Mode, Request, State
@@ -49,8 +51,8 @@ def gather_watched(desk: Desk, blind: tuple[Missing, ...] = ()) -> WatchedFacts:
         ),
         comparison=comparison,
         requests=_requests(desk),
-        pending=tuple(_pending(row) for row in store.unfinished(mode)),
-        unsettled=tuple(_pending(row) for row in store.unsettled(mode)),
+        pending=tuple(_pending(row, row.standing.replace("_", " ")) for row in store.unfinished(mode)),
+        unsettled=tuple(_unsettled(desk)),
         exposed_since=_exposed_since(desk, inventory, now),
         inventory=inventory,
         approvers=tuple(sorted(p.handle for p in desk.registry.people if "approve" in p.may and p.valid_at(now))),
@@ -141,10 +143,18 @@ def _exposed_since(desk: Desk, inventory: Inventory | Missing, now: datetime) ->
     return desk.store.first_payment_after(desk.settings.mode, last)
 
 
-def _pending(row: Any) -> Pending:
+def _pending(row: Any, state: str) -> Pending:
     amount = Money(row.amount_minor, row.currency).grouped
-    state = row.standing.replace("_", " ") or "nothing"
-    return Pending(row.row_id, row.incident_id, row.studio_name, amount, state, row.since)
+    return Pending(row.row_id, row.incident_id, row.studio_name, amount, state, row.since, bool(row.reversal))
+
+
+def _unsettled(desk: Desk) -> Iterator[Pending]:
+    for row in desk.store.unsettled(desk.settings.mode):
+        found = account_at(desk, row.ledger_payout_id)
+        # What was closed as returned to the studio's balance waits for nothing any more.
+        if found.standing in (Standing.OUT, Standing.ASTRAY):
+            seen = row.standing.replace("_", " ")
+            yield _pending(row, f"{found.label}, last seen {seen}" if seen else found.label)
 
 
 def _row_of(message: Message) -> str:

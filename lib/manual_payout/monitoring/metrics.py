@@ -74,7 +74,7 @@ def _registry(facts: WatchedFacts, firing: Sequence[Alert]) -> CollectorRegistry
     )
     gauge("manual_payout_unsettled", "Paid payouts that have not arrived.").set(len(facts.unsettled))
     exposed = facts.at - facts.exposed_since if facts.exposed_since else timedelta()
-    gauge("manual_payout_key_exposed_seconds", "Time since the first payout after the last rotation.").set(
+    gauge("manual_payout_key_exposed_seconds", "Time since money was first moved after the last rotation.").set(
         exposed.total_seconds()
     )
     repeated = gauge("manual_payout_repeated_studios", "Studios with repeated manual payouts within the window.")

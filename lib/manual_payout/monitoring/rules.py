@@ -125,12 +125,12 @@ def requested(one: OpenRequest, at: datetime) -> Finding:
 
 
 def _unknown(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
-    said = "{one.incident_id}: whether {one.amount} moved for {one.studio_name} is {one.state}"
+    said = "{one.incident_id}: {one.question}"
     return _waiting(facts, facts.pending, timedelta(seconds=policy.unknown_after_s), said)
 
 
 def _unsettled(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
-    said = "{one.incident_id}: {one.amount} to {one.studio_name} has not been seen to arrive; last seen: {one.state}"
+    said = "{one.incident_id}: {one.amount} to {one.studio_name} has not been seen to arrive ({one.state})"
     return [*facts.blind, *_waiting(facts, facts.unsettled, timedelta(days=policy.unsettled_after_days), said)]
 
 
@@ -141,7 +141,7 @@ def _exposed(facts: WatchedFacts, policy: MonitoringPolicy) -> Found:
     waited = facts.at - facts.exposed_since
     if waited <= timedelta(days=policy.rotation_after_days):
         return []
-    sentence = f"The fallback key paid on {facts.exposed_since:%Y-%m-%d} and was not rotated since."
+    sentence = f"The fallback key moved money on {facts.exposed_since:%Y-%m-%d} and was not rotated since."
     return [Finding("fallback key", sentence, _span(waited))]
 
 
@@ -270,7 +270,7 @@ ALERT_RULES: tuple[Rule, ...] = (
     Rule("settlement-overdue", Severity.ERROR, lambda p: f"not settled {p.unsettled_after_days} days after the transfer",
          "manual_payout_unsettled", _unsettled),
     Rule("key-not-rotated", Severity.ERROR,
-         lambda p: f"not rotated {p.rotation_after_days} days after a real payout", "manual_payout_key_exposed_seconds", _exposed),
+         lambda p: f"not rotated {p.rotation_after_days} days after a real payout or reversal", "manual_payout_key_exposed_seconds", _exposed),
     Rule("repeated-payouts", Severity.WARNING, lambda p: f"more than {p.payouts_max} within {p.window_days} days",
          "manual_payout_recent_payouts", _repeated),
     Rule("repeated-payouts-studio", Severity.WARNING,

@@ -17,7 +17,7 @@ from manual_payout.evidence.checklist import ItemStanding, checklist_of, owner_o
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
-from manual_payout.evidence.story import messages_of
+from manual_payout.evidence.story import messages_of, read_story
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
@@ -46,11 +46,15 @@ def close(run: Run) -> Banner:
 
 @question
 def postmortem(run: Run) -> Text:
-    """Fill in the postmortem's draft from the journal, and save it beside the notebooks."""
+    """Fill in the postmortem's draft from the journal, and save it beside the notebooks, once the incident is closed."""
+    incident_id, payout = run.parameters.incident_id, run.parameters.ledger_payout_id
+    closed = run.desk.store.find_event(run.stream, "incident_closed")
+    if closed is None or not account_at(run.desk, payout).closed:
+        return Text("Not written: the incident is not closed.", "")
+    story = read_story(run.desk, run.folder, incident_id, payout, without=frozenset())
     text = postmortem_text(
-        run.find_record(), run.desk.store.events_of(run.stream), run.extra, incident_id=run.parameters.incident_id,
-        name_of=run.desk.registry.name_of, today=run.desk.now().date(),
-    )  # fmt: skip
+        story, closed, incident_id=incident_id, name_of=run.desk.registry.name_of, today=run.desk.now().date()
+    )
     path = run.folder.replace_redacted(POSTMORTEM, text)
     return Text(f"Saved as {path.name}; what is not written yet is for people to write.", text)
 

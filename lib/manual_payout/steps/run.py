@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import scrapbook
 
-from manual_payout.approval.books import by_the_books
+from manual_payout.approval.books import account_at, by_the_books
 from manual_payout.approval.policy import told_differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
@@ -163,8 +163,8 @@ class Run(Bound):
         """
         record = self.find_record()
         if record is None:
-            nothing = f"Nothing has been sent for {self.ledger_payout_id} under {self.incident_id}."
-            raise PolicyRefusedError(nothing, "Run 2-execute live first.")
+            nothing = f"No payout for {self.ledger_payout_id} was begun under {self.incident_id}."
+            raise PolicyRefusedError(nothing, account_at(self.desk, self.ledger_payout_id).left_to_do)
         return record
 
     def binding(self) -> Table:
@@ -309,7 +309,7 @@ def conclude(run: Bound) -> Table:
         {
             "verdict": run.verdict,
             "run": "dry run" if run.dry_run else "live",
-            "the money": result["state"],
+            "the money": account_at(run.desk, run.ledger_payout_id).label,
             "Stripe transfer": result["stripe_transfer_id"] or "none",
             "journal": f"event {event.seq} of {event.stream}",
             "finished": f"{event.at:%Y-%m-%d %H:%M:%S} UTC",

@@ -12,9 +12,9 @@ from manual_payout.desk.people import Person, Registry
 from manual_payout.desk.settings import RequestPolicy
 from manual_payout.desk.signatures import APPROVAL, PublicKey, check_signature, signer_of
 from manual_payout.domain.errors import ApprovalError, SignatureError
-from manual_payout.domain.models import Approval, Request, Team, stream_of
+from manual_payout.domain.models import Approval, Kind, Request, Team, stream_of
 
-_ASK = "Ask {team} to run `manual-payout approve {incident} --as …`."
+_ASK = "Ask {team} to run `manual-payout {approve} {incident} --as …`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ def _newest_of(request: Request, approvals: list[Approval], team: Team, rules: R
     # What was approved later than the instant in question says nothing about it.
     of_team = [approval for approval in approvals if approval.team is team and approval.approved_at <= at]
     signed = [approval for approval in of_team if approval.signature]
-    ask = _ASK.format(team=team.label, incident=request.incident_id)
+    approve = "reversal approve" if request.kind is Kind.REVERSAL else "approve"
+    ask = _ASK.format(team=team.label, approve=approve, incident=request.incident_id)
     if not signed:
         # Given before approvals were signed, or put there by somebody else: neither counts.
         raise ApprovalError(f"{'No approval' if not of_team else 'No signed approval'} by {team.label}.", ask)

@@ -92,20 +92,14 @@ class Watched(StorePart):
             return list(connection.execute(query.limit(_ROWS_MAX)).all())
 
     def first_payment_after(self, mode: Mode, instant: datetime) -> datetime | None:
-        """Return when the first payout after an instant was begun that moved money, or None."""
-        query = (
-            sa.select(_payout.created_at)
-            .where(
-                _payout.mode == mode.value,
-                _payout.created_at > instant,
-                _payout.state.in_([state.value for state in MOVED_STATES]),
-            )
-            .order_by(_payout.created_at)
-            .limit(1)
-        )
+        """Return when the first payout or reversal after an instant was begun that moved money, or None."""
+        found: list[datetime] = []
         with self._read() as connection:
-            found: datetime | None = connection.execute(query).scalar_one_or_none()
-        return found
+            for table in (_payout, _reversal):
+                moved = table.mode == mode.value, table.created_at > instant, table.state.in_(MOVED_STATES)
+                query = sa.select(table.created_at).where(*moved).order_by(table.created_at).limit(1)
+                found += connection.scalars(query).all()
+        return min(found, default=None)
 
     def last_key_rotation(self, mode: Mode) -> datetime | None:
         """Return when the close of an incident of this mode last named a new key, among the last hundred that were closed."""
@@ -118,11 +112,16 @@ class Watched(StorePart):
         with self._read() as connection:
             rows = [one for one in connection.execute(query) if json.loads(one.data).get("key_rotated_to")]
             incidents = sorted({one.stream.partition("/")[0] for one in rows})
-            paid = sa.select(_payout.incident_id, _payout.ledger_payout_id).where(
-                _payout.mode == mode.value, _payout.incident_id.in_(incidents)
-            )
             # The new key of a rehearsal is no key of this mode.
-            of_mode = {stream_of(*pair) for pair in connection.execute(paid)}
+            of_mode = {
+                stream_of(*pair)
+                for table in (_payout, _reversal)
+                for pair in connection.execute(
+                    sa.select(table.incident_id, table.ledger_payout_id).where(
+                        table.mode == mode.value, table.incident_id.in_(incidents)
+                    )
+                )
+            }
         return next((one.at for one in rows if one.stream in of_mode), None)
 
 
@@ -132,8 +131,8 @@ def _recent(mode: Mode, since: datetime) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _standing(table: Any, key: sa.Column[str], since: Any, state: Any) -> sa.Select[Any]:
     return sa.select(
-        key.label("row_id"), table.incident_id, table.studio_name, table.amount_minor, table.currency,
-        state.label("standing"), since.label("since"),
+        key.label("row_id"), table.incident_id, table.ledger_payout_id, table.studio_name, table.amount_minor, table.currency,
+        state.label("standing"), since.label("since"), sa.literal(table is _reversal).label("reversal"),
     )  # fmt: skip
 
 
