@@ -20,6 +20,7 @@ def pinned_rules(policy: Policy) -> dict[str, Any]:
         "platform_account": stripe.platform_account,
         "account_check": stripe.account_check,
         "request": policy.request.model_dump(mode="json"),
+        "approvals": policy.approvals.model_dump(mode="json"),
         "ledger": policy.ledger.model_dump(mode="json"),
     }
 

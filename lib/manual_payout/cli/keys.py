@@ -89,7 +89,9 @@ for _command, _short in ((new, "Make a key; prints the line to have reviewed."),
 def _registry(settings: Settings) -> Registry:
     from manual_payout.desk.people import load_registry
 
-    return load_registry(settings.approvers_path(), settings.allowed_signers_path())
+    return load_registry(
+        settings.approvers_path(), settings.allowed_signers_path(), settings.policy.approvals.passkeys()
+    )
 
 
 def _person(registry: Registry, who: str) -> Person:

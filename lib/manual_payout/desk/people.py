@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from manual_payout.desk.signatures import AllowedSigners, load_signers
+from manual_payout.desk.signatures import NO_PASSKEYS, AllowedSigners, PasskeyRules, load_signers
 from manual_payout.domain.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.domain.models import Team
 from truthful_papermill.plain_text import find_invisible
@@ -132,7 +132,7 @@ class Registry:
         return person.name if person else person_id
 
 
-def load_registry(path: Path, signers_path: Path | None = None) -> Registry:
+def load_registry(path: Path, signers_path: Path | None = None, passkeys: PasskeyRules = NO_PASSKEYS) -> Registry:
     """
     Read the registry.
 
@@ -141,13 +141,15 @@ def load_registry(path: Path, signers_path: Path | None = None) -> Registry:
 
         signers_path: Whose key is whose; ``allowed_signers`` beside *path* unless given. ``revoked_keys`` stands beside it.
 
+        passkeys: What the reviewed policy says of passkeys.
+
     Raises:
         SettingsError: One of the three cannot be read, an entry is incomplete or contradicts another, or one key is two
             people's or nobody's.
     """
     people = _people(path)
     signers_path = signers_path or path.with_name("allowed_signers")
-    return Registry(people, path.name, load_signers(signers_path, signers_path.with_name("revoked_keys")))
+    return Registry(people, path.name, load_signers(signers_path, signers_path.with_name("revoked_keys"), passkeys))
 
 
 def _people(path: Path) -> tuple[Person, ...]:

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from manual_payout.desk.messengers import Messengers
+from manual_payout.desk.signatures.passkeys import ANY_LOCALHOST, PasskeyRules
 from manual_payout.domain.addresses import LOOPBACK
 from manual_payout.domain.errors import ManualPayoutError, SettingsError
 from manual_payout.domain.models import Mode
@@ -41,6 +42,9 @@ STRIPE_API = "https://api.stripe.com"
 # Thirty days: an approval or request that stands longer says nothing about the incident any more.
 _LIFETIME_S_MAX = 30 * 24 * 3600
 
+
+# A host that has a name: a passkey belongs to no address.
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 # What a Stripe key begins with; and a shorter secret may be somebody's name by chance.
 _KEY = re.compile(r"(?:sk|rk|rkcs)_(?:live|test)_[A-Za-z0-9]{8}")
@@ -161,6 +165,43 @@ class RequestPolicy(_Section):
 AS_WRITTEN = RequestPolicy(request_lifetime_s=_LIFETIME_S_MAX, approval_lifetime_s=_LIFETIME_S_MAX)
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    host = parts.hostname or ""
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    name = bool(_HOST.fullmatch(host)) and not host.rpartition(".")[2].isdigit()
+    plain = text == f"{parts.scheme}://{host}{f':{port}' if port else ''}" and port not in (
+        0,
+        {"http": 80}.get(parts.scheme, 443),
+    )
+    if not (name and plain and (parts.scheme == "https" or (parts.scheme, host) == ("http", "localhost"))):
+        raise ValueError("a page's origin as browsers write it is expected, such as https://payouts.example.com")
+    return text
+
+
+class ApprovalsPolicy(_Section):
+    """
+    How approvals may be signed in a browser.
+
+    Attributes:
+        passkeys_max: How many of the two approvals may be by passkey: an authenticator shows nothing of what it signs, so that
+            by default the other one comes from a terminal. In the sandbox both may.
+
+        origins: Scheme, host and port of the pages at which a passkey may sign. In the sandbox, where none is named, those
+            that this machine serves to itself.
+    """
+
+    passkeys_max: int = Field(1, ge=0, le=2)
+    origins: list[Annotated[str, AfterValidator(_origin)]] = Field(default_factory=list, max_length=20)
+
+    def passkeys(self) -> PasskeyRules:
+        """Say which passkeys count, for whoever judges signatures."""
+        return PasskeyRules(tuple(self.origins), self.passkeys_max)
+
+
 class LedgerPolicy(_Section):
     """
     How the two relations and the statuses are called in the marketplace's ledger (docs/ledger.md).
@@ -267,10 +308,24 @@ class Policy(_Section):
 
     stripe: StripePolicy = StripePolicy()
     request: RequestPolicy = RequestPolicy()
+    approvals: ApprovalsPolicy = ApprovalsPolicy()
     ledger: LedgerPolicy = LedgerPolicy()
     settlement: SettlementPolicy = SettlementPolicy()
     messages: MessagePolicy = MessagePolicy()
     monitoring: MonitoringPolicy = MonitoringPolicy()
+
+    @model_validator(mode="after")
+    def _localhost_is_the_sandboxs(self) -> Policy:
+        """Any program of a machine can serve its localhost; in the sandbox, whose keys prove nothing, that is no harm."""
+        if self.stripe.mode is not Mode.SANDBOX:
+            if local := [one for one in self.approvals.origins if urlsplit(one).hostname == "localhost"]:
+                raise ValueError(f"the origin {local[0]} is for the sandbox alone, and the mode is {self.stripe.mode}")
+            return self
+        more: dict[str, Any] = {"passkeys_max": 2, "origins": [ANY_LOCALHOST]}
+        named = {name: getattr(self.approvals, name) for name in self.approvals.model_fields_set}
+        # The fields of a frozen model are set once, here.
+        object.__setattr__(self, "approvals", ApprovalsPolicy.model_construct(**more | named))
+        return self
 
 
 class Settings(Messengers):

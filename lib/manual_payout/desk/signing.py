@@ -16,6 +16,7 @@ from manual_payout.desk.signatures import (
     PublicKey,
     SigningKey,
     check_signature,
+    claimed_origins,
     key_from_file,
     key_from_seed,
     keys_of_agent,
@@ -71,7 +72,8 @@ def judge_of(signers: AllowedSigners) -> Callable[[bytes, str, str, str, str], s
     def judge(data: bytes, armored: str, principal: str, namespace: str, at: str) -> str:
         try:
             entry = signers.judge(signer_of(armored), principal, namespace, datetime.fromisoformat(at))
-            check_signature(data, armored, entry.key, namespace)
+            # At which pages passkeys might sign then, the evidence says and the verifier compares.
+            check_signature(data, armored, entry.key, namespace, claimed_origins(armored))
         except SignatureError as error:
             return f"is not good: {error.message}"
         return ""

@@ -226,7 +226,9 @@ def open_desk(settings: Settings) -> Desk:
                 "Start `manual-payout sandbox` and export what it prints; or set the mode to test or live in the policy file.",
             )
         clock = SandboxClock(settings.stripe_api_base)
-    registry = load_registry(settings.approvers_path(), settings.allowed_signers_path())
+    registry = load_registry(
+        settings.approvers_path(), settings.allowed_signers_path(), settings.policy.approvals.passkeys()
+    )
     refuse_sandbox_keys(registry.signers, settings.mode)
     refuse_unfit_secrets(settings)
     return Desk(

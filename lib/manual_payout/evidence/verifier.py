@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import base64
 import errno
 import hashlib
 import io
@@ -39,6 +40,10 @@ PREDICATE_TYPE = "urn:manual-payout:evidence:v1"
 APPROVAL_TYPE = "urn:manual-payout:approval:v1"
 SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
 MODES = ("sandbox", "test", "live")
+# Of a passkey, and of an OpenSSH key on hardware, told apart by the application; the sandbox's pages.
+_SSHSIG = b"SSHSIG\x00\x00\x00\x01"
+_SK_ECDSA = b"sk-ecdsa-sha2-nistp256@openssh.com"
+_ANY_LOCALHOST = "http://localhost:*"
 # A number is what a run gives it; without one it is a notebook all the same.
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
@@ -671,6 +676,8 @@ def _sealed_by(sealed: bytes, signature: str, name: str, registry: Registry, jud
         return [f"{name}: {error}"]
     if wrong := judge(sealed, signature, email, SEAL_NAMESPACE, at):
         return [f"{name}: the signature of {email} {wrong}"]
+    if _passkey(signature) is not None:
+        return [f"{name}: a passkey seals no folder"]
     return []
 
 
@@ -694,8 +701,8 @@ def earlier_seals(names: Iterable[str]) -> list[str]:
 
 
 def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
-    wrong = []
-    for event in _used_approvals(folder):
+    wrong, sandbox = [], folder.facts["mode"] == "sandbox"
+    for event, rules in _used_approvals(folder):
         statement = event["data"]["statement"]
         predicate = statement["predicate"]
         at = predicate["approved_at"]
@@ -704,15 +711,103 @@ def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
         except ValueError as error:
             wrong.append(f"event {event['seq']}: {error}")
             continue
-        if said := judge(canonical(statement), event["data"]["signature"], email, APPROVAL_NAMESPACE, at):
+        armored = event["data"]["signature"]
+        said = judge(canonical(statement), armored, email, APPROVAL_NAMESPACE, at)
+        if said := said or _unlike_its_page(armored, rules, sandbox=sandbox):
             wrong.append(f"event {event['seq']}: the signature of {email} {said}")
     return wrong
 
 
-def _used_approvals(folder: Folder) -> Iterator[dict[str, Any]]:
+def _used_approvals(folder: Folder) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return each approval that something was sent by, with the rules of that moment as they are on record."""
     given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
-    named = {number for event in folder.events(*_ALLOWING) for number in event["data"]["approval_ids"]}
-    return (given[number] for number in sorted(named))
+    allowing = folder.events(*_ALLOWING)
+    named = {number: _rules(event) for event in allowing for number in event["data"]["approval_ids"]}
+    return ((given[number], named[number]) for number in sorted(named))
+
+
+@dataclass(frozen=True)
+class Passkey:
+    """
+    What a passkey's signature says of the page and the moment at which it was made; OpenSSH compares none of it.
+
+    Attributes:
+        application: The host that the key belongs to, which `ssh-keygen` has held against the authenticator's own word.
+
+        client: What the browser wrote: ``type``, ``challenge``, ``origin``, and whether the page stood in a frame.
+    """
+
+    application: str
+    kind: str
+    flags: int
+    origin: str
+    client: Mapping[str, Any]
+
+
+def _passkey(armored: str) -> Passkey | None:
+    """
+    Take apart the signature of a key that is on hardware or in a browser; None for any other.
+
+    Raises:
+        ValueError: It is cut short, or not written as it should be.
+    """
+    blob = base64.b64decode("".join(armored.splitlines()[1:-1]))
+    (key, *_, signature), _ = _strings(blob[len(_SSHSIG) :], 5)
+    (algorithm, *rest), _ = _strings(key, 4 if key[4:].startswith(_SK_ECDSA) else 1)
+    (kind,), _ = _strings(signature, 1)
+    if algorithm != _SK_ECDSA:
+        return None
+    application = rest[-1].decode("ascii")
+    if application.startswith("ssh:") and kind == _SK_ECDSA:
+        return None
+    if kind != b"webauthn-" + _SK_ECDSA:
+        return Passkey(application, kind.decode(), 0, "", {})
+    (_, _), tail = _strings(signature, 2)
+    (origin, client, _), _ = _strings(tail[5:], 3)
+    pairs: list[tuple[str, Any]] = json.loads(client, object_pairs_hook=list)
+    return Passkey(application, kind.decode(), tail[0], origin.decode("ascii"), _once(pairs))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
+def _strings(blob: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """Take length-prefixed strings from the beginning of SSH's binary form; returns them and the rest."""
+    found = []
+    for _ in range(count):
+        end = 4 + int.from_bytes(blob[:4], "big")
+        if not 4 <= end <= len(blob):
+            raise ValueError("it ends too early")
+        found.append(blob[4:end])
+        blob = blob[end:]
+    return found, blob
+
+
+def _unlike_its_page(armored: str, rules: Mapping[str, Any], *, sandbox: bool) -> str:
+    """Say what `ssh-keygen` does not ask of a passkey: which page, in no frame, and that its user was verified."""
+    try:
+        signed = _passkey(armored)
+    except _DAMAGE as error:
+        return f"cannot be taken apart ({type(error).__name__})"
+    if signed is None:
+        return ""
+    origins, host = rules.get("origins", []), re.escape(signed.application)
+    port = r"(:[1-9][0-9]{0,4})?"
+    page = rf"http://localhost{port}" if sandbox and signed.application == "localhost" else rf"https://{host}{port}"
+    local = sandbox and _ANY_LOCALHOST in origins and re.fullmatch(rf"http://localhost{port}", signed.origin)
+    wrong = {
+        "is of another kind than its key": signed.application.startswith("ssh:") or not signed.kind.startswith("web"),
+        f"was made at {signed.origin!r}, for {signed.application!r}": not re.fullmatch(page, signed.origin),
+        f"was made at {signed.origin!r}, which the policy did not name": not local and signed.origin not in origins,
+        "names two pages": signed.client.get("origin") != signed.origin,
+        "was not made to sign in a browser": signed.client.get("type") != "webauthn.get",
+        "was made in a frame": signed.client.get("crossOrigin", False) is not False or "topOrigin" in signed.client,
+        "was made without its user's verification": signed.flags & 0x05 != 0x05,
+    }
+    return next((f"is not good: it {what}" for what, found in wrong.items() if found), "")
 
 
 # --- Contents --------------------------------------------------------------------------------------------------------
@@ -943,7 +1038,22 @@ def _stand(
         "came after it": any(event["seq"] > intent["seq"] for event in named),
     }
     found = [f"the approval of event {intent['seq']} {what}" for what, found in wrong.items() if found]
-    return found + _by_the_rules(intent, request, statements)
+    return found + _by_the_rules(intent, request, statements) + _by_passkey(intent, named)
+
+
+def _by_passkey(intent: Mapping[str, Any], named: list[dict[str, Any]]) -> list[str]:
+    """Hold the number of approvals that were made in a browser to the policy of that moment; without its word to none."""
+    signatures = [event["data"]["signature"] for event in named]
+    many = sum(_passkey(armored) is not None for armored in signatures if armored)
+    at_most = _rules(intent).get("passkeys_max", 0)
+    if _is_whole(at_most) and many <= at_most:
+        return []
+    return [f"{many} approvals of event {intent['seq']} are by passkey, and the policy allowed {at_most}"]
+
+
+def _rules(event: Mapping[str, Any]) -> dict[str, Any]:
+    rules = event["data"].get("rules")
+    return rules if isinstance(rules, dict) else {}
 
 
 def _is_whole(value: Any) -> bool:

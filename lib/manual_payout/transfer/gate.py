@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.approval.approvals import Approved, check_approvals, given_approvals
+from manual_payout.approval.approvals import Approved, by_passkey, check_approvals, given_approvals
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
@@ -100,11 +100,16 @@ def rules_now(desk: Desk, request: Request, line: Line) -> dict[str, Any]:
     By it the offline verifier judges again whether request, approvals and amount were allowed then.
     """
     rules, currency = desk.settings.policy.request, line.amount.currency
-    return {
+    told: dict[str, Any] = {
         "request_lifetime_s": rules.request_lifetime_s,
         "approval_lifetime_s": rules.approval_lifetime_s,
         "amount_minor_max": rules.amount_minor_max.get(currency) if request.kind is Kind.TRANSFER else None,
     }
+    if by_passkey(desk.store.approvals_of(request.request_id)):
+        # Where one was used: at which pages it might be, and how many of the two.
+        passkeys = desk.registry.signers.passkeys
+        told |= {"origins": list(passkeys.origins), "passkeys_max": passkeys.at_most}
+    return told
 
 
 def record_leave(

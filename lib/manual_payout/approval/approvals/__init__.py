@@ -8,8 +8,14 @@ rule 1).
 
 from __future__ import annotations
 
-from manual_payout.approval.approvals.giving import approve, check_amount
-from manual_payout.approval.approvals.standing import Approved, check_approvals, given_approvals, teams_approved
+from manual_payout.approval.approvals.giving import approve, check_amount, draft_approval, record_signed
+from manual_payout.approval.approvals.standing import (
+    Approved,
+    by_passkey,
+    check_approvals,
+    given_approvals,
+    teams_approved,
+)
 from manual_payout.approval.approvals.statement import PREDICATE_TYPE, STATEMENT_TYPE, statement_of
 
 __all__ = [
@@ -17,9 +23,12 @@ __all__ = [
     "STATEMENT_TYPE",
     "Approved",
     "approve",
+    "by_passkey",
     "check_amount",
     "check_approvals",
+    "draft_approval",
     "given_approvals",
+    "record_signed",
     "statement_of",
     "teams_approved",
 ]

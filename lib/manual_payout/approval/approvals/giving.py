@@ -7,12 +7,12 @@ import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from manual_payout.approval.approvals.standing import check_signed
+from manual_payout.approval.approvals.standing import by_passkey, check_passkeys, check_signed
 from manual_payout.approval.approvals.statement import check_statement, statement_of
 from manual_payout.database.store import Store
 from manual_payout.desk.people import Person, Registry
 from manual_payout.desk.settings import RequestPolicy
-from manual_payout.desk.signatures import APPROVAL, SigningKey
+from manual_payout.desk.signatures import APPROVAL, SigningKey, is_passkey, signer_of
 from manual_payout.domain.canonical import canonical_json, digest_bytes, digest_of
 from manual_payout.domain.errors import ApprovalError, ParameterError
 from manual_payout.domain.models import Approval, Mode, Request, Team
@@ -51,6 +51,29 @@ def approve(
 
         SignatureError: The key did not sign.
     """
+    draft = draft_approval(
+        store, registry, request, approver=approver, amount=amount, destination_last4=destination_last4, rules=rules
+    )
+    signed = replace(draft, signature=key.sign(APPROVAL, draft.signed_text.encode()))
+    return record_signed(store, registry, request, signed, rules)
+
+
+def draft_approval(
+    store: Store,
+    registry: Registry,
+    request: Request,
+    *,
+    approver: str,
+    amount: str,
+    destination_last4: str,
+    rules: RequestPolicy,
+) -> Approval:
+    """
+    Build what one approver is about to sign; arguments and what is refused are those of `approve`.
+
+    Returns:
+        The approval without its signature, which is to be over its ``signed_text``.
+    """
     now = store.clock.now()
     person = registry.get_allowed(approver, "approve", now, field="as")
     team = _check_person(request, person)
@@ -60,10 +83,32 @@ def approve(
     own = [one for one in given if one.approver_id == person.person_id and now < rules.approval_ends(one, request)]
     _check_first(request, own, person, registry, now)
     ends = min(now + timedelta(seconds=rules.approval_lifetime_s), rules.request_ends(request))
-    approval = _signed(request, _build(request, person, team, now, ends, number=len(given)), key)
+    approval = _build(request, person, team, now, ends, number=len(given))
+    text = canonical_json(statement_of(request, approval))
+    return replace(approval, statement_digest=digest_bytes(text.encode()), signed_text=text)
+
+
+def record_signed(
+    store: Store, registry: Registry, request: Request, approval: Approval, rules: RequestPolicy
+) -> Approval:
+    """
+    Record an approval that was drafted and has been signed since, wherever that was done.
+
+    Raises:
+        ApprovalError: As `approve`; all is judged again, since time has passed.
+    """
+    now = store.clock.now()
+    person = registry.get_allowed(approval.approver_id, "approve", now, field="as")
+    _check_person(request, person)
+    _check_open(store, request, rules, now)
+    standing = [one for one in store.approvals_of(request.request_id) if now < rules.approval_ends(one, request)]
+    others = [one for one in standing if one.approver_id != person.person_id]
+    _check_first(request, [one for one in standing if one not in others], person, registry, now)
     # What will be asked inside the send is asked here first.
     check_statement(request, approval)
-    check_signed(approval, person, registry, now)
+    key = check_signed(approval, person, registry, now)
+    if is_passkey(key):
+        check_passkeys([key, *(signer_of(one.signature) for one in by_passkey(others))], registry)
     store.record_approval(approval, request)
     return approval
 
@@ -150,9 +195,3 @@ def _build(request: Request, person: Person, team: Team, now: datetime, ends: da
         expires_at=ends,
         statement_digest="",
     )
-
-
-def _signed(request: Request, approval: Approval, key: SigningKey) -> Approval:
-    text = canonical_json(statement_of(request, approval))
-    data = text.encode()
-    return replace(approval, statement_digest=digest_bytes(data), signed_text=text, signature=key.sign(APPROVAL, data))

@@ -10,7 +10,7 @@ from manual_payout.approval.approvals.statement import check_statement
 from manual_payout.database.store import Store
 from manual_payout.desk.people import Person, Registry
 from manual_payout.desk.settings import RequestPolicy
-from manual_payout.desk.signatures import APPROVAL, PublicKey, check_signature, signer_of
+from manual_payout.desk.signatures import APPROVAL, PublicKey, check_signature, is_passkey, signer_of
 from manual_payout.domain.errors import ApprovalError, SignatureError
 from manual_payout.domain.models import Approval, Kind, Request, Team, stream_of
 
@@ -108,10 +108,38 @@ def check_approvals(
             f"The approvals by {payments_ops.name} and {finance.name} are signed with one key.",
             "Each person signs with their own key: have the second approver approve again with theirs.",
         )
+    check_passkeys(keys, registry)
     lines = (registry.signers.find(key) for key in keys)
     ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
     until = min(ends + [rules.approval_ends(approval, request) for approval in found.values()])
     return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
+
+
+def by_passkey(approvals: Iterable[Approval]) -> list[Approval]:
+    """Return those of *approvals* that were signed in a browser, whether or not their signatures are good."""
+    return [one for one in approvals if _in_browser(one.signature)]
+
+
+def _in_browser(signature: str) -> bool:
+    try:
+        return is_passkey(signer_of(signature))
+    except SignatureError:
+        return False
+
+
+def check_passkeys(keys: Iterable[PublicKey], registry: Registry) -> None:
+    """
+    Hold the number of approvals by passkey to the policy: an authenticator shows nothing of what it signs.
+
+    Raises:
+        ApprovalError: There are more than it allows.
+    """
+    found, at_most = sum(map(is_passkey, keys)), registry.signers.passkeys.at_most
+    if found > at_most:
+        raise ApprovalError(
+            f"{found} of the approvals would be by passkey, and the policy (approvals.passkeys_max) allows {at_most}.",
+            "Have one approver approve at a terminal, with `manual-payout approve` and an SSH key.",
+        )
 
 
 def check_signed(approval: Approval, person: Person, registry: Registry, at: datetime) -> PublicKey:
@@ -131,7 +159,9 @@ def check_signed(approval: Approval, person: Person, registry: Registry, at: dat
         key = signer_of(approval.signature)
         for instant in (approval.approved_at, at):
             registry.signers.judge(key, person.email, APPROVAL, instant)
-        check_signature(approval.signed_text.encode(), approval.signature, key, APPROVAL)
+        check_signature(
+            approval.signed_text.encode(), approval.signature, key, APPROVAL, registry.signers.passkeys.origins
+        )
     except SignatureError as error:
         raise ApprovalError(f"The approval by {person.name} is not valid. {error.message}", error.remedy) from error
     return key

@@ -20,7 +20,16 @@ from __future__ import annotations
 from manual_payout.desk.signatures.agent import keys_of_agent
 from manual_payout.desk.signatures.key_files import key_from_file, key_from_seed, new_key_file
 from manual_payout.desk.signatures.keys import PublicKey, public_key
-from manual_payout.desk.signatures.namespaces import APPROVAL, NAMESPACES, SEAL
+from manual_payout.desk.signatures.namespaces import APPROVAL, ENROLMENT, NAMESPACES, SEAL, SIGN_IN
+from manual_payout.desk.signatures.passkeys import (
+    ANY_LOCALHOST,
+    NO_PASSKEYS,
+    Assertion,
+    PasskeyRules,
+    challenge_of,
+    is_passkey,
+    passkey_of,
+)
 from manual_payout.desk.signatures.signers import (
     AllowedSigner,
     AllowedSigners,
@@ -28,24 +37,41 @@ from manual_payout.desk.signatures.signers import (
     parse_signers,
     signer_line,
 )
-from manual_payout.desk.signatures.sshsig import SigningKey, check_signature, signer_of
+from manual_payout.desk.signatures.sshsig import (
+    SigningKey,
+    check_signature,
+    claimed_origins,
+    sign_by_passkey,
+    signer_of,
+)
 
 __all__ = [
+    "ANY_LOCALHOST",
     "APPROVAL",
+    "ENROLMENT",
     "NAMESPACES",
+    "NO_PASSKEYS",
     "SEAL",
+    "SIGN_IN",
     "AllowedSigner",
     "AllowedSigners",
+    "Assertion",
+    "PasskeyRules",
     "PublicKey",
     "SigningKey",
+    "challenge_of",
     "check_signature",
+    "claimed_origins",
+    "is_passkey",
     "key_from_file",
     "key_from_seed",
     "keys_of_agent",
     "load_signers",
     "new_key_file",
     "parse_signers",
+    "passkey_of",
     "public_key",
+    "sign_by_passkey",
     "signer_line",
     "signer_of",
 ]

@@ -45,6 +45,14 @@ class PublicKey:
         return base64.b64decode(self.text.split(" ", 1)[1])
 
     @property
+    def application(self) -> str:
+        """Of a hardware key ``ssh:`` and more, of a passkey the full name of its host; empty for any other."""
+        if not self.algorithm.startswith("sk-"):
+            return ""
+        parts, _ = strings_of(self.blob, 1 + _PARTS[self.algorithm])
+        return parts[-1].decode("ascii", "replace")
+
+    @property
     def fingerprint(self) -> str:
         """As ``ssh-keygen -l`` shows it: ``SHA256:`` and 43 characters."""
         digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode("ascii")

@@ -8,7 +8,11 @@ APPROVAL = "approval@manual-payout"
 # An operator's seal on one evidence folder.
 SEAL = "seal@manual-payout"
 
-NAMESPACES = (APPROVAL, SEAL)
+# A person's proof, to the web page, of who they are; and of a key that was made a moment ago.
+SIGN_IN = "sign-in@manual-payout"
+ENROLMENT = "enrolment@manual-payout"
+
+NAMESPACES = (APPROVAL, SEAL, SIGN_IN, ENROLMENT)
 
 
 def require_namespace(namespace: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from manual_payout.desk.signatures.keys import PublicKey, public_key
+from manual_payout.desk.signatures.passkeys import NO_PASSKEYS, PasskeyRules
 from manual_payout.domain.canonical import digest_bytes
 from manual_payout.domain.errors import SettingsError, SignatureError
 
@@ -58,6 +59,8 @@ class AllowedSigners:
 
         digests: SHA-256 of the files they were read from, in hexadecimal, by name.
 
+        passkeys: What the reviewed policy says of passkeys; by default that none counts.
+
     Raises:
         SettingsError: A key stands in two entries.
     """
@@ -68,11 +71,13 @@ class AllowedSigners:
         revoked: frozenset[PublicKey],
         source: str,
         digests: Mapping[str, str] = MappingProxyType({}),
+        passkeys: PasskeyRules = NO_PASSKEYS,
     ) -> None:
         self.entries = entries
         self.revoked = revoked
         self.source = source
         self.digests = digests
+        self.passkeys = passkeys
         self._by_key: dict[PublicKey, AllowedSigner] = {}
         for entry in entries:
             other = self._by_key.setdefault(entry.key, entry)
@@ -122,7 +127,7 @@ class AllowedSigners:
         return ""
 
 
-def load_signers(signers_file: Path, revoked_file: Path) -> AllowedSigners:
+def load_signers(signers_file: Path, revoked_file: Path, passkeys: PasskeyRules = NO_PASSKEYS) -> AllowedSigners:
     """
     Read both files. Both must be there: a list of revoked keys that went missing would revoke nobody.
 
@@ -141,7 +146,7 @@ def load_signers(signers_file: Path, revoked_file: Path) -> AllowedSigners:
         "allowed_signers": digest_bytes(allowed_text.encode()),
         "revoked_keys": digest_bytes(revoked_text.encode()),
     }
-    return AllowedSigners(entries, frozenset(revoked), signers_file.name, digests)
+    return AllowedSigners(entries, frozenset(revoked), signers_file.name, digests, passkeys)
 
 
 def parse_signers(text: str, source: str) -> tuple[AllowedSigner, ...]:

@@ -9,8 +9,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from manual_payout.desk.signatures.keys import PublicKey, public_key_of
-from manual_payout.desk.signatures.namespaces import require_namespace
-from manual_payout.desk.signatures.wire import strings_of
+from manual_payout.desk.signatures.namespaces import SEAL, require_namespace
+from manual_payout.desk.signatures.passkeys import (
+    Assertion,
+    challenge_of,
+    is_passkey,
+    origin_of,
+    passkey_objection,
+    signature_blob,
+)
+from manual_payout.desk.signatures.wire import string, strings_of
 from manual_payout.domain.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ class _Content:
     key: PublicKey
     namespace: str
     hash_name: str
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +93,7 @@ def signer_of(armored: str) -> PublicKey:
 
 # The same question has the same answer for ever; a refusal is an exception and is not kept.
 @lru_cache(maxsize=4096)
-def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str) -> None:
+def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str, origins: tuple[str, ...] = ()) -> None:
     """
     Check that *armored* is the signature of *key* over *data* for the purpose *namespace*.
 
@@ -93,8 +102,10 @@ def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str) -
     Args:
         armored: Exactly as ``ssh-keygen -Y sign`` writes it.
 
+        origins: Of the pages at which a passkey may sign; without any, none may.
+
     Raises:
-        SignatureError: It is none, is another key's, is for another purpose, or the bytes are not those that were signed.
+        SignatureError: It is none, is another key's, is for another purpose, made at another page, or the bytes are not those that were signed.
     """
     require_namespace(namespace)
     content = _content(armored)
@@ -102,8 +113,10 @@ def check_signature(data: bytes, armored: str, key: PublicKey, namespace: str) -
         raise _refused(f"The signature is by the key {content.key.fingerprint}, expected {key.fingerprint}.")
     if content.namespace != namespace:
         raise _refused(f"The signature was made for {content.namespace!r}, expected {namespace!r}.")
+    if is_passkey(key):
+        _check_passkey(data, content, origins)
     # OpenSSH knows sha256 too, for verifiers that are no longer made.
-    if content.hash_name != "sha512" or not _fits(data, armored, key, namespace):
+    elif content.hash_name != "sha512" or not _fits(data, armored, key, namespace):
         raise _refused(f"The signature of {key.fingerprint} does not fit these bytes.")
 
 
@@ -117,6 +130,46 @@ def _make_signature(keypair: Any, namespace: str, data: bytes) -> str:
     from asyncssh.sshsig import create_sshsig
 
     return _armored(create_sshsig(keypair, data, namespace=namespace, hash_name="sha512", raw=True))
+
+
+def sign_by_passkey(key: PublicKey, namespace: str, assertion: Assertion) -> str:
+    """
+    Make the armored signature of a ceremony; `check_signature` says whether its challenge was `challenge_of` the bytes in question.
+
+    Raises:
+        SignatureError: It is not what an authenticator answers.
+    """
+    require_namespace(namespace)
+    try:
+        parts = (key.blob, namespace.encode(), b"", b"sha512", signature_blob(assertion))
+    except ValueError as error:
+        raise _refused(f"This is not the answer of a passkey: {error}.") from None
+    return _armored(_MAGIC + b"".join(map(string, parts)))
+
+
+def claimed_origins(armored: str) -> tuple[str, ...]:
+    """
+    Return the origin that a passkey's signature names, nothing for another kind of key; nothing is proved by it.
+
+    Raises:
+        SignatureError: This is no signature, or not of an accepted kind.
+    """
+    content = _content(armored)
+    try:
+        return (origin_of(content.signature),) if is_passkey(content.key) else ()
+    except ValueError as error:
+        raise _refused(f"This is not the signature of a passkey: {error}.") from None
+
+
+def _check_passkey(data: bytes, content: _Content, origins: tuple[str, ...]) -> None:
+    if content.namespace == SEAL:
+        raise _refused("A passkey seals no folder: it signs in a browser only.")
+    try:
+        why = passkey_objection(content.key, content.signature, challenge_of(content.namespace, data), origins)
+    except ValueError as error:
+        why = f"cannot be checked: {error}"
+    if why or content.hash_name != "sha512":
+        raise _refused(f"The passkey signature of {content.key.fingerprint} {why or 'is of another hash'}.")
 
 
 def _fits(data: bytes, armored: str, key: PublicKey, namespace: str) -> bool:
@@ -138,12 +191,26 @@ def _only(key: PublicKey, namespace: str) -> SSHAllowedSigners:
 
 def _content(armored: str) -> _Content:
     try:
-        (blob, namespace, reserved, hash_name, _), rest = strings_of(_payload(armored), 5)
+        (blob, namespace, reserved, hash_name, signature), rest = strings_of(_payload(armored), 5)
         if rest or reserved:
             raise ValueError("it holds more than a signature")  # noqa: TRY301  # all that is wrong is said below
-        return _Content(public_key_of(blob), namespace.decode("ascii"), hash_name.decode("ascii"))
+        key = public_key_of(blob)
+        if not is_passkey(key):
+            _require_own_kind(key, signature)
+        return _Content(key, namespace.decode("ascii"), hash_name.decode("ascii"), signature)
     except ValueError as error:
         raise _refused(f"This is not an OpenSSH signature: {error}.") from None
+
+
+def _require_own_kind(key: PublicKey, signature: bytes) -> None:
+    # A hardware key of OpenSSH never signs as a browser has it sign, and OpenSSH accepts both.
+    if key.application and not key.application.startswith("ssh:"):
+        raise ValueError(
+            f"a key of {key.algorithm!r} for {key.application[:50]!r} signs in no browser that OpenSSH knows"
+        )
+    (kind,), _ = strings_of(signature, 1)
+    if kind != key.algorithm.encode():
+        raise ValueError(f"it is a {kind[:50].decode('ascii', 'replace')!r} by a key of {key.algorithm!r}")
 
 
 def _payload(armored: str) -> bytes:

@@ -21,3 +21,8 @@ def strings_of(blob: bytes, count: int) -> tuple[list[bytes], bytes]:
         found.append(blob[4 : 4 + length])
         blob = blob[4 + length :]
     return found, blob
+
+
+def string(content: bytes) -> bytes:
+    """Write *content* with its length before it."""
+    return len(content).to_bytes(4, "big") + content
