@@ -35,7 +35,7 @@ AMOUNTS = [
 WRONG = {
     "incident-id": ["", "123", "INC", "INC-", "INC 123", "../INC-1", "INC-123/..", "INC-123\n", "INC-<b>", "I" * 200],
     "studio-id": IDS,
-    "studio-name": ["", "   ", "n" * 201, *TEXTS],
+    "studio-name": ["", "   ", "n" * 1001, *TEXTS],
     "ledger-payout-id": IDS,
     "amount": AMOUNTS,
     "reserve-after": ["", "-1", "none", "310,00", "1e3"],

@@ -163,7 +163,7 @@ def test_taking_back_what_the_automation_paid_leaves_a_folder_that_verifies(stor
 
     # The stages of a payout have nothing to do here, and say what has.
     settled = story.stage("settle")
-    assert "No payout for" in settled.said
+    assert "Nothing has been sent for" in settled.said
     assert "Close the incident" in settled.said
     assert "Run 2-execute live first" not in settled.said
     assert 0 == story.stage("close", *CLOSING).code

@@ -87,13 +87,24 @@ def test_refused_message_is_sent_by_hand_and_said_so(paid, services):
     """Its id is in `status`; once a person has sent it, nothing sends it any more."""
     mail = services[1]
     mail.faults.planned.append("invalid")
-    paid("deliver")
+    first, stuck = paid("deliver"), paid("deliver", "--json")
+    watched = paid("monitor", "--json", "--metrics", "/proc/none/x.prom")
     desk = paid.desk
     refused = next(m for m in desk.store.undelivered_messages() if m.state == "refused")
     status = paid("status").out
     by_hand, twice = (paid("deliver", "--copied", refused.message_id) for _ in range(2))
     paid("deliver", "--refused")
 
+    assert (6, 6) == (first.code, stuck.code)
+    assert "Not everything went out: a provider refuses 1." in first.err
+    assert (1, 6) == (json.loads(stuck.said)["refused"], json.loads(stuck.said)["exit_code"])
+    assert [("message-undelivered", "email")] == [
+        (one["rule"], one["subject"]) for one in json.loads(watched.said)["firing"] if "message" in one["rule"]
+    ]
+    assert (5, True) == (
+        watched.code,
+        "metrics /proc/none/x.prom cannot be written" in json.loads(watched.said)["message"],
+    )
     assert refused.message_id in status
     assert "Next try after" not in status
     assert (0, 2) == (by_hand.code, twice.code)

@@ -33,6 +33,9 @@ POLICY = MessagePolicy(
     incident_url="https://tickets.example/team_a/browse/{incident_id}", rehearsal_email="rehearsal@marketplace.example"
 )
 
+# An underscore that Slack would read as formatting; inside a word it is part of an id.
+FORMATTING = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
 HOSTILE = [
     "<!channel>", "<!here|x>", "<http://evil.example|Stripe>", "<@U123ABC>", "*bold* _it_ ~no~ `code`", "@channel pay now",
     ":white_check_mark: APPROVED", "https://evil.example/login", "a & b < c > d", "&lt;!channel&gt;", "<script>alert(1)</script>",
@@ -131,7 +134,8 @@ def test_a_hostile_name_is_only_a_name_in_every_message(occasion, name):
     slack, text, html, subject = said(occasion, studio_name=name)
     studio = next(line for line in slack.splitlines() if line.startswith("Studio: ")).removeprefix("Studio: ")
 
-    assert not set("<>*_~`@#") & set(studio)
+    assert not set("<>*~`@#") & set(studio)
+    assert not FORMATTING.search(studio)
     assert re.sub("&(amp|lt|gt);", "", studio).count("&") == 0
     assert "://" not in studio
     assert not re.search(r":[\w+-]+:", studio)
@@ -148,7 +152,8 @@ def test_slack_text_holds_nothing_that_slack_would_act_on(text):
     """For any text at all: one line, only Slack's three entities, no formatting, mention, emoji or address."""
     found = slack_text(text)
 
-    assert not set("<>*_~`@#\n\r\t\x1b") & set(found)
+    assert not set("<>*~`@#\n\r\t\x1b") & set(found)
+    assert not FORMATTING.search(found)
     assert "&" not in re.sub("&(?:amp|lt|gt);", "", found)
     assert not re.search(r":[\w+-]+:|://", found)
 
@@ -219,6 +224,27 @@ def test_no_locale_rounds_a_single_minor_unit_away(occasion, minor, extra, curre
     number = re.search(r"\d[\d.,٬٫’'\u202f\xa0 ]*\d|\d", digits).group().replace("٬", "").replace("٫", ".")
 
     assert money.decimal == parse_decimal(number, locale="en_US" if locale in {"ar_KW", "ja_JP", "en_US"} else locale)
+
+
+def test_an_arabic_studio_reads_one_english_sentence(occasion):
+    """Dates are in the sentence's language; name and amount turn nothing around them, as text and as a page."""
+    due = replace(occasion.due, studio_locale="ar_KW")
+    name = "استوديو الميناء"
+    _, text, html, subject = said(replace(occasion, due=due), studio_name=name)
+
+    assert "for Feb 16, 2026 to Mar 1, 2026 was delayed" in text
+    assert f"Hello \u2068{name}\u2069," in text
+    assert re.search("Your payout of \u2068[^\u2069]+\u2069 is on its way", subject)
+    assert f"Hello <bdi>{name}</bdi>," in html
+    assert '<html lang="en" dir="ltr">' in html
+    assert "overflow-wrap:anywhere" in html
+    assert re.search("<strong><bdi>[^<]+</bdi></strong>", html)
+
+
+def test_ids_that_stripe_says_in_slack_can_be_copied(occasion):
+    """The note quotes ids of Stripe's; only what would format is replaced."""
+
+    assert "po_1Ab_c was returned, ＿really＿" == slack_text("po_1Ab_c was returned, _really_")
 
 
 def test_the_same_payout_gives_the_same_messages(occasion):

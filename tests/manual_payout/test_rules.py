@@ -24,6 +24,7 @@ from manual_payout.monitoring.facts import (
     Pending,
     Recent,
     Studio,
+    Undelivered,
     WatchedFacts,
 )
 from manual_payout.monitoring.metrics import metrics_text
@@ -84,6 +85,8 @@ BREAKING = [
     ({"comparison": Comparison(Recent(1, ()), (("tr_1", "x"),), (), 0)}, {("payout-outside-runbook", "tr_1")}),
     ({"clocks": "This machine is behind."}, {("clock-skew", "clock")}),
     ({"disbelieved": (("m1", "studio_email to x"),)}, {("message-not-written", "m1")}),
+    ({"undelivered": (Undelivered("slack", 2, 0, NOW - timedelta(hours=1, seconds=1)),)}, {("message-undelivered", "slack")}),
+    ({"undelivered": (Undelivered("email", 1, 1, NOW),)}, {("message-undelivered", "email")}),
     ({"comparison": Comparison(Recent(1, ()), (), (("tr_2", "x"),), 0)}, {("transfer-not-at-stripe", "tr_2")}),
     ({"requests": (OpenRequest("r1", "INC-1", "Studio", "1.00 USD", NOW),)}, {("fallback-requested", "r1")}),
     ({"pending": waiting(timedelta(minutes=10, seconds=1))}, {("outcome-unknown", "row-1")}),

@@ -18,7 +18,7 @@ from manual_payout.database import engines
 from manual_payout.database.store import Store
 from manual_payout.domain.models import Channel, Message, MessageState, Mode
 
-from .relay import CHANNEL, MAILBOX, FastClock, relay
+from .relay import CHANNEL, MAILBOX, FastClock, relay, waits
 from .servers import Mail, Slack
 
 LIFE_S = (0.1, 10.0)
@@ -127,7 +127,7 @@ def _send(world: dict, store: Store, drawn: random.Random, senders: int, life_s:
     processes.set_forkserver_preload(["tests.outbox.relay"])
     killed = 0
     running: list[tuple[multiprocessing.process.BaseProcess, float]] = []
-    while store.count_waiting(Mode.TEST):
+    while waits(store):
         while len(running) < senders:
             process = processes.Process(target=relay, args=(world,))
             process.start()

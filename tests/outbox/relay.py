@@ -11,7 +11,7 @@ from manual_payout.database import engines
 from manual_payout.database.store import Store
 from manual_payout.desk.messengers import NO_MESSENGERS
 from manual_payout.desk.settings import Policy, load_settings
-from manual_payout.domain.models import Mode
+from manual_payout.domain.models import MessageState, Mode
 
 CHANNEL_ID = "C0REHEARSAL"
 MAILBOX = "rehearsal@marketplace.example"
@@ -50,12 +50,18 @@ def settings_for(world: dict):
     return load_settings(policy=policy, **(NO_MESSENGERS | given))
 
 
+def waits(store: Store) -> bool:
+    """Whether anything waits to be sent, or is being sent."""
+    counts = store.unsent_counts(Mode.TEST)
+    return any(state in (MessageState.WAITING, MessageState.SENDING) for _, state, _, _ in counts)
+
+
 def relay(world: dict) -> None:
     """Go on until nothing waits."""
     engine = engines.connect(world["database"], name="DATABASE_URL")
     store = Store(engine, FastClock(world["start"]))
     room = Postroom(settings_for(world), store, "campaign")
-    while store.count_waiting(Mode.TEST):
+    while waits(store):
         done = room.deliver()
         if not done.delivered:
             time.sleep(0.05)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from manual_payout.steps.runner import Progress
 
 
+# What the last JSON answer said of its own end: a program reads one document, not two.
+_answered: dict[str, int] = {}
+
+
 def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
     """Show one error on standard error: what, what to do, and last where the money is."""
     # A secret that is a word of ours would be missed in the sentence about it, and be told by that.
@@ -47,7 +51,14 @@ def show_error(error: ManualPayoutError, *, as_json: bool) -> None:
 
 
 def show_failure(title: str, message: str, remedy: str, exit_code: int) -> None:
-    """Show why a command failed as JSON on standard error; *message* and *remedy* are without secrets."""
+    """
+    Show why a command failed as JSON on standard error, unless its answer on standard output said so already.
+
+    Args:
+        message: Like *remedy* without secrets.
+    """
+    if _answered.pop("exit_code", None) == exit_code:
+        return
     told = {"error": title, "message": message, "remedy": remedy, "exit_code": exit_code}
     show_json(told | money.told(exit_code), err=True)
 
@@ -100,6 +111,16 @@ def require_shown() -> None:
             f"What there is to sign could not be shown on standard error ({why}); nothing was signed.",
             "Run the same command in a terminal, and read there what it shows.",
         )
+
+
+def show_answer(value: dict[str, Any], error: ManualPayoutError | None) -> None:
+    """Show *value* as JSON, in one document with why the command ends in an *error*, where it does."""
+    failed: dict[str, Any] = {"exit_code": 0}
+    if error is not None:
+        said = {"message": without_secrets(error.message), "remedy": without_secrets(error.remedy)}
+        failed = {"error": error.title, **said, "exit_code": error.exit_code}
+    show_json(value | failed)
+    _answered["exit_code"] = failed["exit_code"]
 
 
 def ask_passphrase(path: Path) -> str:

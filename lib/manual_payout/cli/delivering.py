@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manual_payout.cli.answers import show_json
+from manual_payout.cli.answers import show_answer
 from manual_payout.cli.options import Json, Operator
 from manual_payout.cli.values import open_operators_desk, required
-from manual_payout.domain.errors import EvidenceError, NotFinishedError, ParameterError
+from manual_payout.domain.errors import EvidenceError, ManualPayoutError, NotFinishedError, ParameterError
 
 if TYPE_CHECKING:
     from manual_payout.desk.wiring import Desk
@@ -32,7 +33,8 @@ def deliver(
     """Send what waits in the outbox: Slack, the studio's email, PagerDuty. Moves no money.
 
     Every run does it too; this is for what had to wait, by hand or every few minutes by cron. Exit code 6 says that
-    something still waits, 5 that a row of the outbox is not what the journal says was written; it goes to nobody. Messages are named as `manual-payout status` names them.
+    something still waits or was refused, 5 that a row of the outbox is not what the journal says was written; it goes to
+    nobody. Messages are named as `manual-payout status` names them.
 
     \b
     Examples:
@@ -47,24 +49,41 @@ def deliver(
     counts, unwritten, disbelieved = {"copied": 1}, "", 0
     if not copied:
         counts, unwritten, disbelieved = _deliver(desk, person.person_id, now=now, refused=refused)
+    error = _left_over(counts, unwritten, disbelieved)
     if as_json:
-        show_json(counts)
+        show_answer(counts, error)
     else:
-        typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()) + ".")
+        typer.echo(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()) + ".")
+    if error is not None:
+        raise error
+
+
+def _left_over(counts: Mapping[str, int], unwritten: str, disbelieved: int) -> ManualPayoutError | None:
+    """Say what did not go out, the gravest first; None where everything did."""
     if disbelieved:
-        raise EvidenceError(
+        return EvidenceError(
             f"{disbelieved} {'message is' if disbelieved == 1 else 'messages are'} not what the journal says was written, and "
             "went to nobody: somebody changed the database.",
             "Stop, keep the database as it is and call Security; see message-not-written in docs/monitoring.md.",
         )
-    if left := counts.get("delayed", 0) + counts.get("waiting", 0):
-        raise NotFinishedError(
-            f"{left} messages still wait.", "Run `manual-payout status` to see why, and the same command again later."
+    refused, waiting = counts.get("refused", 0), counts.get("waiting", 0)
+    said = ([f"a provider refuses {refused}"] if refused else []) + ([f"{waiting} still wait"] if waiting else [])
+    if refused:
+        remedy = (
+            "`manual-payout status` says why. Correct what is wrong and run `manual-payout deliver --refused`, or send it by "
+            "hand and say so with `manual-payout deliver --copied MESSAGE`."
+        )
+        return NotFinishedError(f"Not everything went out: {' and '.join(said)}.", remedy)
+    if waiting:
+        return NotFinishedError(
+            f"Not everything went out: {said[0]}.",
+            "Run `manual-payout status` to see why, and the same command again later.",
         )
     if unwritten:
-        raise NotFinishedError(
+        return NotFinishedError(
             f"The ledger could not be asked for the text of some: {unwritten}", "Correct that, and run the same again."
         )
+    return None
 
 
 def waiting_table(messages: Sequence[Message]) -> Table:
@@ -101,6 +120,7 @@ def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[
     """Deliver, and say how many messages that came to, why others have no text yet, and how many nobody wrote."""
     from manual_payout.comms.delivery import Postroom
     from manual_payout.comms.telling import write_all_announced
+    from manual_payout.domain.models import MessageState
 
     store, mode = desk.store, desk.settings.mode
     if refused:
@@ -110,12 +130,15 @@ def _deliver(desk: Desk, actor: str, *, now: bool, refused: bool) -> tuple[dict[
     done = postroom.deliver(at_once=now)
     written = write_all_announced(desk, actor=actor)
     done = done.followed_by(postroom.deliver())
+    left: Counter[MessageState] = Counter()
+    for _, state, count, _ in store.unsent_counts(mode):
+        left[state] += count
     counts = {
         "written": written.count,
         "delivered": done.delivered,
-        "delayed": done.delayed,
-        "refused": done.refused,
-        "waiting": store.count_waiting(mode) - done.delayed,
+        "waiting": left[MessageState.WAITING] + left[MessageState.SENDING],
+        "refused": left[MessageState.REFUSED],
+        "to_copy": left[MessageState.TO_COPY],
     }
     return counts, "; ".join(one.reason for one in written.missing), len(store.disbelieved_messages(mode))
 

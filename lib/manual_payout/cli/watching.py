@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manual_payout.cli.answers import show_error, show_json, show_table
+from manual_payout.cli.answers import show_answer, show_error, show_table
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
 from manual_payout.domain.errors import EvidenceError, ManualPayoutError, NotFinishedError, UsageError
@@ -47,16 +47,14 @@ def monitor(
         raise UsageError("--once and --every exclude each other.", "Give one of them.")
     desk = open_operators_desk()
     if every is None:
-        firing = _round(desk, metrics, dry_run=dry_run, as_json=as_json)
-        if firing:
-            raise NotFinishedError(
-                f"{firing} {'alert is' if firing == 1 else 'alerts are'} firing.",
-                "Look each up by its rule in docs/monitoring.md, the gravest first.",
-            )
+        _round(desk, metrics, dry_run=dry_run, as_json=as_json)
         return
     while True:
         try:
             _round(desk, metrics, dry_run=dry_run, as_json=as_json)
+        except NotFinishedError:
+            # What is firing was shown; the watch goes on.
+            pass
         except ManualPayoutError as error:
             # A database that is restarted is back for the next round, and a full disk has room again; the metrics' time
             # stamp says that one was missed.
@@ -68,19 +66,27 @@ def monitor(
         time.sleep(every)
 
 
-def _round(desk: Desk, metrics: Path | None, *, dry_run: bool, as_json: bool) -> int:
+def _round(desk: Desk, metrics: Path | None, *, dry_run: bool, as_json: bool) -> None:
     from manual_payout.monitoring import silent_channels, watch_round, write_metrics
 
     seen = watch_round(desk, dry_run=dry_run)
-    silent = silent_channels(desk)
+    silent, firing = silent_channels(desk), len(seen.alerts.firing)
+    error: ManualPayoutError | None = None
+    if firing:
+        sentence = f"{firing} {'alert is' if firing == 1 else 'alerts are'} firing."
+        error = NotFinishedError(sentence, "Look each up by its rule in docs/monitoring.md, the gravest first.")
+    # What was found, and who was told, is said whatever becomes of the file.
+    try:
+        if metrics is not None:
+            write_metrics(metrics, seen.facts, seen.alerts.firing)
+    except EvidenceError as unwritable:
+        error = unwritable
     if as_json:
-        show_json(_as_dict(seen, silent))
+        show_answer(_as_dict(seen, silent), error)
     else:
         _show(seen, silent)
-    # Last: what was found, and who was told, is said whatever becomes of the file.
-    if metrics is not None:
-        write_metrics(metrics, seen.facts, seen.alerts.firing)
-    return len(seen.alerts.firing)
+    if error is not None:
+        raise error
 
 
 def _show(seen: Watch, silent: list[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,9 +31,11 @@ from truthful_papermill.plain_text import one_line
 
 _TEMPLATES = environment("comms/templates")
 
-# What Slack reads as formatting or as a mention cannot be escaped; look-alikes stand for it in free text. Ids keep
-# theirs, so that they can be searched for: inside a word an underscore formats nothing.
-_SLACK_FORMATTING = str.maketrans({"*": "∗", "_": "＿", "~": "～", "`": "ˋ", "@": "＠", "#": "＃"})
+# What Slack reads as formatting or as a mention cannot be escaped; look-alikes stand for it in free text.
+_SLACK_FORMATTING = str.maketrans({"*": "∗", "~": "～", "`": "ˋ", "@": "＠", "#": "＃"})
+
+# Inside a word an underscore formats nothing: ids keep theirs, wherever they stand, so that they can be copied.
+_SLACK_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 # A colon that begins an emoji's name or an address; Slack makes a picture or a link of it.
 _SLACK_COLON = re.compile(r":(?=[\w+-]*:|//)|(?<=\w):(?=\S)")
@@ -44,6 +47,10 @@ NOBODY = "nobody"
 
 # Free text: names that people gave, and what Stripe said. Everything else is validated, or formatted by us.
 _FREE = ("studio_name", "payments_ops_approver", "finance_approver", "operator", "note", "override")
+
+# What may be written from right to left within our English sentence; in HTML it stands in <bdi>.
+_APART = (*_FREE, "amount_local")
+_FIRST_STRONG, _POP = "\u2068", "\u2069"
 
 _SUBJECTS = {
     "studio_email": "Your payout of {amount_local} is on its way",
@@ -116,17 +123,19 @@ def fill_in(occasion: Occasion, announced: Message) -> Message:
     values = _values(occasion)
     kind, channel = announced.kind, announced.channel
     audience = audience_of(occasion, channel)
-    escaped = values | {name: slack_text(str(values[name])) for name in _FREE}
-    subject = _SUBJECTS.get(kind, "").format(amount_local=values["amount_local"])
+    slack = channel is Channel.SLACK
+    told = {name: isolated(slack_text(str(values[name])) if slack else str(values[name])) for name in _APART}
+    plain = values | told
+    subject = _SUBJECTS.get(kind, "").format(amount_local=plain["amount_local"])
     mark = "REHEARSAL: " if occasion.rehearsal else ""
     sends = channel in occasion.automatic and (channel is not Channel.EMAIL or bool(_EMAIL.fullmatch(audience)))
     return replace(
         announced,
         audience=audience,
         subject=f"{mark}{subject}" if subject else "",
-        body_text=_TEMPLATES.get_template(f"{kind}.txt.j2").render(escaped if channel is Channel.SLACK else values),
+        body_text=_TEMPLATES.get_template(f"{kind}.txt.j2").render(plain),
         body_html=_TEMPLATES.get_template(f"{kind}.html.j2").render(values) if channel is Channel.EMAIL else "",
-        body_json=_structure(occasion, announced, escaped if channel is Channel.SLACK else values),
+        body_json=_structure(occasion, announced, plain),
         state=MessageState.WAITING if sends else MessageState.TO_COPY,
     )
 
@@ -147,8 +156,14 @@ def audience_of(occasion: Occasion, channel: Channel) -> str:
 
 def slack_text(text: str) -> str:
     """Make *text* harmless in Slack's mrkdwn and in its composer: no mention, link, emoji or formatting survives."""
-    plain = _SLACK_COLON.sub("∶", one_line(text)).translate(_SLACK_FORMATTING)
+    plain = _SLACK_UNDERSCORE.sub("＿", _SLACK_COLON.sub("∶", one_line(text))).translate(_SLACK_FORMATTING)
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def isolated(text: str) -> str:
+    """Keep what is written from right to left from turning the sentence around it; any other text stays as it is."""
+    turns = any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text)
+    return f"{_FIRST_STRONG}{text}{_POP}" if turns else text
 
 
 def amount_for(locale_name: str | None, amount: Money) -> str:
@@ -184,8 +199,9 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "reason": record.reason.value.replace("_", " "),
         "transfer_id": record.stripe_transfer_id or "",
         "destination": record.destination_account,
-        "period_start": format_date(occasion.due.period_start, locale=_locale(occasion.due.studio_locale)),
-        "period_end": format_date(occasion.due.period_end, locale=_locale(occasion.due.studio_locale)),
+        # A date is part of the sentence, and in its language.
+        "period_start": format_date(occasion.due.period_start, locale="en_US"),
+        "period_end": format_date(occasion.due.period_end, locale="en_US"),
         "payments_ops_approver": one_line(names.name_of(record.approved_by_payments_ops)),
         "finance_approver": one_line(names.name_of(record.approved_by_finance)),
         "operator": one_line(names.name_of(record.operator_id)),

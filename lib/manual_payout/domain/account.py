@@ -31,7 +31,7 @@ _ORDER = list(Standing)
 
 # How a payment is closed that did not arrive, by its label.
 CLOSED_AS = {
-    "failed at the bank": "returned to the studio's balance",
+    "failed at the bank, returned": "returned to the studio's balance",
     "came back unapproved": "came back without a reversal that was approved here",
 }
 
@@ -214,7 +214,9 @@ def _moved(record: PayoutRecord, reversals: Sequence[ReversalRecord], events: Se
     part = f"; {Money(approved, currency).grouped} of it were taken back here, as approved" if approved else ""
     if failed and not closed:
         return _astray(
-            f"{sent}{part}, and did not arrive: {failed}", "Failed on the way to the bank", "failed at the bank"
+            f"{sent}{part}, and did not arrive: {failed}",
+            "Failed on the way to the bank",
+            "failed at the bank, returned",
         )
     back = record.state is State.PARTLY_REVERSED
     if failed:

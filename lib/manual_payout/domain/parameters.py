@@ -75,7 +75,7 @@ _SECRET = re.compile(r"\b(?:sk|rk|rkcs|whsec)_(?:live_|test_)?[A-Za-z0-9]{8,}|xo
 _Check = Callable[[str, Any], Any]
 V = TypeVar("V", bound="Parameters | ReversalParameters | MonitorParameters | RehearseParameters")
 
-NAME_LENGTH_MAX = 200
+NAME_LENGTH_MAX = 1000
 NOTES_LENGTH_MAX = 2000
 CLOSE_LENGTH_MAX = 4000
 PATH_LENGTH_MAX = 1000

@@ -92,6 +92,23 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """
+    What has not gone out by one channel that is configured.
+
+    Attributes:
+        refused: How many of them a provider refused, which nothing tries again.
+
+        since: When the oldest was announced.
+    """
+
+    channel: str
+    count: int
+    refused: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedFacts:
     """
     Everything that the rules are held against, as it was at one instant.
@@ -113,6 +130,8 @@ class WatchedFacts:
 
         disbelieved: Messages that are not what the journal says was written: id, and what the row says it is.
 
+        undelivered: What has not gone out, by channel.
+
         unwritten: Why messages that were announced have no text yet; no rule waits for it.
     """
 
@@ -129,5 +148,6 @@ class WatchedFacts:
     procedure: str
     clocks: str = ""
     disbelieved: tuple[tuple[str, str], ...] = ()
+    undelivered: tuple[Undelivered, ...] = ()
     blind: tuple[Missing, ...] = ()
     unwritten: tuple[Missing, ...] = ()

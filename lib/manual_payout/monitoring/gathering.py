@@ -9,15 +9,16 @@ from typing import Any
 
 from manual_payout.approval.books import account_at
 from manual_payout.approval.others import explain
+from manual_payout.comms.wiring import configured_channels
 from manual_payout.desk.inventory import Inventory, Missing, find_inventory
 from manual_payout.desk.reviewed import procedure_digest
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import Standing
 from manual_payout.domain.errors import DatabaseError, EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.domain.intent import GROUP_PREFIX
-from manual_payout.domain.models import Kind, Message, Mode, Request, State
+from manual_payout.domain.models import Kind, Message, MessageState, Mode, Request, State
 from manual_payout.domain.money import Money
-from manual_payout.monitoring.facts import Comparison, OpenRequest, Pending, Recent, Studio, WatchedFacts
+from manual_payout.monitoring.facts import Comparison, OpenRequest, Pending, Recent, Studio, Undelivered, WatchedFacts
 from manual_payout.monitoring.rules import rotations_of
 
 # A payout that was made within it may be missing from a listing that began before it.
@@ -59,8 +60,19 @@ def gather_watched(desk: Desk, blind: tuple[Missing, ...] = ()) -> WatchedFacts:
         procedure=procedure_digest(),
         clocks=desk.clocks(),
         disbelieved=tuple((one.message_id, _row_of(one)) for one in store.disbelieved_messages(mode)),
+        undelivered=tuple(_undelivered(desk)),
         blind=blind,
     )
+
+
+def _undelivered(desk: Desk) -> Iterator[Undelivered]:
+    # What has no service to go by waits for a person who copies it, and is no failure of one.
+    counts = [one for one in desk.store.unsent_counts(desk.settings.mode) if one[1] is not MessageState.TO_COPY]
+    for channel in sorted(configured_channels(desk.settings)):
+        mine = [(state, count, since) for found, state, count, since in counts if found is channel]
+        if mine:
+            refused = sum(count for state, count, _ in mine if state is MessageState.REFUSED)
+            yield Undelivered(channel.value, sum(one[1] for one in mine), refused, min(one[2] for one in mine))
 
 
 def compare(desk: Desk, since: datetime, until: datetime) -> Comparison | Missing:

@@ -69,6 +69,9 @@ def _registry(facts: WatchedFacts, firing: Sequence[Alert]) -> CollectorRegistry
     gauge("manual_payout_disbelieved_messages", "Messages that are not what the journal says was written.").set(
         len(facts.disbelieved)
     )
+    gauge("manual_payout_undelivered_messages", "Messages that have not gone out by a channel that is configured.").set(
+        sum(one.count for one in facts.undelivered)
+    )
     gauge("manual_payout_clock_skew", "Whether this machine's clock is over a minute from the database's.").set(
         bool(facts.clocks)
     )

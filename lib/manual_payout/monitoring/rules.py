@@ -22,6 +22,9 @@ Found = list[Finding | Missing]
 
 _SUBJECT_MAX = 120
 
+# A message that waits for its first retries is no news; after an hour the pauses between them are an hour as well.
+_UNDELIVERED_AFTER = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -105,6 +108,20 @@ def _unwritten_by_us(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
             what,
         )
         for message_id, what in facts.disbelieved
+    ]
+
+
+def _undelivered(facts: WatchedFacts, _policy: MonitoringPolicy) -> Found:
+    # One alert a channel: an alert that cannot be told by one is told by the other, and raises no further one.
+    return [
+        Finding(
+            one.channel,
+            f"Not gone out by {one.channel}: {one.count}, of which {one.refused} refused, the oldest since "
+            f"{one.since:%Y-%m-%d %H:%M} UTC; `manual-payout status` names them and says why.",
+            f"{one.count} undelivered",
+        )
+        for one in facts.undelivered
+        if one.refused or facts.at - one.since > _UNDELIVERED_AFTER
     ]
 
 
@@ -267,6 +284,8 @@ ALERT_RULES: tuple[Rule, ...] = (
     Rule("credential-expired", Severity.CRITICAL, lambda _: "expired", "manual_payout_credential_left_seconds", _due(None, 0)),
     Rule("credential-due-7", Severity.ERROR, lambda _: "due within 7 days", "manual_payout_credential_left_seconds", _due(0, 7)),
     REQUESTED,
+    Rule("message-undelivered", Severity.ERROR, lambda _: "any message that a provider refused, or that waits for over an hour",
+         "manual_payout_undelivered_messages", _undelivered),
     Rule("settlement-overdue", Severity.ERROR, lambda p: f"not settled {p.unsettled_after_days} days after the transfer",
          "manual_payout_unsettled", _unsettled),
     Rule("key-not-rotated", Severity.ERROR,

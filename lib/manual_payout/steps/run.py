@@ -163,7 +163,7 @@ class Run(Bound):
         """
         record = self.find_record()
         if record is None:
-            nothing = f"No payout for {self.ledger_payout_id} was begun under {self.incident_id}."
+            nothing = f"Nothing has been sent for {self.ledger_payout_id} under {self.incident_id}."
             raise PolicyRefusedError(nothing, account_at(self.desk, self.ledger_payout_id).left_to_do)
         return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -158,7 +159,9 @@ def metrics(run: MonitorRun) -> Text | Banner:
     text = monitoring.metrics_text(seen.facts, seen.alerts.firing)
     if not run.dry_run:
         path = run.desk.settings.outputs_dir / "monitoring" / f"{run.desk.settings.mode}.prom"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Where it cannot be made, writing says so.
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
         monitoring.write_metrics(path, seen.facts, seen.alerts.firing)
     samples = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     return Text("The same facts as gauges; a fact that could not be gathered has no line.", samples)

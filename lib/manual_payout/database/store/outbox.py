@@ -121,12 +121,17 @@ class Outbox(StorePart):
                     counts[payout_id][MessageState(state)] = count
         return counts
 
-    def count_waiting(self, mode: Mode) -> int:
-        """Count what waits to be sent, or is being sent."""
-        states = [MessageState.WAITING.value, MessageState.SENDING.value]
-        query = sa.select(sa.func.count()).where(_of(mode, None) & _row.state.in_(states))
+    def unsent_counts(self, mode: Mode) -> list[tuple[Channel, MessageState, int, datetime]]:
+        """Count what was neither delivered nor sent by hand, by channel and state, each with the instant of the oldest."""
+        query = (
+            sa.select(_row.channel, _row.state, sa.func.count(), sa.func.min(_row.created_at))
+            .where(_of(mode, None) & sa.text(UNSENT))
+            .group_by(_row.channel, _row.state)
+            .order_by(_row.channel, _row.state)
+        )
         with self._read() as connection:
-            return int(connection.execute(query).scalar_one())
+            rows = connection.execute(query).all()
+        return [(Channel(channel), MessageState(state), count, since) for channel, state, count, since in rows]
 
     def due_messages(
         self, mode: Mode, channel: Channel, payout_id: str | None = None, *, at_once: bool = False, limit: int = 100
