@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 import local_stripe
 import payout_rehearsal
+import proofs
 from manual_payout import transfer
 from manual_payout.approval.approvals import approve
 from manual_payout.approval.requesting import file_request
@@ -20,10 +21,10 @@ from manual_payout.database import engines
 from manual_payout.database.schema import APPEND_ONLY
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.desk.wiring import open_desk
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Mode, stream_of
 from payout_rehearsal.demo import incident
 from payout_rehearsal.demo.settings import demo_settings
+from proofs import leave_dry_run
 
 STREAM = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
 LAST4 = incident.DESTINATION_ACCOUNT[-4:]
@@ -102,11 +103,14 @@ class Scene:
         )  # fmt: skip
 
     def dry_run(self, request=None, operator=None):
-        """Leave the trace of a dry run, as the notebook does."""
+        """Leave the trace of a dry run, as notebook and seal do."""
         request, operator = request or self.request, operator or self.operator
-        data = {"request_id": request.request_id, "operator_id": operator.person_id}
-        stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
-        self.desk.store.record_event(stream, "dry_run", operator.person_id, data)
+        leave_dry_run(self.desk, request, operator.handle, key=self.seal_key(operator.handle))
+
+    def seal_key(self, handle):
+        """The key with which an operator seals; who may not operate has none, and takes another's."""
+        person = self.desk.registry.find(handle)
+        return sandbox_key(handle if person is not None and "operate" in person.may else incident.OPERATOR)
 
     def prepare(self):
         """Request, two approvals, dry run."""
@@ -123,7 +127,7 @@ class Scene:
     def live(self, operator=None, request=None, **changes):
         """The parameters of the live run."""
         request, operator = request or self.request, operator or self.operator
-        code = confirm_code(request, request.line_for(), operator.person_id)
+        code = proofs.code(self.desk, request, operator.handle)
         given = {"incident_id": request.incident_id, "dry_run": False, "confirm": code, "operator": operator.handle}
         return self.typed(**(given | changes))
 

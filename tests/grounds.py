@@ -12,7 +12,6 @@ from manual_payout.approval.requesting import file_request
 from manual_payout.database.clock import SandboxClock
 from manual_payout.desk.messengers import NO_MESSENGERS
 from manual_payout.desk.settings import STRIPE_API, load_settings
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Stage
 from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 from payout_rehearsal import testmode
@@ -64,8 +63,7 @@ class Incident:
         self.request = approved(ground, self.parameters)
         self.dry = run_stages(ground.desk, DRY_RUN, self.parameters)
         self.operator = ground.desk.registry.find(self.parameters.operator)
-        code = confirm_code(self.request, self.request.line_for(), self.operator.person_id)
-        self.typed = replace(self.parameters, dry_run=False, confirm=code)
+        self.typed = replace(self.parameters, dry_run=False, confirm=self.dry[-1].confirm)
 
     def live(self, stages=LIVE_RUN):
         """Run *stages* live with the ordinary runner."""

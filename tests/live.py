@@ -115,6 +115,8 @@ class LiveScene(Scene):
             new_key_file(path, "", handle)
         return key_from_file(path, lambda _: "")
 
+    seal_key = key_of
+
     def _signers(self):
         path = self.people / "allowed_signers"
         lines = [

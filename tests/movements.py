@@ -8,10 +8,10 @@ import pytest
 
 import local_stripe
 import payout_rehearsal
+import proofs
 from local_stripe.transfers import reverse_transfer
 from manual_payout import transfer
 from manual_payout.approval.reversal import ReversalAsked, file_reversal, verify_reversal
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import ReversalReason, State
 from manual_payout.domain.parameters import ReversalParameters
 from mishaps import CrashError, refusal
@@ -100,7 +100,7 @@ class Mistake:
 
     def live(self, operator=None, **changes):
         operator = operator or self.scene.operator
-        code = confirm_code(self.request, self.request.line_for(), operator.person_id)
+        code = proofs.code(self.scene.desk, self.request, operator.handle)
         given_ = ReversalParameters(self.request.incident_id, self.request.request_id, operator.handle, False, code)
         return replace(given_, **changes)
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,3 +76,10 @@ class Shell:
         """Everything that is stored: each file's bytes, the database's among them, and each transfer at Stripe."""
         files = {str(path): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
         return files | {"transfers": len(self.stripe.books.transfers)}
+
+
+def live_command(dry: Answer) -> list[str]:
+    """Return the command that a dry run suggested, with the code of its last line in the code's place."""
+    lines = dry.out.splitlines()
+    command = next(line for line in lines if line.endswith("--confirm CODE"))
+    return shlex.split(command.removesuffix("CODE") + lines[-1])[1:]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.dry_runs import code_of
 from manual_payout.approval.requesting import file_request
 from manual_payout.desk.kernels import fork_server, needed_by
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ManualPayoutError, NotFinishedError
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Request, Stage
 from manual_payout.domain.parameters import Parameters
 from manual_payout.steps.endings import StageResult
@@ -100,7 +100,7 @@ def file_and_approve(
 def live_parameters(desk: Desk, parameters: Parameters, request: Request) -> Parameters:
     """Return the parameters of the live run: with the code that the operator's dry run of *request* prints."""
     operator = desk.registry.get_allowed(parameters.operator, "operate", desk.now(), field="operator")
-    return replace(parameters, dry_run=False, confirm=confirm_code(request, request.line_for(), operator.person_id))
+    return replace(parameters, dry_run=False, confirm=code_of(desk, request, request.line_for(), operator.person_id))
 
 
 class Incident:

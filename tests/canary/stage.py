@@ -37,10 +37,9 @@ import payout_rehearsal
 from manual_payout.desk.settings import SANDBOX_APPROVERS
 from manual_payout.desk.signatures import APPROVAL, SEAL, new_key_file
 from manual_payout.desk.wiring import open_desk
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import stream_of
 from payout_rehearsal.demo import incident
 from payout_rehearsal.demo.settings import demo_settings
+from proofs import leave_dry_run
 
 from .canaries import PASSPHRASE, Canary, make_canaries, quoted
 from .life import live
@@ -339,11 +338,7 @@ class Stage:
         desk = open_desk(settings)
         try:
             request = payout_rehearsal.file_and_approve(desk)
-            operator = desk.registry.find(incident.OPERATOR)
-            data = {"request_id": request.request_id, "operator_id": operator.person_id}
-            stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
-            desk.store.record_event(stream, "dry_run", operator.person_id, data)
-            return confirm_code(request, request.line_for(), operator.person_id)
+            return leave_dry_run(desk, request)
         finally:
             desk.store._engine.dispose()
             desk.ledger._engine.dispose()

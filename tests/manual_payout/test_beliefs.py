@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from manual_payout.domain.money import Money
 from manual_payout.gateway.client import funds_in
 from mishaps import CrashError, crash
 from payout_rehearsal.demo import incident
+from shells import live_command
 
 HOUR = 3600
 DEMO_POLICY = Path(settings_module.__file__).parent / "sandbox" / "policy.toml"
@@ -82,7 +82,7 @@ def test_approvals_that_say_24_hours_end_with_the_policy_of_now(shell):
     dry = shell("run", "-f", file, "--operator", "tomas", "--dry-run", **under)
     shell.stripe.advance(4 * HOUR)
     long_after, status = shell("status", **under), shell("status")
-    live = shell(*shlex.split(dry.out.splitlines()[-1])[1:], "--stage", "execute")
+    live = shell(*live_command(dry), "--stage", "execute")
 
     assert [0, 0, 0] == [*(one.code for one in given_under_it), dry.code], given_under_it[0].err + dry.said
     assert "2 of 2 approved" in long_after.out
@@ -116,6 +116,7 @@ def test_a_request_ends_with_the_policy_of_now(shell):
 def test_the_send_asks_the_policy_of_now(scene, rules):
     """Filed and approved for a day; four hours later under a policy of four hours nothing is sent, and a second before it is."""
     scene.settings = scene.settings_with(request=LONG)
+    scene.desk = scene.new_desk(request=LONG)
     request = scene.request = scene.file(notes="for a day", replace=True)
     scene.approve("priya"), scene.approve("amara"), scene.dry_run()
     scene.pass_time(hours=4)
@@ -180,12 +181,12 @@ def _folder(rehearsed, tmp_path):
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"approval_lifetime_s": 60}, "at event 12 an approval had ended by the policy"),
-        ({"request_lifetime_s": 60}, "at event 12 its request had ended"),
-        ({"amount_minor_max": 125_074}, "at event 12 its amount was above the policy's ceiling"),
-        ({"amount_minor_max": True}, "at event 12 its amount was above the policy's ceiling"),
-        ({"approval_lifetime_s": "long"}, "event 12 does not say what the policy was then"),
-        (None, "event 12 does not say what the policy was then"),
+        ({"approval_lifetime_s": 60}, "at event 13 an approval had ended by the policy"),
+        ({"request_lifetime_s": 60}, "at event 13 its request had ended"),
+        ({"amount_minor_max": 125_074}, "at event 13 its amount was above the policy's ceiling"),
+        ({"amount_minor_max": True}, "at event 13 its amount was above the policy's ceiling"),
+        ({"approval_lifetime_s": "long"}, "event 13 does not say what the policy was then"),
+        (None, "event 13 does not say what the policy was then"),
     ],
 )
 def test_the_verifier_judges_by_the_policy_on_record(folder, rules, said):
@@ -277,7 +278,7 @@ def test_the_verifier_judges_each_leave_to_send_again(folder, change, said):
     edit(folder / "journal.json", add)
     wrong = findings(folder).get("approvals", ())
 
-    assert ([f"the approval of event 12 {said}"] if said else []) == [
+    assert ([f"the approval of event 13 {said}"] if said else []) == [
         one for one in wrong if one.startswith("the approval")
     ]
 

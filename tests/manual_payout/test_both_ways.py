@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from desks import STREAM
 from manual_payout import transfer
+from manual_payout.approval.dry_runs import DRY_RUN, DRY_RUN_SEALED, find_sealed
+from manual_payout.desk.signing import sandbox_key
 from manual_payout.domain.errors import (
     ApprovalError,
     AttemptRefusedError,
@@ -21,6 +24,7 @@ from manual_payout.domain.errors import (
 from manual_payout.domain.models import State
 from mishaps import CrashError, crash, race, refusal
 from movements import BOUNDARIES, WAYS, crash_at, lose_the_answer, plant_lost_answer
+from proofs import leave_dry_run
 
 ONLY = {"before the claim": "out", "after the claim": "out", "in the outcome": "back"}
 
@@ -79,11 +83,48 @@ def test_dry_run_or_wrong_code_moves_nothing(moving, changes):
     assert (None, []) == (moving.record, moving.posts)
 
 
-def test_operator_without_a_dry_run_moves_nothing(moving):
-    """The right code, computed by hand, does not replace the dry run."""
-    error = refusal(moving.run, operator=moving.scene.desk.registry.find("noor"))
+def test_operator_without_a_sealed_dry_run_moves_nothing(moving):
+    """No code replaces it, and neither does the notebook's own word for it, which anybody can write."""
+    noor, request = moving.scene.desk.registry.find("noor"), moving.request
+    said = {"request_id": request.request_id, "operator_id": noor.person_id}
+    moving.scene.desk.store.record_event(STREAM, DRY_RUN, noor.person_id, said)
+    error = refusal(moving.run, operator=noor)
 
-    assert ("has not made a dry run" in error.message, []) == (True, moving.posts)
+    assert ("has not made a dry run of this request that was sealed" in error.message, []) == (True, moving.posts)
+    assert "--operator noor` first; after plain papermill, `manual-payout seal INC-123" in error.remedy
+
+
+@pytest.mark.parametrize("signer", ["priya", "noor"])
+def test_dry_run_that_another_person_signed_moves_nothing(moving, signer):
+    """An approver who holds Stripe's key and types the operator's name is refused before, not found at the seal."""
+    leave_dry_run(moving.scene.desk, moving.request, key=sandbox_key(signer))
+    error = refusal(moving.run)
+
+    assert (PolicyRefusedError, []) == (type(error), moving.posts)
+    assert "is not proved to be by Tomas Lindqvist" in error.message
+
+
+@pytest.mark.parametrize("name", ["manifest_sha256", "rules_digest"])
+def test_dry_run_that_says_something_else_than_was_signed_moves_nothing(moving, name):
+    """Whoever writes to the database can put in a record, and not the operator's signature under it."""
+    desk, tomas = moving.scene.desk, moving.scene.operator
+    signed = find_sealed(desk, moving.request, moving.request.line_for(), tomas.person_id).data
+    desk.store.record_event(STREAM, DRY_RUN_SEALED, tomas.person_id, signed | {name: "1" * 64})
+    error = refusal(moving.run)
+
+    assert ("is not proved to be by" in error.message, []) == (True, moving.posts)
+
+
+def test_rules_have_to_be_those_of_the_dry_run_until_something_was_begun(moving):
+    """What was read under other rules was not read; what was begun is finished under whichever."""
+    other = moving.scene.new_desk(request={"reserve_minimum_minor": {"usd": 1}})
+    error = refusal(moving.run, other)
+
+    assert ("The policy's rules of money are not those of the dry run" in error.message, []) == (True, moving.posts)
+
+    moving.fault("refuse", code="resource_missing")
+    assert AttemptRefusedError is type(refusal(moving.run))
+    assert moving.done is moving.run(other).state
 
 
 @pytest.mark.parametrize("handle", ["priya", "maya"])

@@ -14,10 +14,10 @@ import payout_rehearsal
 from local_stripe.permissions import PLATFORM_ACCOUNT
 from local_stripe.transfers import TransferOrder, create_transfer
 from manual_payout import transfer
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import stream_of
 from payout_rehearsal import demo_parameters, file_and_approve
 from payout_rehearsal.demo import incident
+from proofs import leave_dry_run
 from shells import FLAGS
 
 ID, PAYOUT = incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID
@@ -44,10 +44,7 @@ class Story:
         """Request, approve, read, send."""
         operator = self.desk.registry.find(incident.OPERATOR)
         request = file_and_approve(self.desk)
-        line = request.line_for(PAYOUT)
-        data = {"request_id": request.request_id, "operator_id": operator.person_id}
-        self.desk.store.record_event(STREAM, "dry_run", operator.person_id, data)
-        code = confirm_code(request, line, operator.person_id)
+        code = leave_dry_run(self.desk, request)
         return transfer.send(self.desk, demo_parameters(dry_run=False, confirm=code), operator)
 
     def automation_pays(self, minor=50_00):

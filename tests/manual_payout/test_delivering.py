@@ -8,10 +8,9 @@ import pytest
 from tests.outbox.servers import Mail, Slack, running
 
 from manual_payout import transfer
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import stream_of
 from payout_rehearsal import demo_parameters, file_and_approve
 from payout_rehearsal.demo import incident
+from proofs import leave_dry_run
 
 PASSWORD = "mail-password-91"
 SECRETS = {
@@ -28,11 +27,7 @@ def _paid(shell):
     desk = shell.desk
     request = file_and_approve(desk)
     operator = desk.registry.find(incident.OPERATOR)
-    data = {"request_id": request.request_id, "operator_id": operator.person_id}
-    desk.store.record_event(
-        stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data
-    )
-    code = confirm_code(request, request.line_for(), operator.person_id)
+    code = leave_dry_run(desk, request)
     transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)
     return shell
 

@@ -14,11 +14,10 @@ from nbclient import NotebookClient
 
 from manual_payout.approval.requesting import file_request
 from manual_payout.desk.wiring import kernel_environment
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import stream_of
 from manual_payout.steps.runner import DRY_RUN, run_stages
 from payout_rehearsal import demo_parameters, file_and_approve, stage_set
 from payout_rehearsal.demo import incident
+from proofs import code, leave_dry_run
 
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
@@ -51,11 +50,6 @@ def run(book, tmp_path, *, allow_errors=True):
     return [output.ename for cell in book.cells for output in cell.get("outputs", []) if output.output_type == "error"]
 
 
-def code_of(request, desk):
-    """The code that the operator's dry run would print."""
-    return confirm_code(request, request.line_for(), desk.registry.find(incident.OPERATOR).person_id)
-
-
 def only(book, *calls):
     """The parameters, the binding, and then only these calls, in this order."""
     code = [cell for cell in book.cells if cell.cell_type == "code"]
@@ -69,18 +63,18 @@ def test_payout_cell_alone_moves_nothing_without_approvals(scene, tmp_path):
     desk, sandbox = scene
     requester = desk.registry.find(incident.REQUESTER)
     request, _ = file_request(desk, demo_parameters(), requester, replace=False)
-    book = only(live_book(code_of(request, desk)), "steps.send(run)")
+    book = only(live_book(code(desk, request)), "steps.send(run)")
     errors = run(book, tmp_path)
 
-    assert ["PolicyRefusedError"] == errors
+    assert ["ApprovalError"] == errors
     assert [] == posts(sandbox)
 
 
 def test_payout_cell_moves_nothing_without_this_operators_dry_run(scene, tmp_path):
-    """Approved, and with a code that was computed rather than read from a dry run: refused."""
+    """Approved, and with a code that no dry run printed: refused."""
     desk, sandbox = scene
     request = file_and_approve(desk)
-    book = only(live_book(code_of(request, desk)), "steps.send(run)", "steps.verify(run)", "steps.send(run)")
+    book = only(live_book(code(desk, request)), "steps.send(run)", "steps.verify(run)", "steps.send(run)")
     errors = run(book, tmp_path)
 
     assert ["PolicyRefusedError"] * 2 == errors
@@ -92,9 +86,9 @@ def test_payout_cell_moves_nothing_when_the_verification_is_excused(scene, tmp_p
     """A NO-GO whose cell is skipped, or allowed to fail, is still a NO-GO for the send; and our engine refuses the tag."""
     desk, sandbox = scene
     request = file_and_approve(desk)
-    _see_the_dry_run(desk, request)
+    leave_dry_run(desk, request)
     _spend_the_balance(desk)
-    book = live_book(code_of(request, desk))
+    book = live_book(code(desk, request))
     gate = next(cell for cell in book.cells if cell.source == "steps.verify(run)")
     gate.metadata["tags"] = [tag]
     errors = run(book, tmp_path)
@@ -107,10 +101,10 @@ def test_payout_cell_moves_nothing_under_nbval(scene, tmp_path):
     """nbval goes on after a failing cell, and can run one cell alone: neither reaches Stripe."""
     desk, sandbox = scene
     request = file_and_approve(desk)
-    _see_the_dry_run(desk, request)
+    leave_dry_run(desk, request)
     _spend_the_balance(desk)
     path = tmp_path / "2-execute.ipynb"
-    nbformat.write(live_book(code_of(request, desk)), path)
+    nbformat.write(live_book(code(desk, request)), path)
     for target in (str(path), f"{path}::Cell 4"):
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
         done = subprocess.run(
@@ -135,15 +129,6 @@ def test_runner_refuses_a_template_with_an_excusing_tag(scene, tmp_path):
         run_stages(desk, DRY_RUN, demo_parameters())
 
     assert [] == posts(sandbox)
-
-
-def _see_the_dry_run(desk, request):
-    """Record what the operator's dry run records."""
-    operator = desk.registry.find(incident.OPERATOR).person_id
-    data = {"request_id": request.request_id, "operator_id": operator}
-    desk.store.record_event(
-        stream_of(request.incident_id, request.line_for().ledger_payout_id), "dry_run", operator, data
-    )
 
 
 def _spend_the_balance(desk):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from manual_payout.domain.canonical import canonical_json
 from manual_payout.domain.intent import (
     build_payload,
-    confirm_code,
     difference,
     idempotency_key,
     is_own,
@@ -96,22 +94,20 @@ def test_every_field_has_another_value_here():
 
 
 @pytest.mark.parametrize("name", OTHER_REQUEST)
-def test_any_field_of_the_request_changes_digest_and_code(name):
-    """An approval and a confirm code bind every field of the request."""
+def test_any_field_of_the_request_changes_the_digest(name):
+    """An approval and a dry run bind every field of the request."""
     other = replace(REQUEST, **{name: OTHER_REQUEST[name]})
 
     assert REQUEST.digest != other.digest
-    assert confirm_code(REQUEST, LINE, "tomas") != confirm_code(other, other.lines[0], "tomas")
 
 
 @pytest.mark.parametrize("name", OTHER_LINE)
-def test_any_field_of_the_line_changes_digest_and_code(name):
+def test_any_field_of_the_line_changes_the_digest(name):
     """And every field of the line; those that a transfer has no use for bind a reversal."""
     request = BACK if name in {"stripe_transfer_id", "reversed_before_minor"} else REQUEST
     other = replace(request, lines=(replace(request.line_for(), **{name: OTHER_LINE[name]}),))
 
     assert request.digest != other.digest
-    assert confirm_code(request, request.line_for(), "tomas") != confirm_code(other, other.lines[0], "tomas")
 
 
 def test_currency_alone_changes_the_digest():
@@ -119,27 +115,6 @@ def test_currency_alone_changes_the_digest():
     other = replace(LINE, amount=Money(125_075, "eur"), reserve_after=Money(31_000, "eur"))
 
     assert REQUEST.digest != replace(REQUEST, lines=(other,)).digest
-
-
-def test_code_is_the_same_on_every_machine_and_reads_aloud():
-    """Computed from the request alone; letters and digits that are not taken for each other."""
-    code = confirm_code(REQUEST, LINE, "tomas")
-
-    assert code == confirm_code(replace(REQUEST), replace(LINE), "tomas")
-    assert re.fullmatch(r"[A-Z2-7]{4}-[A-Z2-7]{4}", code)
-    assert code != confirm_code(REQUEST, LINE, "noor")
-
-
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_codes_of_two_operators_differ(one, other):
-    """Whatever they are called."""
-    try:
-        one.encode(), other.encode()
-    except UnicodeEncodeError:
-        return
-    codes = confirm_code(REQUEST, LINE, one), confirm_code(REQUEST, LINE, other)
-
-    assert (one == other) == (codes[0] == codes[1])
 
 
 def test_payload_holds_no_free_text_of_a_person():

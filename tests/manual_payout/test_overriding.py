@@ -255,8 +255,8 @@ def test_dry_run_confirm_and_send_show_it_to_the_operator(live, capsys):
     steps.verify(verified)
     found = {"findings": verified.findings | dry.findings}
     show_results(
-        [StageResult(Stage.EXECUTE, 0, "Dry run", "", "", Path("2-execute-01.ipynb"), found)], folder="f",
-        next_command="run", as_json=False,
+        [StageResult(Stage.EXECUTE, 0, "Dry run", "", "", Path("2-execute-01.ipynb"), found, confirm="K7QM-3FWD")],
+        folder="f", next_command="run", as_json=False,
     )  # fmt: skip
     shown = capsys.readouterr().out
     sent = steps.send(step(live, dry_run=False)).sentence

@@ -41,7 +41,7 @@ from manual_payout.domain.errors import (
     StripeRefusedError,
     UnknownOutcomeError,
 )
-from manual_payout.domain.intent import build_payload, confirm_code
+from manual_payout.domain.intent import build_payload
 from manual_payout.domain.models import CheckStatus, Kind, Line, Mode, Request, ReversalReason, ReversalRecord, State
 from manual_payout.domain.money import Money
 from mishaps import CrashError, crash, race, refusal
@@ -56,6 +56,7 @@ from movements import (
     paid_by_mistake,
 )
 from payout_rehearsal.demo import incident
+from proofs import code
 
 _numbers = itertools.count()
 
@@ -337,7 +338,7 @@ def test_ticket_says_all_and_cannot_be_led_astray(ready):
 def test_code_of_the_payout_takes_nothing(ready):
     """The code that let the money out does not bring it back."""
     request = ready.scene.request
-    error = refusal(ready.reverse, confirm=confirm_code(request, request.line_for(), ready.scene.operator.person_id))
+    error = refusal(ready.reverse, confirm=code(ready.scene.desk, request))
 
     assert (ParameterError, []) == (type(error), ready.posts)
 

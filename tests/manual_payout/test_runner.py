@@ -16,11 +16,11 @@ from manual_payout.desk.reviewed import reviewed_digests
 from manual_payout.desk.settings import load_settings
 from manual_payout.desk.wiring import kernel_environment
 from manual_payout.domain.errors import RefusedError, SignatureError
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import Stage, stream_of
+from manual_payout.domain.models import Stage
 from manual_payout.evidence.verifier import check_contents, check_files, read_folder
 from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 from payout_rehearsal import demo_parameters, file_and_approve, stage_set
+from proofs import leave_dry_run
 
 
 @pytest.fixture(scope="module", name="refused")
@@ -146,8 +146,5 @@ def _pay(desk):
     """Request, approve and send the demo's payout by library calls."""
     request = file_and_approve(desk)
     operator = desk.registry.find("tomas")
-    stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
-    data = {"request_id": request.request_id, "operator_id": operator.person_id}
-    desk.store.record_event(stream, "dry_run", operator.person_id, data)
-    code = confirm_code(request, request.line_for(), operator.person_id)
+    code = leave_dry_run(desk, request)
     transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from manual_payout.cli.answers import LiveLine
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import State, stream_of
+from manual_payout.domain.models import State
 from manual_payout.evidence.verifier import MANIFEST, SIGNATURE
 from payout_rehearsal import file_and_approve
 from payout_rehearsal.demo import incident
+from proofs import leave_dry_run
 from shells import FLAGS
 from truthful_papermill import terminal
 
@@ -37,12 +37,8 @@ def _approved(open_shell, tmp_path_factory):
     """A scene whose request is approved and whose dry run is on record."""
     with open_shell(tmp_path_factory.mktemp("terminal")) as shell:
         request = file_and_approve(shell.desk)
-        operator = shell.desk.registry.find(incident.OPERATOR)
-        data = {"request_id": request.request_id, "operator_id": operator.person_id}
-        stream = stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
-        shell.desk.store.record_event(stream, "dry_run", operator.person_id, data)
         shell.line_id = request.line_for().line_id
-        shell.confirm = confirm_code(request, request.line_for(), operator.person_id)
+        shell.confirm = leave_dry_run(shell.desk, request)
         yield shell
 
 

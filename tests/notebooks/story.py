@@ -13,7 +13,6 @@ from manual_payout.approval.reversal import ReversalAsked, file_reversal
 from manual_payout.desk.settings import variables
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.desk.wiring import Desk, kernel_environment
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Request, ReversalReason, Stage
 from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 from payout_rehearsal import APPROVERS, PAUSE_S, demo_parameters, file_and_approve, stage_set
@@ -49,10 +48,8 @@ class Story:
     def _pay(self) -> None:
         if self._paid:
             return
-        operator = self.desk.registry.find(incident.OPERATOR)
-        code = confirm_code(self._request, self._request.line_for(), operator.person_id)
-        live = demo_parameters(dry_run=False, confirm=code)
         results = run_stages(self.desk, DRY_RUN, demo_parameters())
+        live = demo_parameters(dry_run=False, confirm=results[-1].confirm)
         self.desk.clock.wait(PAUSE_S)
         results += run_stages(self.desk, LIVE_RUN, live)
         assert [0] * len(results) == [result.exit_code for result in results], results

@@ -13,9 +13,9 @@ import yaml
 
 from manual_payout.database.schema import metadata
 from manual_payout.desk.wiring import kernel_environment
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Stage
 from manual_payout.steps.closing import read_results
+from manual_payout.steps.runner import seal_again
 from payout_rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, stage_set
 from payout_rehearsal.demo import automation, incident
 from truthful_papermill.templates import compare_code, read_notebook
@@ -31,7 +31,7 @@ for command in json.loads(sys.argv[1]):
 """
 
 # Which process sent it differs from run to run; everything else of a demo incident is the same every time.
-RUNTIME = {"owner", "fence", "lease_until", "digest", "previous"}
+RUNTIME = {"owner", "fence", "lease_until", "digest", "previous", "manifest_sha256", "signed_text", "signature"}
 
 
 def test_rehearsal_moves_the_money_once_and_ends_green(rehearsed):
@@ -99,13 +99,13 @@ def test_no_key_is_in_anything_written(rehearsed):
 def test_papermill_alone_reaches_the_same_state(rehearsed, tmp_path):
     """Notebook by notebook with plain papermill and a parameter file: same decisions, same rows, same journal."""
     with stage_set(tmp_path) as (desk, stripe):
-        request = file_and_approve(desk, pause_s=PAUSE_S)
+        file_and_approve(desk, pause_s=PAUSE_S)
         desk.clock.wait(PAUSE_S)
         environment = kernel_environment(desk.settings)
         _papermill(environment, tmp_path, demo_parameters(), (Stage.VERIFY, Stage.EXECUTE))
         desk.clock.wait(PAUSE_S)
-        operator = desk.registry.find(incident.OPERATOR)
-        live = demo_parameters(dry_run=False, confirm=confirm_code(request, request.line_for(), operator.person_id))
+        _, code = seal_again(desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, incident.OPERATOR)
+        live = demo_parameters(dry_run=False, confirm=code)
         stages = (Stage.VERIFY, Stage.EXECUTE, Stage.LOG, Stage.NOTIFY, Stage.SETTLE)
         _papermill(environment, tmp_path, live, stages)
         engine = sa.create_engine(environment["LEDGER_DATABASE_URL"])

@@ -118,7 +118,9 @@ def file_request(
                 found, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
-    require_as_in_ledger(_facts(desk, parameters, due), desk.settings.policy)
+    # What is replaced never begins from now on: a claim that a run of it left behind stands for nothing.
+    given_up = (earlier.line_for(parameters.ledger_payout_id).line_id,) if earlier is not None else ()
+    require_as_in_ledger(_facts(desk, parameters, due, given_up), desk.settings.policy)
     said = parameters.as_dict() | ({"acknowledged": list(acknowledged)} if acknowledged else {})
     request = freeze(desk, Kind.TRANSFER, line, said, requester, earlier, reason=parameters.reason)
     desk.require_keepable(request.statement())
@@ -187,8 +189,8 @@ def _differences(
     return differences(parameters, earlier) + found
 
 
-def _facts(desk: Desk, parameters: Parameters, due: PayoutDue) -> Facts:
-    """Gather what the ledger says of a form that is not filed yet; Stripe is not asked."""
+def _facts(desk: Desk, parameters: Parameters, due: PayoutDue, given_up: tuple[str, ...]) -> Facts:
+    """Gather what the ledger says of a form that is not filed yet, which replaces the lines *given_up*; Stripe is not asked."""
     return Facts(
         parameters=parameters,
         mode=desk.settings.mode,
@@ -201,7 +203,7 @@ def _facts(desk: Desk, parameters: Parameters, due: PayoutDue) -> Facts:
         balance=desk.ledger.find_balance(due.studio_id, due.currency),
         record=None,
         earlier=(),
-        dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
+        dead_claims=(*desk.store.dead_claims(parameters.ledger_payout_id), *given_up),
         stripe=StripeFacts(),
     )
 

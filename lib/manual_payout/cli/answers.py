@@ -245,7 +245,6 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
     last = results[-1]
     manifest = Path(folder) / MANIFEST
     head = digest_bytes(manifest.read_bytes()) if manifest.is_file() else ""
-    code = last.result.get("findings", {}).get("confirm_code", "")
     # Each stage verifies afresh and may say the same.
     warnings = list(dict.fromkeys(said for r in results for said in r.result.get("findings", {}).get("warnings", [])))
     if as_json:
@@ -254,7 +253,7 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
             for r in results
         ]
         show_json(
-            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": code, "warnings": warnings}
+            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": last.confirm, "warnings": warnings}
             | {"message": last.message, "remedy": last.remedy, "exit_code": last.exit_code}
             | money.told(last.exit_code)
         )
@@ -273,7 +272,7 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
     if as_json:
         return
     typer.echo(money.last_line())
-    if code:
+    if last.confirm:
         page = last.notebook.with_suffix(".html").name
-        typer.echo(f"\nDry run: nothing has moved. Read the payload in {page}; if it is right:\n")
-        typer.echo(f"  {next_command} --confirm {code}")
+        typer.echo(f"\nDry run: nothing has moved. Read the payload in {page}; if it is right, with the code below:\n")
+        typer.echo(f"  {next_command} --confirm CODE\n\n{last.confirm}")

@@ -16,7 +16,8 @@ def seal(
     """Sign an evidence folder as it is now, with the operator's key.
 
     `run` and `reversal run` do so by themselves. This is for a folder whose notebooks plain papermill ran, and for one
-    whose run was killed before it could. What was sealed before is kept.
+    whose run was killed before it could. What was sealed before is kept. Where the operator's own dry run lies in it,
+    it prints the confirm code: after plain papermill it comes between dry and live run.
 
     \b
     Example: manual-payout seal INC-123 --operator tomas
@@ -31,9 +32,11 @@ def seal(
     who = check("operator", required("operator", operator or desk.settings.operator))
     desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     payout = folder_of(desk, incident, ledger_payout_id).path.name
-    folder = seal_again(desk, incident, payout, who, ask_passphrase=ask_passphrase)
+    folder, code = seal_again(desk, incident, payout, who, ask_passphrase=ask_passphrase)
     head = head_digest(folder)
     if as_json:
-        show_json({"folder": str(folder.path), "manifest_sha256": head})
-    else:
-        typer.echo(f"Sealed {folder.path}\nSHA-256 of its manifest, for the ticket: {head}")
+        show_json({"folder": str(folder.path), "manifest_sha256": head, "confirm": code})
+        return
+    typer.echo(f"Sealed {folder.path}\nSHA-256 of its manifest, for the ticket: {head}")
+    if code:
+        typer.echo(f"Your dry run is in it. The confirm code for the live run:\n{code}")

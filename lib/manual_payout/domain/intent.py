@@ -8,8 +8,6 @@ that was ever made for it.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator
@@ -17,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from manual_payout.domain.canonical import canonical_json
 from manual_payout.domain.models import Kind, Line, Mode, Record, Request
 from manual_payout.domain.money import Money
 
@@ -189,21 +186,3 @@ def _origin(request: Request, line: Line, attempt_no: int) -> dict[str, str]:
 
 def _metadata(made: dict[str, Any]) -> dict[str, Any]:
     return made.get("metadata") or {}
-
-
-def confirm_code(request: Request, line: Line, operator_id: str) -> str:
-    """
-    Compute the code that the dry run prints and the live run must be given.
-
-    It binds the operator who looked to the exact request: eight characters that read well aloud, such as ``K7QM-3FWD``.
-    """
-    bound = {
-        "request_digest": request.digest,
-        "payload": build_payload(request, line, 1),
-        "mode": request.mode.value,
-        "platform_account": request.platform_account,
-        "operator_id": operator_id,
-    }
-    raw = hashlib.sha256(b"confirm\n" + canonical_json(bound).encode()).digest()
-    text = base64.b32encode(raw).decode()[:8]
-    return f"{text[:4]}-{text[4:]}"

@@ -111,7 +111,7 @@ def _nothing_begun(events: Sequence[Event], incident_id: str, broken: Sequence[s
             Tone.DRY_RUN,
             "Dry run: nothing was sent",
             "The payout was verified and its exact payload shown. No money has moved.",
-            "If the payload is right, run live with the confirm code that 2-execute shows.",
+            "If the payload is right, run live with the confirm code that the end of the dry run printed.",
         )
     return Verdict(
         Tone.NOTHING,

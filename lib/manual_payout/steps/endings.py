@@ -43,6 +43,8 @@ class StageResult:
 
         result: What the notebook glued; empty when it came to nothing.
 
+        confirm: After a dry run that was sealed, the code that the live run must be given.
+
         title: What a tired operator reads first of why it stopped; empty where the exit code's own words do.
     """
 
@@ -54,6 +56,7 @@ class StageResult:
     notebook: Path
     result: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
+    confirm: str = ""
 
 
 def judge_ending(stage: Stage, execution: Execution) -> StageResult:

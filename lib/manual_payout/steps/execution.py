@@ -13,7 +13,7 @@ from manual_payout.domain.errors import AttemptRefusedError
 from manual_payout.domain.intent import build_payload, idempotency_key, stripe_command
 from manual_payout.domain.models import MOVED_STATES, PayoutRecord, State
 from manual_payout.evidence.folder import json_text
-from manual_payout.steps.moving import code_banner, compared, next_attempt
+from manual_payout.steps.moving import compared, dry_run_banner, next_attempt
 from manual_payout.steps.run import Run, question
 
 
@@ -48,12 +48,12 @@ def _by_hand(run: Run, record: PayoutRecord | None, body: dict[str, Any], key: s
 @question
 def send(run: Run) -> Banner:
     """
-    In a dry run, print the confirm code; live, move the money once (SOP step 3).
+    In a dry run, record that it was made; live, move the money once (SOP step 3).
 
     The gate is inside `transfer.send`; this cell can be run alone, twice or out of order without moving money twice.
     """
     shown = _dry(run) if run.dry_run else _live(run)
-    run.verdict = "Dry run, nothing was sent" if shown.word.startswith("Confirm") else shown.word
+    run.verdict = shown.word
     return shown
 
 
@@ -90,7 +90,7 @@ def _dry(run: Run) -> Banner:
     verification = verify_afresh(run.desk, run.parameters, run.operator.person_id)
     verification.require_go()
     warned = "".join(f" WARNING: {sentence}" for sentence in warnings_of(verification.checks))
-    return code_banner(run, request, request.line_for(run.ledger_payout_id), warned)
+    return dry_run_banner(run, request, warned)
 
 
 def _live(run: Run) -> Banner:

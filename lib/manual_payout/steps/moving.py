@@ -1,11 +1,14 @@
-"""What the two notebooks that move money show alike: the attempt, the confirm code, and what Stripe shows beside what was approved."""
+"""What the two notebooks that move money show alike: the attempt, the dry run, and what Stripe shows beside what was approved."""
 
 from __future__ import annotations
 
+from manual_payout.approval.dry_runs import DRY_RUN, run_command
 from manual_payout.domain.display import Banner, Table
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import Line, Record, Request, State
+from manual_payout.domain.models import Record, Request, State
 from manual_payout.steps.run import Bound
+
+# The verdict of a dry run of which nothing says no.
+DRY_RUN_MADE = "Dry run, nothing was sent"
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 
@@ -17,15 +20,15 @@ def next_attempt(record: Record | None) -> int:
     return record.attempt_no + (record.state is State.REFUSED)
 
 
-def code_banner(run: Bound, request: Request, line: Line, warned: str = "") -> Banner:
-    """Record the dry run, and print the code that the live run must be given."""
-    code = confirm_code(request, line, run.operator.person_id)
-    run.findings["confirm_code"] = code
+def dry_run_banner(run: Bound, request: Request, warned: str = "") -> Banner:
+    """Record the dry run, and say who tells the code that the live run must be given: whoever seals the folder."""
     data = {"request_id": request.request_id, "operator_id": run.operator.person_id}
-    run.desk.store.record_event(run.stream, "dry_run", run.operator.person_id, data)
+    run.desk.store.record_event(run.stream, DRY_RUN, run.operator.person_id, data)
     return Banner(
-        f"Confirm code: {code}",
-        f"This was a dry run; nothing was sent. If the payload above is right, run live with confirm {code}. The code is for this request and this operator only.{warned}",
+        DRY_RUN_MADE,
+        "If the payload above is right, the live run needs the confirm code, which is for this request and this operator "
+        f"only. `{run_command(request)}` prints it once the folder is sealed; after plain papermill, "
+        f"`manual-payout seal {request.incident_id} --operator {run.operator.handle}` does.{warned}",
         good=True,
     )
 

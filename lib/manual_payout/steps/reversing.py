@@ -21,7 +21,7 @@ from manual_payout.domain.models import Line, Record, Request, ReversalRecord, S
 from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
-from manual_payout.steps.moving import code_banner, compared, next_attempt
+from manual_payout.steps.moving import compared, dry_run_banner, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
 
@@ -194,12 +194,12 @@ def reversal_payload(run: ReversalRun) -> Text:
 @question
 def reverse(run: ReversalRun) -> Banner:
     """
-    In a dry run, print the confirm code; live, take the money back once.
+    In a dry run, record that it was made; live, take the money back once.
 
     The gate is inside `transfer.reverse`; this cell can be run alone, twice or out of order without taking twice.
     """
     shown = _dry(run) if run.dry_run else _live(run)
-    run.verdict = "Dry run, nothing was sent" if shown.word.startswith("Confirm") else shown.word
+    run.verdict = shown.word
     return shown
 
 
@@ -227,7 +227,7 @@ def _dry(run: ReversalRun) -> Banner:
     if record is not None and record.state is State.REVERSED:
         return _done_before(record)
     verify_afresh(run.desk, run.request, run.line, run.operator.person_id).require_go()
-    return code_banner(run, run.request, run.line)
+    return dry_run_banner(run, run.request)
 
 
 def _live(run: ReversalRun) -> Banner:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -29,8 +30,10 @@ from manual_payout.evidence import review
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
+from manual_payout.evidence.proving import prove_dry_run
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.steps.endings import StageResult, judge_ending, result_as_it_is, unkept, unsaved
+from manual_payout.steps.moving import DRY_RUN_MADE
 from truthful_papermill.durable import make_folder
 from truthful_papermill.engine import Execution, NameTakenError, execute, orderly_signals
 from truthful_papermill.warm.ahead import prepare_kernels
@@ -126,7 +129,17 @@ def run_stages(
     results[-1] = result_as_it_is(
         desk, results[-1], parameters.incident_id, parameters.ledger_payout_id, live=not parameters.dry_run
     )
+    results[-1] = _proved(desk, results[-1], folder, parameters.incident_id, parameters.ledger_payout_id, sealer)
     return results
+
+
+def _proved(
+    desk: Desk, last: StageResult, folder: Folder, incident_id: str, ledger_payout_id: str, sealer: Sealer | None
+) -> StageResult:
+    """Add the confirm code to a dry run that ended well, and of which the folder is sealed by now."""
+    if last.exit_code or last.verdict != DRY_RUN_MADE:
+        return last
+    return replace(last, confirm=prove_dry_run(desk, folder, incident_id, ledger_payout_id, sealer))
 
 
 def run_reversal(
@@ -164,7 +177,7 @@ def run_reversal(
         if not results:
             raise
         results[-1] = unkept(results[-1], error)
-    return result_as_it_is(
+    last = result_as_it_is(
         desk,
         results[-1],
         request.incident_id,
@@ -172,6 +185,7 @@ def run_reversal(
         live=not parameters.dry_run,
         reversal=line.line_id,
     )
+    return _proved(desk, last, folder, request.incident_id, ledger_payout_id, sealer)
 
 
 def seal_again(
@@ -181,9 +195,12 @@ def seal_again(
     operator: str,
     *,
     ask_passphrase: Callable[[Path], str] = ask_nobody,
-) -> Folder:
+) -> tuple[Folder, str]:
     """
     Seal a folder without running anything, such as one whose notebooks plain papermill ran.
+
+    Returns:
+        The folder, and the confirm code of the operator's dry run in it, if there is one that can still go live.
 
     Raises:
         EvidenceError: There is no such folder, its journal is broken, or it cannot be written.
@@ -202,7 +219,8 @@ def seal_again(
         holding(folder.path, who=operator, what="sealing", wait_s=MOMENT_S),
         _sealed(desk, folder, incident_id, ledger_payout_id, sealer),
     ):
-        return folder
+        pass
+    return folder, prove_dry_run(desk, folder, incident_id, ledger_payout_id, sealer)
 
 
 def _run_stage(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from manual_payout.approval.approvals import Approved, by_passkey, check_approvals, given_approvals
+from manual_payout.approval.dry_runs import require_proved
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
-from manual_payout.domain.errors import ApprovalError, ClaimError, ParameterError, PolicyRefusedError
-from manual_payout.domain.intent import confirm_code
+from manual_payout.domain.errors import ApprovalError, ClaimError, PolicyRefusedError
 from manual_payout.domain.models import Kind, Line, Mode, Record, Request, stream_of
 from manual_payout.domain.parameters import Parameters, ReversalParameters
 
@@ -51,15 +51,24 @@ def get_reversal_request(desk: Desk, parameters: ReversalParameters) -> Request:
 
 
 def admit(
-    desk: Desk, parameters: Parameters | ReversalParameters, request: Request, line: Line, operator: Person
+    desk: Desk,
+    parameters: Parameters | ReversalParameters,
+    request: Request,
+    line: Line,
+    operator: Person,
+    *,
+    first: bool,
 ) -> Approved:
     """
     Check the people, the code and the papers.
 
+    Args:
+        first: Nothing was begun for the line yet.
+
     Raises:
         RefusedError: Something does not hold.
 
-        ParameterError: The confirm code is not the one that this operator's dry run printed.
+        ParameterError: The confirm code is not that of this operator's sealed dry run.
     """
     now = desk.now()
     if parameters.dry_run:
@@ -71,14 +80,9 @@ def admit(
         raise ApprovalError(
             f"Request {request.request_id} is expired or withdrawn.", "File it again and have it approved."
         )
-    if parameters.confirm != confirm_code(request, line, operator.person_id):
-        raise ParameterError(
-            "confirm", parameters.confirm or "nothing", "the code that this operator's dry run of this request printed",
-            "Run the dry run, read the payload, and give the code it prints.",
-        )  # fmt: skip
-    if not _saw_dry_run(desk, request, line, operator):
-        raise PolicyRefusedError(f"{operator.name} has not made a dry run of this request.", "Run the dry run first.")
-    return check_standing(desk, request, operator)
+    approved = check_standing(desk, request, operator)
+    require_proved(desk, request, line, operator, parameters.confirm, first=first)
+    return approved
 
 
 def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
@@ -176,12 +180,3 @@ def require_same_account(desk: Desk, request: Request) -> None:
             f"{request.platform_account}.",
             "Use the key of the approved account; another account's listing proves nothing.",
         )
-
-
-def _saw_dry_run(desk: Desk, request: Request, line: Line, operator: Person) -> bool:
-    stream = stream_of(request.incident_id, line.ledger_payout_id)
-    wanted = (request.request_id, operator.person_id)
-    return (
-        desk.store.find_event(stream, "dry_run", lambda data: (data["request_id"], data["operator_id"]) == wanted)
-        is not None
-    )

@@ -137,7 +137,7 @@ def _move(
     record: R | None,
 ) -> R:
     def judge() -> tuple[Approved, dict[str, Any] | None]:
-        approved = admit(desk, typed, request, line, operator)
+        approved = admit(desk, typed, request, line, operator, first=record is None)
         shown = typed if isinstance(typed, Parameters) else None
         return approved, way.judge(desk, request, line, operator, approved, typed=shown)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import urllib3.connection
+from tests import proofs
 
 from manual_payout import transfer
 from manual_payout.approval import books
@@ -27,7 +28,6 @@ from manual_payout.database import engines
 from manual_payout.database.store import Store
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ClaimError, ManualPayoutError, MovedBeforeError, UsageError
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.parameters import Parameters
 from manual_payout.gateway import Accepted, Gateway, Refused
 from manual_payout.ledger import Ledger
@@ -261,8 +261,7 @@ def _operate(order: Order) -> dict[str, Any]:
 def live(desk: Desk, typed: Parameters, handle: str) -> Parameters:
     """The parameters of the live run, with the code that this operator's dry run printed."""
     request = desk.store.find_request(typed.incident_id, typed.ledger_payout_id)
-    operator = desk.registry.find(handle)
-    code = confirm_code(request, request.line_for(), operator.person_id) if request else ""
+    code = proofs.code(desk, request, handle) if request else ""
     return replace(typed, operator=handle, dry_run=False, confirm=code)
 
 

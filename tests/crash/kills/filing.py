@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.proofs import leave_dry_run
+
 from manual_payout.approval.approvals import approve
 from manual_payout.approval.requesting import file_request
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ApprovalError, RefusedError
-from manual_payout.domain.models import stream_of
 from manual_payout.domain.parameters import Parameters
 from payout_rehearsal.demo import incident
 
@@ -31,10 +32,7 @@ def make_ready(desk: Desk, typed: Parameters) -> str:
     except RefusedError as error:
         return error.message
     for handle in OPERATORS:
-        person = desk.registry.find(handle)
-        data = {"request_id": request.request_id, "operator_id": person.person_id}
-        stream = stream_of(request.incident_id, request.line_for().ledger_payout_id)
-        desk.store.record_event(stream, "dry_run", person.person_id, data)
+        leave_dry_run(desk, request, handle)
     return ""
 
 

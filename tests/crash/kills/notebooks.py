@@ -25,13 +25,13 @@ from typing import Any
 
 import nbformat
 import scrapbook
+from tests.proofs import leave_dry_run
 
 import payout_rehearsal
 from manual_payout.desk.reviewed import reviewed_digests
 from manual_payout.desk.wiring import Desk, kernel_environment, open_desk
 from manual_payout.domain.errors import ManualPayoutError
-from manual_payout.domain.intent import confirm_code
-from manual_payout.domain.models import OPEN_STATES, Stage, State, stream_of
+from manual_payout.domain.models import OPEN_STATES, Stage, State
 from manual_payout.evidence.verifier import check_contents, check_files, read_folder
 from manual_payout.steps.runner import LIVE_RUN
 from payout_rehearsal.demo import incident
@@ -111,13 +111,8 @@ class Scene:
         self.folder = root / incident.INCIDENT_ID / incident.LEDGER_PAYOUT_ID
         with self.desk() as desk:
             request = payout_rehearsal.file_and_approve(desk)
-            operator = desk.registry.find(incident.OPERATOR)
-            data = {"request_id": request.request_id, "operator_id": operator.person_id}
-            desk.store.record_event(
-                stream_of(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID), "dry_run", operator.person_id, data
-            )
             self.line_id = request.line_for().line_id
-            self._confirm = confirm_code(request, request.line_for(), operator.person_id)
+            self._confirm = leave_dry_run(desk, request)
 
     @contextlib.contextmanager
     def desk(self) -> Iterator[Desk]:

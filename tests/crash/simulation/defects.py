@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from manual_payout.approval import books, policy
+from manual_payout.approval import books, dry_runs, policy
 from manual_payout.approval.approvals import standing
 from manual_payout.approval.reversal import checks
 from manual_payout.domain import intent, models
@@ -239,8 +239,8 @@ def approvals_not_rechecked(stack: ExitStack) -> Options:
 
 
 def signatures_not_checked(stack: ExitStack) -> Options:
-    """An approval is believed because row, digest and journal agree, whoever wrote them."""
-    _replaced(stack, "check_signature", lambda *_: None, standing)
+    """An approval, or a dry run, is believed because row, digest and journal agree, whoever wrote them."""
+    _replaced(stack, "check_signature", lambda *_: None, standing, dry_runs)
     return Options()
 
 

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from manual_payout import transfer
+from manual_payout.approval.dry_runs import code_of
 from manual_payout.approval.reversal import ReversalAsked, file_reversal
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ManualPayoutError
-from manual_payout.domain.intent import confirm_code
 from manual_payout.domain.models import Request, ReversalReason, ReversalRecord, State
 from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import ReversalParameters
@@ -219,7 +219,7 @@ class Regret:
 
     def _reverse(self, operator: Operator, name: str) -> None:
         request = self.store.requests[self.requests[name].request_id][0]
-        code = confirm_code(request, request.line_for(), operator.person.person_id)
+        code = code_of(self.night.desk, request, request.line_for(), operator.person.person_id)
         asked = ReversalParameters(name, request.request_id, operator.person.handle, dry_run=False, confirm=code)
         transfer.reverse(self.night.desk, asked, operator.person)
 
