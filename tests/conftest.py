@@ -8,6 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -101,7 +103,16 @@ def _clock():
 @pytest.fixture(name="engine")
 def _engine(database_url):
     """A database with our tables."""
-    engine = engines.connect(database_url, name="DATABASE_URL")
+    engine, held = engines.connect(database_url, name="DATABASE_URL"), Counter()
+
+    def _is_the_only_one(_connection, record, _proxy):
+        # Behind a pooler a second connection within a transaction may never come.
+        record.info["thread"] = threading.get_ident()
+        held[record.info["thread"]] += 1
+        assert held[record.info["thread"]] == 1, "Bug: a second connection while one is held"
+
+    sa.event.listen(engine, "checkout", _is_the_only_one)
+    sa.event.listen(engine, "checkin", lambda _connection, record: held.subtract([record.info["thread"]]))
     yield engine
     engine.dispose()
 

@@ -60,8 +60,11 @@ class DatabaseClock:
             DatabaseError: It does not answer.
         """
         with database_errors(self._engine), self._engine.connect() as connection:
-            text = connection.exec_driver_sql(self._query).scalar_one()
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+            return self.now_within(connection)
+
+    def now_within(self, connection: sa.Connection) -> datetime:
+        """Ask on the connection that is held already: behind a pooler there may be no second one."""
+        return datetime.fromisoformat(connection.exec_driver_sql(self._query).scalar_one()).replace(tzinfo=UTC)
 
     def wait(self, seconds: float) -> None:
         """Sleep."""

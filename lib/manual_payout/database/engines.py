@@ -179,13 +179,22 @@ def _this_machine() -> dict[str, str]:
     return {"digest": machine_digest(), "name": machine_name()}
 
 
+def driver_errors(engine: sa.Engine) -> tuple[type[Exception], ...]:
+    """
+    Return every class in which a database can fail: SQLAlchemy's, its driver's own, and what a value raises on its way.
+
+    Text that is not in the encoding that the database says, or a number that is too large for it, comes as Python's own error.
+    """
+    return SQLAlchemyError, engine.dialect.loaded_dbapi.Error, UnicodeError, OverflowError
+
+
 @contextmanager
 def database_errors(engine: sa.Engine) -> Iterator[None]:
     """
     Turn a failing database into one sentence without the URL's password.
 
     Raises:
-        DatabaseError: In place of any SQLAlchemy error.
+        DatabaseError: In place of any error of SQLAlchemy or of the driver.
     """
     where = f"{engine.dialect.name} database {engine.url.database or ''} at {engine.url.host or 'this machine'}"
     try:
@@ -195,7 +204,7 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
             f"The {where} did not answer as it should: {_first_line(error)}.",
             "Check that it runs, that its disk is not full and that DATABASE_URL is right; then run the same command again.",
         ) from None
-    except SQLAlchemyError as error:
+    except driver_errors(engine) as error:
         raise DatabaseError(
             f"The {where} refused: {_first_line(error)}.", "Nothing was half written; see docs/troubleshooting.md."
         ) from None
@@ -225,6 +234,6 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _first_line(error: SQLAlchemyError) -> str:
+def _first_line(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, TableClause, text
-from sqlalchemy.exc import SQLAlchemyError
 
+from manual_payout.database.engines import driver_errors
 from manual_payout.domain.errors import ParameterError
 from manual_payout.ledger.faults import explain_fault
 from manual_payout.ledger.mapping import LedgerMapping
@@ -55,7 +55,7 @@ class AnyLedger:
         if self._is_postgresql and "." not in name:
             from manual_payout.database.postgresql import find_schema
 
-            with self._transaction() as connection:
+            with self._connection() as connection:
                 schema = find_schema(connection, name)
         return relation_named(name, columns, schema or "")
 
@@ -73,12 +73,19 @@ class AnyLedger:
 
     @contextmanager
     def _transaction(self, *, writes: bool = False) -> Iterator[Connection]:
+        # Looked up before, since what is looked up in between takes a second connection, and a pooler may have none.
+        _ = self._due
+        with self._connection(writes=writes) as connection:
+            yield connection
+
+    @contextmanager
+    def _connection(self, *, writes: bool = False) -> Iterator[Connection]:
         try:
             # `write` asks our SQLite engines for the lock at once (see database.py); others ignore it.
             with self._engine.connect().execution_options(write=writes) as connection, connection.begin():
                 if writes and self._is_postgresql:
                     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
                 yield connection
-        except SQLAlchemyError as error:
+        except driver_errors(self._engine) as error:
             # No chain: a driver's error may quote the connection string, and with it the password.
             raise explain_fault(error, self._engine) from None

@@ -10,15 +10,19 @@ from manual_payout.domain.errors import DatabaseError
 SEE = "docs/ledger.md shows the relation as it must be."
 
 
-def explain_fault(error: SQLAlchemyError, engine: Engine) -> DatabaseError:
+def explain_fault(error: Exception, engine: Engine) -> DatabaseError:
     """
     Turn what the driver raised into a sentence with a remedy.
 
     The server's own words are quoted only where they cannot hold the connection string.
     """
-    cause = getattr(error, "orig", None)
+    cause = getattr(error, "orig", None) or error
     words = _server_words(cause)
-    kind = _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause or error).lower())
+    kind = (
+        "encoding"
+        if isinstance(error, UnicodeError)
+        else _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause).lower())
+    )
     message, remedy = _EXPLANATIONS[kind]
     quoted = f" ({words})" if words else ""
     return DatabaseError(f"{message.format(place=_place(engine))}{quoted}.", remedy)
@@ -66,6 +70,10 @@ _EXPLANATIONS = {
         "The ledger cannot be reached at {place}",
         "Check LEDGER_DATABASE_URL, the network and the database server, then run the same command again.",
     ),
+    "encoding": (
+        "The ledger at {place} has a text that is not UTF-8",
+        "Have its owner convert the text, or its database's encoding, to UTF-8; the row cannot be read until then.",
+    ),
     "other": (
         "The ledger at {place} failed",
         "Nothing was claimed unless a later look says so; show this sentence to whoever runs the ledger's database.",
@@ -87,6 +95,8 @@ _KIND_BY_STATE = {
     "22001": "constraint",
     "44000": "constraint",
     "P0001": "constraint",
+    "22021": "encoding",
+    "22P05": "encoding",
 }
 _KIND_BY_CLASS = {
     "08": "unreachable",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from manual_payout.database import journal
-from manual_payout.database.clock import Clock
+from manual_payout.database.clock import Clock, DatabaseClock
 from manual_payout.database.engines import database_errors
 from manual_payout.domain.errors import DatabaseError
 from manual_payout.domain.models import Event
@@ -62,7 +62,7 @@ class StorePart:
         """
         for stream in sorted(set(streams)):
             journal.hold_stream(connection, stream)
-        return self.clock.now()
+        return self.clock.now_within(connection) if isinstance(self.clock, DatabaseClock) else self.clock.now()
 
     def _append(
         self, connection: sa.Connection, at: datetime, stream: str, kind: str, actor: str, data: dict[str, Any]
