@@ -22,7 +22,7 @@ PACKAGES = {
 # A room of the product may import from the rooms before it, and from itself (docs/architecture.md).
 ROOMS = [
     "domain", "database", "ledger", "gateway", "desk", "approval", "transfer", "comms", "monitoring", "evidence", "steps",
-    "cli", "__main__",
+    "web", "cli", "__main__",
 ]  # fmt: skip
 
 # What may be used in some places only, by the beginning of their paths, and what to use elsewhere.

@@ -101,6 +101,24 @@ def file_request(
 
         SecretError: A secret of this machine is one of the request's own values.
     """
+    request, replaced = draft_request(desk, parameters, requester, replace=replace, acknowledge=acknowledge)
+    if replaced == request.request_id:
+        return request, False
+    desk.store.record_request(request, replaces=replaced)
+    return request, True
+
+
+def draft_request(
+    desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = ()
+) -> tuple[Request, str | None]:
+    """
+    Build a request as it would be filed, having compared it with the ledger; nothing is written.
+
+    Arguments and what is raised are those of `file_request`.
+
+    Returns:
+        The request, and the id of the one that it replaces, if any: its own where the same is on record already.
+    """
     acknowledged = _acknowledged(desk, acknowledge)
     due = _payout_due(desk, parameters.ledger_payout_id)
     line = _line(parameters, due, acknowledged)
@@ -112,7 +130,7 @@ def file_request(
     ):
         found = _differences(desk, parameters, earlier, acknowledged)
         if not found:
-            return earlier, False
+            return earlier, earlier.request_id
         if not replace:
             raise IntentConflictError(
                 found, remedy="Use the recorded value, or file again with --replace to withdraw it."
@@ -124,8 +142,7 @@ def file_request(
     said = parameters.as_dict() | ({"acknowledged": list(acknowledged)} if acknowledged else {})
     request = freeze(desk, Kind.TRANSFER, line, said, requester, earlier, reason=parameters.reason)
     desk.require_keepable(request.statement())
-    desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
-    return request, True
+    return request, earlier.request_id if earlier is not None else None
 
 
 def ticket_text(desk: Desk, request: Request) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {
     "attach": ("manual_payout.cli.attaching:attach", "Attach the sealed evidence to the ticket."),
     "monitor": ("manual_payout.cli.watching:monitor", "Follow payouts, evaluate the alert rules, raise and resolve."),
     "verify": ("manual_payout.cli.verifying:verify", "Re-check an evidence folder, offline."),
+    "web": ("manual_payout.cli.serving:web", "The form and the approvals in a browser."),
     "rehearse": ("payout_rehearsal.commands:rehearse", "Play the demo incident and a drill of faults."),
     "sandbox": ("payout_rehearsal.commands:sandbox", "Run a local Stripe in the foreground."),
     "reversal": ("manual_payout.cli.reversing:reversal", "Take back money that was transferred by mistake."),

@@ -82,7 +82,50 @@ def show(as_json: Json = False) -> None:
         show_table(table)
 
 
-for _command, _short in ((new, "Make a key; prints the line to have reviewed."), (show, "Show who may sign for what.")):
+def take(
+    line: Annotated[str, typer.Argument(metavar="LINE", help="As the page under Enroll shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Take the line of a passkey into the sandbox's registry; in every other mode a reviewer does that.
+
+    \b
+    Example: manual-payout keys take 'priya.raman@marketplace.example namespaces="approval@manual-payout" sk-ecdsa-…'
+    """
+    import shutil
+
+    from manual_payout.desk.people import Registry
+    from manual_payout.desk.settings import SANDBOX_APPROVERS, load_settings
+    from manual_payout.desk.signatures import AllowedSigners, parse_signers
+    from manual_payout.domain.models import Mode
+
+    settings = load_settings()
+    if settings.mode is not Mode.SANDBOX or settings.approvers_file is not None or settings.allowed_signers_file:
+        raise UsageError(
+            f"Lines are taken unreviewed into the sandbox's own registry alone; this one is of {settings.mode} mode or was named.",
+            "Send the line to whoever reviews allowed_signers.",
+        )
+    (entry,) = parse_signers(line.strip().replace("\n", " "), "the line")
+    before = _registry(settings)
+    Registry(before.people, before.source, AllowedSigners((*before.signers.entries, entry), frozenset(), "the line"))
+    folder = settings.sandbox_registry
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("allowed_signers", "revoked_keys", SANDBOX_APPROVERS.name):
+        # The people come last: with their file the folder counts.
+        if not (folder / name).is_file():
+            shutil.copyfile(SANDBOX_APPROVERS.with_name(name), folder / name)
+    with (folder / "allowed_signers").open("a", encoding="utf-8") as file:
+        file.write(line.strip() + "\n")
+    if as_json:
+        show_json({"registry": str(folder), "fingerprint": entry.key.fingerprint})
+    else:
+        typer.echo(f"{entry.principal} may sign with {entry.key.fingerprint}, by {folder / 'allowed_signers'}.")
+
+
+for _command, _short in (
+    (new, "Make a key; prints the line to have reviewed."),
+    (show, "Show who may sign for what."),
+    (take, "Take a passkey into the sandbox's registry."),
+):
     keys.command(epilog=EXIT_CODES, short_help=_short)(_command)
 
 

@@ -483,11 +483,18 @@ class Settings(Messengers):
         if self.approvers_file is not None:
             return self.approvers_file
         if self.mode is Mode.SANDBOX:
-            return SANDBOX_APPROVERS
+            # With passkeys that were taken in; of the sandbox alone, whose keys prove nothing anyway.
+            own = self.sandbox_registry / SANDBOX_APPROVERS.name
+            return own if own.is_file() else SANDBOX_APPROVERS
         raise SettingsError(
             f"MANUAL_PAYOUT_APPROVERS is not set in {self.mode} mode.",
             "Point it at the reviewed registry of people (see docs/configuration.md).",
         )
+
+    @property
+    def sandbox_registry(self) -> Path:
+        """Where `keys take` keeps the sandbox's own copy of people and keys."""
+        return self.outputs_dir / "registry"
 
     def allowed_signers_path(self) -> Path:
         """

@@ -14,7 +14,7 @@ from manual_payout.ledger.base import AnyLedger
 from manual_payout.ledger.faults import is_no_value, lacks_column
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import one_row, select_all
-from manual_payout.ledger.rows import Row, past_payout, studio_balance
+from manual_payout.ledger.rows import Row, past_payout, payout_due, studio_balance
 from manual_payout.ledger.values import DUE_COLUMNS, TRANSFER_COLUMN, PastPayout, PayoutDue, StudioBalance
 
 # A long list of ids is asked for in parts of this size.
@@ -47,6 +47,28 @@ class Reading(AnyLedger):
             if isinstance(error.__context__, SQLAlchemyError) and is_no_value(error.__context__):
                 return None
             raise
+
+    def failed_payouts(self, limit: int = 200) -> list[PayoutDue]:
+        """
+        Return the payouts that the ledger calls failed, the latest first, at most *limit*.
+
+        Raises:
+            DatabaseError: The ledger cannot be read, or a row cannot be true.
+        """
+        columns = self._due.c
+        query = (
+            select_all(self._due)
+            .where(self._is(columns.status, self.mapping.failed))
+            .order_by(columns.failed_at.desc().nulls_last(), columns.ledger_payout_id)
+            .limit(limit)
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        utc_text = self._engine.dialect.name == "sqlite"
+        relation = self.mapping.due_relation
+        return [
+            payout_due(Row(relation, "a failed payout", dict(row), utc_text=utc_text), self.mapping) for row in rows
+        ]
 
     def find_balance(self, studio_id: str, currency: str) -> StudioBalance | None:
         """

@@ -18,9 +18,12 @@ from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Approval, Kind
 class RequestsAndApprovals(StorePart):
     """What was asked for, and who said yes."""
 
-    def record_request(self, request: Request, *, replaces: str | None = None) -> None:
+    def record_request(self, request: Request, *, replaces: str | None = None, signature: str = "") -> None:
         """
         Write *request* and its lines; with *replaces*, withdraw that request in the same transaction.
+
+        Args:
+            signature: The requester's own, over the canonical statement; empty where nobody signed.
 
         Raises:
             ClaimError: The same was filed a moment ago, or money of the replaced request is under way.
@@ -40,13 +43,28 @@ class RequestsAndApprovals(StorePart):
                         "request_id": request.request_id,
                         "digest": request.digest,
                         "statement": request.statement(),
-                    }
+                    } | ({"signature": signature} if signature else {})
                     self._append(connection, at, stream, "request_filed", request.requested_by, told)
         except IntegrityError:
             raise ClaimError(
                 f"The same request for {request.incident_id} was filed a moment ago.",
                 "Run the same command again; it returns the request on record.",
             ) from None
+
+    def record_withdrawal(self, request: Request, *, actor: str, statement: dict[str, Any], signature: str) -> None:
+        """
+        Withdraw *request*, which nothing replaces; the journal keeps what was signed.
+
+        Raises:
+            ClaimError: Money of it is under way.
+        """
+        streams = [stream_of(request.incident_id, line.ledger_payout_id) for line in request.lines]
+        data = {"request_id": request.request_id, "statement": statement, "signature": signature}
+        with self._write() as connection:
+            at = self._hold(connection, *streams)
+            self._require_nothing_under_way(connection, request.request_id)
+            for stream in streams:
+                self._append(connection, at, stream, "request_withdrawn", actor, data)
 
     def find_request(
         self, incident_id: str, ledger_payout_id: str | None = None, *, kind: Kind = Kind.TRANSFER

@@ -20,7 +20,7 @@ from __future__ import annotations
 from manual_payout.desk.signatures.agent import keys_of_agent
 from manual_payout.desk.signatures.key_files import key_from_file, key_from_seed, new_key_file
 from manual_payout.desk.signatures.keys import PublicKey, public_key
-from manual_payout.desk.signatures.namespaces import APPROVAL, ENROLMENT, NAMESPACES, SEAL, SIGN_IN
+from manual_payout.desk.signatures.namespaces import APPROVAL, ENROLMENT, NAMESPACES, REQUEST, SEAL, SIGN_IN, WITHDRAWAL
 from manual_payout.desk.signatures.passkeys import (
     ANY_LOCALHOST,
     NO_PASSKEYS,
@@ -51,8 +51,10 @@ __all__ = [
     "ENROLMENT",
     "NAMESPACES",
     "NO_PASSKEYS",
+    "REQUEST",
     "SEAL",
     "SIGN_IN",
+    "WITHDRAWAL",
     "AllowedSigner",
     "AllowedSigners",
     "Assertion",

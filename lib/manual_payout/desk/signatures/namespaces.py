@@ -12,7 +12,11 @@ SEAL = "seal@manual-payout"
 SIGN_IN = "sign-in@manual-payout"
 ENROLMENT = "enrolment@manual-payout"
 
-NAMESPACES = (APPROVAL, SEAL, SIGN_IN, ENROLMENT)
+# The filing of one exact request, and its withdrawal.
+REQUEST = "request@manual-payout"
+WITHDRAWAL = "withdrawal@manual-payout"
+
+NAMESPACES = (APPROVAL, SEAL, SIGN_IN, ENROLMENT, REQUEST, WITHDRAWAL)
 
 
 def require_namespace(namespace: str) -> None:
