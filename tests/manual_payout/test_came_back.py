@@ -130,9 +130,11 @@ def test_an_incident_stays_open_while_the_outcome_of_a_reversal_is(story):
     local_stripe_account = local_stripe.SandboxAccount(incident.DESTINATION_ACCOUNT, available=(("usd", 200_000),))
     story.shell.stripe.seed([local_stripe_account])
     back = story.take_back("--amount", "100.00", fault="drop_before")
-    closed = story.stage("close", *CLOSING)
+    closed, status = story.stage("close", *CLOSING), story.shell("status", ID)
 
     assert [4, 4] == [back.code, closed.code], closed.said
+    assert "`manual-payout reversal reconcile INC-123`" in status.out
+    assert re.search(r"1,250.75 USD +arrived", status.out)
     assert "every outcome is known" in closed.said
     assert not [event for event in story.desk.store.events_of(STREAM) if event.kind == "incident_closed"]
     assert "Unknown: the reversal may have taken money back" in story.page()
@@ -227,3 +229,57 @@ def test_a_reversal_is_asked_for_approval_by_its_own_command_and_read_as_one(sto
     assert "Dry run: nothing was taken back" in story.page()
     assert "manual-payout reversal run INC-123" in story.page()
     assert not re.search("2-execute|payout was verified|nobody approved|ran it Tomas", story.page())
+
+
+def test_what_the_dashboard_took_back_is_told_as_that_and_can_be_closed(story):
+    """Neither failed on its way nor the whole amount; the studio hears of it, and the close says how it ended."""
+    story.pay()
+    story.stage("log")
+    story.stage("notify")
+    story.books.transfers[-1].amount_reversed = 50_00
+    settled = story.stage("settle")
+    told = story.told()
+    closed = story.stage("close", *CLOSING)
+
+    assert [7, 0] == [settled.code, closed.code], closed.said
+    assert "Money of the manual payout of INC-123 came back unapproved: 50.00 USD" in told["slack_failed"]
+    assert "INC-123: 50.00 USD of the manual payout to Harbor Light Pottery came back unapproved" in told["page_failed"]
+    assert "went from your Stripe balance back to us" in told["studio_came_back"]
+    assert not [text for text in told.values() if re.search("failed on (its|the) way|1,250.75 USD failed", text)]
+    story.shell("deliver", "--operator", "tomas")
+    assert "settled otherwise" in story.told()["page_resolved"]
+
+
+def test_a_page_is_over_once_what_it_told_of_was_taken_back(story):
+    """Arrived, then failed at the bank, then taken back as approved: nobody hears that it has arrived after all."""
+    story.pay()
+    account = local_stripe.SandboxAccount(
+        incident.DESTINATION_ACCOUNT, bank="fails", payout_schedule="daily", available=(("usd", 300_000),)
+    )
+    story.shell.stripe.seed([account])
+    story.shell.stripe.advance(4 * 24 * 3600)
+    failed = story.stage("settle")
+    page = story.told()["page_failed"]
+    back = story.take_back("--all")
+    story.shell("monitor")
+
+    assert [7, 0] == [failed.code, back.code], back.said
+    assert "manual payout of 1,250.75 USD failed on its way" in page
+    assert "is settled otherwise: taken back as approved, or closed" in story.told()["page_resolved"]
+    assert "taken back" in story.stage("settle").said
+
+
+def test_what_is_asked_for_and_not_begun_keeps_the_incident_open(story):
+    """Somebody wants money back; the page does not say that nothing is left to do."""
+    story.pay()
+    story.shell.stripe.advance(5 * 24 * 3600)
+    story.stage("log")
+    story.stage("notify")
+    story.stage("settle")
+    story.shell("reversal", "request", ID, "--as", "maya", "--reason", "paid_twice", "--amount", "100.00")
+    closed = story.stage("close", *CLOSING)
+
+    assert 6 == closed.code, closed.said
+    assert "every outcome is known" in closed.said
+    assert "A reversal of 100.00 USD is requested and not begun: `manual-payout reversal run`" in story.page()
+    assert "Nothing is left to do" not in story.page()

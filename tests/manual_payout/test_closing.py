@@ -35,7 +35,7 @@ def _done(scene):
         scene.record, settled_at=datetime.now(UTC), logged_at=datetime.now(UTC), settlement_rung="paid_to_bank"
     )
     return ItemStanding(
-        account=account_of([record], [], []), record=record, messages=[], due=scene.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID), mode=Mode.SANDBOX,
+        account=account_of([record], [], []), waiting=(), record=record, messages=[], due=scene.desk.ledger.find_payout_due(incident.LEDGER_PAYOUT_ID), mode=Mode.SANDBOX,
         key_used="", key_at_hand=NEW, today=TODAY, access_review_every_days=92, typed=TYPED,
     )  # fmt: skip
 

@@ -394,7 +394,7 @@ def test_part_that_was_not_taken_back_arrives(paid):
 
     assert before is not None
     assert (State.PARTLY_REVERSED, before) == (paid.record.state, paid.record.settled_at)
-    assert {"slack_failed", "page_failed"} <= set(told(paid))
+    assert {"slack_failed", "page_failed", "studio_came_back"} <= set(told(paid))
     assert "studio_failed" not in told(paid)
 
 

@@ -63,8 +63,7 @@ def status(
 
 
 def _standing(desk: Desk, incident: str) -> tuple[Table, Sequence[dict[str, Any]], list[Message], list[str]]:
-    """Gather all rows, what a program is told of each, what waits to be told, and what went astray."""
-    from manual_payout.domain.account import Standing
+    """Gather all rows, what a program is told of each, what waits to be told, and what is open or went astray."""
     from manual_payout.domain.display import Table
     from manual_payout.domain.models import MessageState
 
@@ -75,24 +74,25 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, Sequence[dict[str, Any]
     waiting = [found for found in desk.open_requests(incident or None) if found.request_id not in begun]
     counts = store.count_messages([record.payout_id for record in records])
     accounts = {record.payout_id: _account(desk, record) for record in records}
+    alone = {record.payout_id: _account(desk, record, alone=True) for record in records}
     rows = (
-        *(_begun(desk, record, counts[record.payout_id], accounts[record.payout_id]) for record in records),
+        *(_begun(desk, record, counts[record.payout_id], alone[record.payout_id]) for record in records),
         *(_reversing(desk, record) for record in reversals),
         *(_waiting(desk, found, line) for found in waiting for line in found.lines),
     )
     told = (
-        *(_told(record, accounts[record.payout_id]) for record in records),
+        *(_told(record, accounts[record.payout_id]) | {"state": alone[record.payout_id].state} for record in records),
         *(_told(record, _account_of_reversal(record)) for record in reversals),
         *(_ids(line, found.request_id) | {"safe_to_repeat": True} for found in waiting for line in found.lines),
     )
     # What is to be copied has a text and a person; what waits without either is shown by itself.
     unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
     caption = _caption(incident, len(records), len(reversals), len(waiting))
-    astray = [
-        f"{record.incident_id}: {found.sentence} {found.remedy}"
-        for record in records
-        if (found := accounts[record.payout_id]).standing is Standing.ASTRAY
-    ]
+    # A reversal of a payout that is shown stands in its account as well.
+    shown = {record.ledger_payout_id for record in records}
+    found = [(record.incident_id, accounts[record.payout_id]) for record in records]
+    found += [(one.incident_id, _account_of_reversal(one)) for one in reversals if one.ledger_payout_id not in shown]
+    astray = [f"{incident_id}: {one.sentence} {one.remedy}" for incident_id, one in found if one.remedy]
     return Table(caption, _COLUMNS, rows, frozenset({"amount"})), told, unsent, astray
 
 
@@ -120,14 +120,14 @@ def _account_of_reversal(record: ReversalRecord) -> Account:
     return account_of([], [record], [])
 
 
-def _account(desk: Desk, record: PayoutRecord) -> Account:
-    """Add up this row alone; another row of its ledger payout is a line of its own."""
-    from manual_payout.domain.account import account_of
+def _account(desk: Desk, record: PayoutRecord, *, alone: bool = False) -> Account:
+    """Add up this row; another row of its ledger payout is a line of its own, and *alone* leaves out what else is open."""
+    from manual_payout.domain.account import account_of, account_of_row
     from manual_payout.domain.models import stream_of
 
     reversals = desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
     events = desk.store.events_of(stream_of(record.incident_id, record.ledger_payout_id))
-    return account_of([record], reversals, events)
+    return account_of_row(record, reversals, events) if alone else account_of([record], reversals, events)
 
 
 def _caption(incident: str, begun: int, reversals: int, waiting: int) -> str:

@@ -56,6 +56,7 @@ _SUBJECTS = {
     "studio_email": "Your payout of {amount_local} is on its way",
     "studio_arrived": "Your payout of {amount_local} has arrived",
     "studio_failed": "Your payout of {amount_local} is delayed again",
+    "studio_came_back": "{amount_local} of your payout went back to us",
     "studio_reversed": "We have taken back {amount_local}",
 }
 
@@ -83,7 +84,7 @@ class Occasion:
 
         note: What Stripe showed there.
 
-        back: How much of it was taken back here by then, as approved; what arrives or fails is the rest.
+        amount: What is told of: what was sent or taken back; of what goes on or comes back later, how much it is.
 
         override: Who sent it in spite of the rehearsal's warning, in a sentence; empty where there was none.
     """
@@ -97,12 +98,7 @@ class Occasion:
     rung: str = ""
     note: str = ""
     override: str = ""
-    back: Money | None = None
-
-    @property
-    def amount(self) -> Money:
-        """What the messages tell of: what was sent or taken back, or what is left of it."""
-        return self.record.amount if self.back is None else self.record.amount - self.back
+    amount: Money | None = None
 
 
 def compose(occasion: Occasion, *, at: datetime) -> list[Message]:
@@ -126,7 +122,9 @@ def fill_in(occasion: Occasion, announced: Message) -> Message:
     slack = channel is Channel.SLACK
     told = {name: isolated(slack_text(str(values[name])) if slack else str(values[name])) for name in _APART}
     plain = values | told
-    subject = _SUBJECTS.get(kind, "").format(amount_local=plain["amount_local"])
+    subject = _SUBJECTS.get("studio_came_back" if kind == "studio_failed" and values["came_back"] else kind, "").format(
+        amount_local=plain["amount_local"]
+    )
     mark = "REHEARSAL: " if occasion.rehearsal else ""
     sends = channel in occasion.automatic and (channel is not Channel.EMAIL or bool(_EMAIL.fullmatch(audience)))
     return replace(
@@ -188,13 +186,14 @@ def _recipient(due: PayoutDue) -> str:
 
 def _values(occasion: Occasion) -> dict[str, str | bool]:
     record, names = occasion.record, occasion.registry
+    amount = occasion.amount or record.amount
     return {
         "rehearsal": occasion.rehearsal,
         "incident_id": record.incident_id,
         "incident_url": occasion.policy.incident_url.format(incident_id=record.incident_id),
         "studio_name": one_line(record.studio_name),
-        "amount": occasion.amount.grouped,
-        "amount_local": amount_for(occasion.due.studio_locale, occasion.amount),
+        "amount": amount.grouped,
+        "amount_local": amount_for(occasion.due.studio_locale, amount),
         "reserve_after": record.reserve_after.grouped if isinstance(record, PayoutRecord) else "",
         "reason": record.reason.value.replace("_", " "),
         "transfer_id": record.stripe_transfer_id or "",
@@ -210,6 +209,8 @@ def _values(occasion: Occasion) -> dict[str, str | bool]:
         "reversal_id": record.stripe_id or "",
         "rung": occasion.rung,
         "where": _RUNGS.get(occasion.rung, ""),
+        # Of the lowest rung nothing fails: what is lost there came back by a reversal that nobody approved here.
+        "came_back": occasion.rung == "accepted",
         "note": one_line(occasion.note),
         "override": one_line(occasion.override),
     }

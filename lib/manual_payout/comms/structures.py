@@ -23,6 +23,7 @@ _HEADERS = {
     "slack_alert": "Manual payout made for {incident_id}",
     "slack_arrived": "Manual payout of {incident_id} has arrived",
     "slack_failed": "Manual payout of {incident_id} failed on the way",
+    "slack_came_back": "Money of {incident_id} came back unapproved",
     "slack_reversed": "Money taken back under {incident_id}",
 }
 
@@ -53,6 +54,13 @@ _FACTS = {
         "What Stripe shows": "{note}",
         "Rule": "The money was transferred. Never send it again.",
     },
+    "slack_came_back": {
+        "Studio": "{studio_name}",
+        "Came back": "{amount}",
+        "Stripe transfer": "{transfer_id}",
+        "What Stripe shows": "{note}",
+        "Rule": "Find out who reversed it. Never send it again.",
+    },
     "slack_reversed": {
         "Studio": "{studio_name}",
         "Taken back": "{amount}",
@@ -73,6 +81,7 @@ def slack_blocks(kind: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         values: Those of the text, free text already escaped for Slack.
     """
+    kind = "slack_came_back" if kind == "slack_failed" and values["came_back"] else kind
     header = _HEADERS[kind].format_map(values)
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(header, _HEADER_MAX)},
@@ -103,7 +112,10 @@ def page_json(kind: str, record: Record, values: Mapping[str, Any]) -> str:
     if kind == "page_resolved":
         return canonical_json({"event_action": "resolve", "dedup_key": key})
     mark = "REHEARSAL: " if values["rehearsal"] else ""
-    summary = f"{mark}{values['incident_id']}: manual payout of {values['amount']} failed on its way to {values['studio_name']}"
+    what = f"manual payout of {values['amount']} failed on its way to {values['studio_name']}"
+    if values["came_back"]:
+        what = f"{values['amount']} of the manual payout to {values['studio_name']} came back unapproved"
+    summary = f"{mark}{values['incident_id']}: {what}"
     details = {
         name: str(values[name]) for name in ("studio_name", "amount", "transfer_id", "destination", "where", "note")
     }

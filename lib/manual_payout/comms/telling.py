@@ -9,7 +9,7 @@ from manual_payout.comms.anchors import anchor_messages
 from manual_payout.comms.delivery import Postroom
 from manual_payout.comms.messages import Occasion, compose, fill_in, is_rehearsal
 from manual_payout.comms.wiring import configured_channels
-from manual_payout.database.store import ARRIVED, REVERSED, SEALED, SENT, channel_of, is_announced
+from manual_payout.database.store import NEWS, REVERSED, SEALED, SENT, channel_of, is_announced
 from manual_payout.desk.inventory import Missing, override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import taken_back_minor
@@ -170,19 +170,17 @@ def _with_news(desk: Desk, occasion: Occasion, kind: str) -> Occasion:
     """Add how far the money had come, or where it failed, when a message of *kind* was announced last."""
     if kind in (*SENT, *REVERSED):
         return occasion
-    news = "arrived" if kind in ARRIVED else "failed"
     stream = stream_of(occasion.record.incident_id, occasion.record.ledger_payout_id)
-    event = desk.store.find_event(stream, "settlement_observed", lambda data: data.get("told") == news)
-    if event is None:
+    telling = [e for e in desk.store.events_of(stream) if kind in NEWS.get(str(e.data.get("told")), ())]
+    if not telling or telling[-1].kind != "settlement_observed":
         # What a page told of was taken back, or closed; it never arrived.
         return occasion
-    record = occasion.record
-    back = taken_back_minor(
-        record.stripe_transfer_id, desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
-    )
+    event, record = telling[-1], occasion.record
+    reversals = desk.store.reversals_of(ledger_payout_id=record.ledger_payout_id)
+    left = record.amount.amount_minor - taken_back_minor(record.stripe_transfer_id, reversals)
     return replace(
         occasion,
-        back=Money(back, record.amount.currency) if back else None,
+        amount=Money(event.data.get("came_back_minor") or left, record.amount.currency),
         rung=str(event.data.get("failed_rung") or event.data["rung"]),
         note=str(event.data.get("note", "")),
     )

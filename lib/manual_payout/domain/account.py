@@ -118,6 +118,13 @@ def account_of(
     )
 
 
+def account_of_row(record: PayoutRecord, reversals: Sequence[ReversalRecord], events: Sequence[Event]) -> Account:
+    """Say how one payment stands by itself, whatever else of its ledger payout is open."""
+    if record.state in OPEN_STATES:
+        return _open(record)
+    return _moved(record, reversals, events) if record.state in MOVED_STATES else _nothing([record])
+
+
 def reconcile_command(record: Record) -> str:
     """Name the only command that leads out of an unknown outcome."""
     where = "reversal reconcile" if isinstance(record, ReversalRecord) else "reconcile"

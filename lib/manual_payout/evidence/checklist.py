@@ -56,6 +56,8 @@ class ItemStanding:
     Attributes:
         account: What became of the money.
 
+        waiting: What is requested and not begun, in sentences.
+
         due: The ledger's payout as it is now, or None where the ledger does not know it.
 
         key_used: The digest prefix of the key with which the payout was verified; empty where it is not on record.
@@ -68,6 +70,7 @@ class ItemStanding:
     """
 
     account: Account
+    waiting: Sequence[str]
     record: PayoutRecord | None
     messages: Sequence[Message]
     due: PayoutDue | None
@@ -82,7 +85,7 @@ class ItemStanding:
 def checklist_of(standing: ItemStanding) -> list[Item]:
     """Return every item in the order in which it is done."""
     return [
-        _known(standing.account),
+        _known(standing.account, standing.waiting),
         _arrived(standing),
         _logged(standing.account, standing.record),
         _told(standing.messages, standing.mode),
@@ -118,9 +121,10 @@ def _follow_up(text: str, today: date) -> FollowUp:
     return FollowUp(parts[0], parts[1], due)
 
 
-def _known(account: Account) -> Item:
-    found = account.sentence if account.open else "yes"
-    return Item("every outcome is known", done=not account.open, found=found, remedy=account.remedy)
+def _known(account: Account, waiting: Sequence[str]) -> Item:
+    found = account.sentence if account.open else " ".join(waiting) or "yes"
+    remedy = account.remedy if account.open else "Run what is requested, or close once it has expired."
+    return Item("every outcome is known", done=found == "yes", found=found, remedy=remedy)
 
 
 def _arrived(standing: ItemStanding) -> Item:
@@ -144,7 +148,7 @@ def is_studio_told(standing: ItemStanding) -> bool:
     gone = {MessageState.DELIVERED, MessageState.COPIED} | (
         {MessageState.TO_COPY} if standing.mode is not Mode.LIVE else set()
     )
-    told = [message for message in standing.messages if message.kind == "studio_failed"]
+    told = [message for message in standing.messages if message.kind in ("studio_failed", "studio_came_back")]
     return bool(told) and told[-1].state in gone
 
 

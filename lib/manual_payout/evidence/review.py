@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -95,6 +96,9 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
     account, record = story.account, story.record
     begun = bool(record or story.earlier)
     verdict = verdict_of(account, story.events, incident_id=incident_id, begun=begun, broken=story.broken)
+    if account.moved and not account.remedy:
+        # What is asked for on top of what has moved comes before the close, which waits for it.
+        verdict = replace(verdict, next_step=" ".join([*story.waiting, verdict.next_step]).strip())
     world, world_means = _WORLDS[desk.settings.mode]
     css = _style(f"{world} · {verdict.word}")
     line = story.record or (story.request.line_for(ledger_payout_id) if story.request else None)

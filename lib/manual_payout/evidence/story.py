@@ -21,6 +21,7 @@ from manual_payout.domain.models import (
     LIVE_STATES,
     Approval,
     Event,
+    Kind,
     Message,
     PayoutRecord,
     Request,
@@ -86,6 +87,8 @@ class Story:
 
         verification: What the newest ``verification.json`` holds; no checks where there is none.
 
+        waiting: What is requested under this incident and not begun, in sentences.
+
         damage: What of the record could not be read, in sentences.
     """
 
@@ -99,6 +102,7 @@ class Story:
     verification: dict[str, Any]
     notebooks: tuple[Notebook, ...]
     files: tuple[File, ...]
+    waiting: tuple[str, ...]
     damage: tuple[str, ...]
 
     @property
@@ -144,8 +148,39 @@ def read_story(
         verification=_verification(folder.path, damage),
         notebooks=tuple(_notebook(path) for _, _, path in folder.notebooks()),
         files=tuple(_file(path, folder.path) for path in folder.files() if _top(path, folder) not in without),
+        waiting=_waiting(desk, incident_id, ledger_payout_id),
         damage=tuple(damage),
     )
+
+
+def requests_waiting(desk: Desk, incident_id: str, ledger_payout_id: str) -> tuple[str, ...]:
+    """
+    Say which requests, of either direction, are open and not begun, and what becomes of each.
+
+    Raises:
+        EvidenceError: One was altered.
+    """
+    found = []
+    for request in desk.open_requests(incident_id):
+        back = request.kind is Kind.REVERSAL
+        begun = desk.store.find_reversal if back else desk.store.find_payout
+        what, run = ("A reversal", "reversal run") if back else ("A payout", "run")
+        ends = desk.settings.policy.request.request_ends(request)
+        found += [
+            f"{what} of {line.amount.grouped} is requested and not begun: `manual-payout {run}` runs it, or it expires at "
+            f"{ends:%Y-%m-%d %H:%M} UTC."
+            for line in request.lines
+            if line.ledger_payout_id == ledger_payout_id and begun(line.line_id) is None
+        ]
+    return tuple(found)
+
+
+def _waiting(desk: Desk, incident_id: str, ledger_payout_id: str) -> tuple[str, ...]:
+    try:
+        return requests_waiting(desk, incident_id, ledger_payout_id)
+    except EvidenceError:
+        # The page says elsewhere that a request was altered.
+        return ()
 
 
 def messages_of(desk: Desk, incident_id: str, ledger_payout_id: str, record: PayoutRecord | None) -> list[Message]:

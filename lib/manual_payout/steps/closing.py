@@ -17,7 +17,7 @@ from manual_payout.evidence.checklist import ItemStanding, checklist_of, owner_o
 from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
-from manual_payout.evidence.story import messages_of, read_story
+from manual_payout.evidence.story import messages_of, read_story, requests_waiting
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
@@ -94,6 +94,7 @@ def _standing(run: Run) -> ItemStanding:
     desk, record = run.desk, run.find_record()
     return ItemStanding(
         account=account_at(desk, run.parameters.ledger_payout_id),
+        waiting=requests_waiting(desk, run.parameters.incident_id, run.parameters.ledger_payout_id),
         record=record,
         messages=messages_of(desk, run.parameters.incident_id, run.parameters.ledger_payout_id, record),
         due=desk.ledger.find_payout_due(run.parameters.ledger_payout_id),

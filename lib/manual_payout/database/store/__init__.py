@@ -11,7 +11,7 @@ from __future__ import annotations
 from manual_payout.database.store.adopting import Adoptions
 from manual_payout.database.store.alerting import AlertRound, Alerts
 from manual_payout.database.store.announcing import (
-    ARRIVED,
+    NEWS,
     REVERSED,
     SEALED,
     SENT,
@@ -28,7 +28,7 @@ from manual_payout.database.store.requests import RequestsAndApprovals
 from manual_payout.database.store.watched import Watched
 
 __all__ = [
-    "ARRIVED",
+    "NEWS",
     "REVERSED",
     "SEALED",
     "SENT",

@@ -20,12 +20,15 @@ from manual_payout.domain.models import Channel, Event, Message, MessageState, R
 SENT = ("slack_alert", "studio_email")
 ARRIVED = ("slack_arrived", "studio_arrived", "page_resolved")
 FAILED = ("slack_failed", "studio_failed", "page_failed")
+# Of a part that came back unapproved: the studio's email must not say that the whole amount failed.
+CAME_BACK = ("slack_failed", "studio_came_back", "page_failed")
 REVERSED = ("slack_reversed", "studio_reversed")
 SEALED = ("slack_sealed", "page_sealed")
 
 # What an event announces that says so; a page is over once what it told of is taken back, or closed.
 NEWS = {
-    "arrived": ARRIVED, "failed": FAILED, "taken back": ("page_resolved",), "closed": ("page_resolved",),
+    "arrived": ARRIVED, "failed": FAILED, "came back": CAME_BACK, "taken back": ("page_resolved",),
+    "closed": ("page_resolved",),
 }  # fmt: skip
 
 _CHANNELS = {"slack": Channel.SLACK, "studio": Channel.EMAIL, "page": Channel.PAGERDUTY}

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from manual_payout.database import journal
 from manual_payout.database.schema import OPEN, UNSETTLED, manual_payouts, request_lines, requests
-from manual_payout.database.store.announcing import ARRIVED, FAILED, NEWS, announce
+from manual_payout.database.store.announcing import NEWS, announce
 from manual_payout.database.store.base import StorePart
 from manual_payout.database.store.rows import record_of, record_stream, row_values
 from manual_payout.database.store.shapes import shape_of
@@ -130,7 +130,8 @@ class PayoutRecords(StorePart):
         That the money has reached the studio, and that it failed on the way, is announced with it.
 
         Args:
-            data: What shows it; ``failed`` says that a rung was lost, ``partly`` that only part of the money was.
+            data: What shows it; ``failed`` says that a rung was lost, ``came_back_minor`` how much came back unapproved,
+                and ``partly`` that it was not all.
         """
         with self._write() as connection:
             now = self._hold(connection, record_stream(record))
@@ -144,10 +145,9 @@ class PayoutRecords(StorePart):
                 .values(settlement_rung=rung, settled_at=_settled_since(now) if done else None)
             )
             told = next((e["told"] for e in reversed(earlier) if e.get("told")), "")
-            news = _news(rung, done=done, failed=bool(data.get("failed")))
+            news = "came back" if data.get("partly") else _news(rung, done=done, failed=bool(data.get("failed")))
             if news and news != told:
-                kinds = _kinds(news, partly=bool(data.get("partly")))
-                announce(connection, now, record, kinds, payout_id=record.payout_id)
+                announce(connection, now, record, NEWS[news], payout_id=record.payout_id)
                 seen["told"] = news
             self._append(connection, now, record_stream(record), _OBSERVED, actor, seen)
             return shape_of(record).present(connection, record)
@@ -235,13 +235,6 @@ class PayoutRecords(StorePart):
 def _settled_since(now: datetime) -> sa.ColumnElement[datetime]:
     column = manual_payouts.c.settled_at
     return sa.func.coalesce(column, sa.literal(now, column.type))
-
-
-def _kinds(news: str, *, partly: bool) -> tuple[str, ...]:
-    if news == "arrived":
-        return ARRIVED
-    # The studio's email names the whole amount; what was taken back of it, people say themselves.
-    return tuple(kind for kind in FAILED if not (partly and kind.startswith("studio")))
 
 
 def _news(rung: str, *, done: bool, failed: bool) -> str:

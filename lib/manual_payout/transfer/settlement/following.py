@@ -108,7 +108,12 @@ def observation(desk: Desk, record: PayoutRecord, seen: Ladder) -> dict[str, Any
     if extra:
         back = Money(extra, record.amount.currency).grouped
         note = f"{back} of it came back without a reversal that was approved here."
-        data |= {"failed_rung": RungName.ACCEPTED.value, "note": note, "partly": not seen.whole}
+        data |= {
+            "failed_rung": RungName.ACCEPTED.value,
+            "note": note,
+            "came_back_minor": extra,
+            "partly": not seen.whole,
+        }
     elif seen.whole:
         return None
     elif seen.failed is not None:
