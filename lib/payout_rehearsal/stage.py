@@ -57,7 +57,7 @@ def set_up_database(root: Path, url: str = "") -> str:
         The database's URL.
     """
     root.mkdir(parents=True, exist_ok=True)
-    url = url or f"sqlite:///{(root / 'demo.sqlite').resolve()}"
+    url = url or engines.sqlite_url((root / "demo.sqlite").resolve())
     engine = engines.connect(url, name="DATABASE_URL")
     engines.upgrade_database(engine)
     create_demo_ledger(engine, demo_ledger())

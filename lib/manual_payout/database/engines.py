@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -22,11 +23,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from manual_payout.database.machine import machine_digest, machine_name
 from manual_payout.database.schema import HEAD, database_machine
-from manual_payout.domain.errors import DatabaseError, SettingsError
+from manual_payout.domain.errors import DatabaseError, SettingsError, shorten
 
 # How long a second writer waits for the first: one send's longest write is milliseconds, so this is generous, and the
 # sentence comes within half a minute.
 _SQLITE_BUSY_S = 15
+
+# What a URI of SQLite can say (SQLite, *Uniform Resource Identifiers*); SQLAlchemy wants to be told that it is one.
+_SQLITE_OPTIONS = frozenset({"uri", "mode", "cache", "immutable", "nolock", "psow", "vfs"})
 
 # Alembic's own table.
 _version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.Text))
@@ -55,7 +59,7 @@ def connect(url: str, *, name: str) -> sa.Engine:
         # Half of the password would be taken, and shown, as the host's name.
         raise SettingsError(f"{name} has an @ in its user, password or host.", "Write an @ inside a password as %40.")
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed)
+        return _sqlite(_checked_options(parsed, url, name))
     if parsed.drivername.split("+")[0] in {"postgresql", "postgres"}:
         # The driver costs more to import than all of SQLite.
         from manual_payout.database.postgresql import make_engine
@@ -63,6 +67,35 @@ def connect(url: str, *, name: str) -> sa.Engine:
         return make_engine(parsed, ours=name == "DATABASE_URL")
     raise SettingsError(
         f"{name}: found a {parsed.get_backend_name()} database, expected sqlite or postgresql.", f"Correct {name}."
+    )
+
+
+def sqlite_url(file: Path) -> str:
+    """Return the URL of an SQLite file, whatever letters are in its path: a ``?`` would begin options, a ``%`` a code."""
+    return sa.URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def sqlite_file(url: sa.URL) -> Path | None:
+    """Return the file of an SQLite database, also of one that is named as a URI; None of one that is in memory."""
+    path = url.database or ""
+    if path.startswith("file:"):
+        path = unquote(urlsplit(path).path)
+    return None if path in {"", ":memory:"} or url.query.get("mode") == "memory" else Path(path)
+
+
+def absolute_url(url: str) -> str:
+    """Return *url* as it means the same file in every folder; what is no URL is returned as it is."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url  # refused, with a sentence, by whoever connects
+    file = sqlite_file(parsed) if parsed.get_backend_name() == "sqlite" else None
+    if file is None:
+        return url
+    is_uri = str(parsed.database).startswith("file:")
+    path = file.resolve()
+    return parsed.set(database=f"file:{quote(str(path))}" if is_uri else str(path)).render_as_string(
+        hide_password=False
     )
 
 
@@ -82,10 +115,11 @@ def upgrade_database(engine: sa.Engine) -> str:
     from alembic import command
     from alembic.config import Config
 
-    if engine.url.get_backend_name() == "sqlite" and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    if engine.dialect.name == "sqlite" and (file := sqlite_file(engine.url)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # It is a line of an INI file, where a % begins a name.
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     options = {"write": True, "own_schema": True}
     with database_errors(engine), engine.connect().execution_options(**options) as connection:
         inspector = sa.inspect(connection)
@@ -139,8 +173,8 @@ def require_current(engine: sa.Engine) -> None:
 
 
 def _require_tables(engine: sa.Engine) -> None:
-    path = engine.url.database
-    if engine.url.get_backend_name() == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
+    file = sqlite_file(engine.url) if engine.dialect.name == "sqlite" else None
+    if file is not None and not file.is_file():
         raise DatabaseError("The database file does not exist yet.", "Run `manual-payout db upgrade`, then try again.")
     with database_errors(engine), engine.connect() as connection:
         # On PostgreSQL the schema that our tables are in, which is not searched.
@@ -208,6 +242,23 @@ def database_errors(engine: sa.Engine) -> Iterator[None]:
         raise DatabaseError(
             f"The {where} refused: {_first_line(error)}.", "Nothing was half written; see docs/troubleshooting.md."
         ) from None
+
+
+def _checked_options(parsed: sa.URL, url: str, name: str) -> sa.URL:
+    """Refuse options that SQLite would not be given: they are the rest of a path."""
+    _, mark, rest = url.partition("?")
+    if mark and (not parsed.query or not set(parsed.query) <= _SQLITE_OPTIONS):
+        raise SettingsError(
+            f"{name}: found the options {shorten(rest)} after the ?, expected {', '.join(sorted(_SQLITE_OPTIONS))}.",
+            "Write a ? that belongs to the path as %3F; read-only is sqlite:///file:/path?mode=ro&uri=true.",
+        )
+    if parsed.query and not str(parsed.database).startswith("file:"):
+        raise SettingsError(
+            f"{name}: found options after the path {shorten(str(parsed.database))}, expected them after a file: path.",
+            "Write it as sqlite:///file:/path?mode=ro&uri=true.",
+        )
+    is_uri = str(parsed.database or "").startswith("file:")
+    return parsed.update_query_dict({"uri": "true"}) if is_uri else parsed
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:

@@ -404,7 +404,10 @@ class Settings(Messengers):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         self._require_sandbox("DATABASE_URL", "the URL of the database that holds the payouts")
-        return f"sqlite:///{self.outputs_dir / 'manual_payout.sqlite'}"
+        # SQLAlchemy costs more to import than all settings.
+        from manual_payout.database.engines import sqlite_url
+
+        return sqlite_url(self.outputs_dir / "manual_payout.sqlite")
 
     def ledger_database_text(self) -> str:
         """

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from manual_payout.database import engines
 from manual_payout.database.clock import Clock, DatabaseClock, SandboxClock, find_skew
@@ -289,8 +287,8 @@ def kernel_environment(settings: Settings) -> dict[str, str]:
         "fallback_key_command": settings.fallback_key_command,
         "read_key_command": settings.read_key_command,
         "stripe_api_base": settings.stripe_api_base,
-        "database_url": _absolute(settings.database_text()),
-        "ledger_database_url": _absolute(settings.ledger_database_text()),
+        "database_url": engines.absolute_url(settings.database_text()),
+        "ledger_database_url": engines.absolute_url(settings.ledger_database_text()),
         "home": str(settings.runbooks_dir.parent),
         "outputs": str(settings.outputs_dir),
         "policy_file": str(settings.policy_file.resolve()) if settings.policy_file else "",
@@ -328,13 +326,3 @@ def rehearsal_environment(settings: Settings, keys: Mapping[str, str]) -> dict[s
     given = {"home": settings.runbooks_dir.parent.resolve(), "outputs": settings.outputs_dir.resolve(), **paths, **keys}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return kept | {names[name]: str(value) for name, value in given.items()}
-
-
-def _absolute(url: str) -> str:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return url  # refused, with a sentence, by whoever connects
-    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
-        parsed = parsed.set(database=str(Path(parsed.database).resolve()))
-    return parsed.render_as_string(hide_password=False)

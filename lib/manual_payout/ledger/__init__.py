@@ -7,9 +7,7 @@ the ledger holds is checked on the way in: a row that cannot be true stops here,
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from manual_payout.database.engines import connect
+from manual_payout.database.engines import connect, sqlite_file
 from manual_payout.domain.errors import DatabaseError
 from manual_payout.ledger.claiming import Claiming
 from manual_payout.ledger.faults import explain_fault
@@ -67,8 +65,8 @@ def open_ledger(url: str, mapping: LedgerMapping | None = None) -> Ledger:
         DatabaseError: A SQLite file is not there (SQLite itself would make an empty one).
     """
     engine = connect(url, name="LEDGER_DATABASE_URL")
-    path = engine.url.database
-    if engine.dialect.name == "sqlite" and path and path != ":memory:" and not Path(path).is_file():
+    path = sqlite_file(engine.url) if engine.dialect.name == "sqlite" else None
+    if path is not None and not path.is_file():
         raise DatabaseError(
             f"The ledger cannot be reached: there is no SQLite file {path}.",
             "Check LEDGER_DATABASE_URL; a relative path counts from the folder in which the command runs.",

@@ -203,7 +203,7 @@ def ground(
     """
     keys = rehearsal_keys(settings)
     root.mkdir(parents=True, exist_ok=True)
-    url = f"sqlite:///{(root / 'rehearsal.sqlite').resolve()}"
+    url = engines.sqlite_url((root / "rehearsal.sqlite").resolve())
     engine = engines.connect(url, name="DATABASE_URL")
     engines.upgrade_database(engine)
     clock = DatabaseClock(engine)
