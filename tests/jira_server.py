@@ -8,7 +8,10 @@ import json
 import threading
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
+# What Jira gives at a time is its own to decide.
+PAGE_MAX = 50
 USER, TOKEN, ISSUE = "ops@marketplace.example", "ATATT-canary-token-0000", "PAY-7"
 
 
@@ -21,7 +24,7 @@ class JiraServer:
 
     Attributes:
         faults: What goes wrong next, by method and last word of the path, such as ``POST attachments``: a status, ``drop``
-            (before it is taken) or ``lose`` (taken, and the answer lost); each once.
+            (before it is taken) or ``lose`` (taken, and the answer lost), or a whole answer of status, headers and text; each once.
 
         bodies: Everything received.
     """
@@ -51,7 +54,10 @@ class JiraServer:
             self.comments.append({"id": str(100 + len(self.comments)), "body": json.loads(body)["body"]})
             return 201, self.comments[-1]
         if below == "/comment":
-            return 200, {"comments": self.comments, "total": len(self.comments)}
+            asked = dict(parse_qsl(urlsplit(path).query))
+            start = int(asked.get("startAt", 0))
+            page = self.comments[start : start + min(PAGE_MAX, int(asked.get("maxResults", PAGE_MAX)))]
+            return 200, {"comments": page, "startAt": start, "maxResults": len(page), "total": len(self.comments)}
         return 200, {"id": "1", "key": ISSUE, "self": path, "fields": {"attachment": self.attachments}}
 
     def _attach(self, body, headers):
@@ -64,7 +70,7 @@ class JiraServer:
         self.bodies.append(data)
         return made
 
-    def _handler(self):
+    def _handler(self):  # noqa: C901  # a fault, an answer or both
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,15 +88,18 @@ class JiraServer:
                     self.close_connection = True
                     return
                 if isinstance(fault, int):
-                    status, told = fault, {"errorMessages": ["no"]}
+                    fault = fault, {}, {"errorMessages": ["no"]}
+                if isinstance(fault, tuple):
+                    status, more, told = fault
                 else:
-                    status, told = server.answer(method, self.path, body, self.headers)
+                    (status, told), more = server.answer(method, self.path, body, self.headers), {}
                 if fault == "lose":
                     self.close_connection = True
                     return
-                data = json.dumps(told).encode()
+                data = (told if isinstance(told, str) else json.dumps(told)).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for header in ({"Content-Type": "application/json"} | more).items():
+                    self.send_header(*header)
                 self.send_header("Content-Length", str(len(data)))
                 if status == 429:
                     self.send_header("Retry-After", "17")

@@ -95,6 +95,34 @@ def test_refusal_says_what_has_to_be_changed(filed, jira, status, said):
     assert "Traceback" not in answer.said
 
 
+CAUSES = {
+    "CAPTCHA": (403, {"X-Authentication-Denied-Reason": "CAPTCHA_CHALLENGE; login-url=https://jira/login.jsp"}, ""),
+    "personal access token": (403, {}, '{"message": "Basic Authentication has been disabled on this instance."}'),
+    "API token": (401, {}, "Basic authentication with passwords is deprecated. For more information, see: https://x"),
+    "VPN": (403, {}, '{"errorMessages": ["The IP address 203.0.113.9 is not on the allowlist"]}'),
+    "single sign-on": (200, {"Content-Type": "text/html"}, "\n<!DOCTYPE html><html><title>Log in</title></html>"),
+}
+
+
+@pytest.mark.parametrize("said", CAUSES)
+@pytest.mark.parametrize("where", ["GET PAY-7", "GET comment"])
+def test_refusal_that_names_its_cause_gets_the_remedy_that_fits(filed, jira, said, where):
+    """Jira puts it into a header or a sentence; a sign-in page is no data, whatever its status."""
+    jira.faults[where] = CAUSES[said]
+    answer = attach(filed)
+
+    assert (2, True) == (answer.code, said in answer.err), answer.err
+    assert "Traceback" not in answer.said
+
+
+def test_comment_on_a_long_ticket_is_found_on_its_last_page(filed, jira):
+    """Three runs write one comment, however many others have written before."""
+    jira.comments += [{"id": str(5000 + n), "body": f"Comment {n}"} for n in range(230)]
+    codes = [attach(filed).code for _ in range(3)]
+
+    assert ([0, 0, 0], 231) == (codes, len(jira.comments))
+
+
 def test_a_stranger_on_the_address_gets_nothing_but_a_refusal(filed, jira):
     """A wrong token is Jira's to refuse; the archive was not sent."""
     answer = attach(filed, JIRA_API_TOKEN="another-token-1111")

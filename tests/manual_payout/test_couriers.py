@@ -232,6 +232,39 @@ def test_certificate_that_nobody_vouches_for_gets_no_password(tls, monkeypatch, 
     assert (isinstance(outcome, Delayed), outcome.in_doubt, told.seen) == (True, False, [])
 
 
+# What servers of Postfix, Google, Exchange and others say, and whether it is about this message or its reader.
+SAID_BY_SERVERS = {
+    "550 5.1.1 No such user": True,
+    "550 User unknown": True,
+    "552 5.2.2 Mailbox full, over quota": True,
+    "552 5.3.4 Message size exceeds fixed limit": True,
+    "554 5.7.1 Looks like spam": True,
+    "554 5.6.0 Malformed content": True,
+    "550 5.1.8 Access denied, bad outbound sender": False,
+    "550 5.4.5 Daily user sending limit exceeded": False,
+    "554 5.2.252 SendAsDenied; a@x not allowed to send as b@x": False,
+    "550 5.7.1 Relaying denied": False,
+    "554 5.7.1 Client host blocked using zen.example": False,
+    "550 5.7.60 Client does not have permissions to send as this sender": False,
+    "550 5.7.708 Access denied, traffic not accepted from this IP": False,
+    "503 5.5.1 Bad sequence of commands": False,
+    "550 Too many messages per day from this account": False,
+    "530 5.7.0 Authentication required": False,
+}
+
+
+@pytest.mark.parametrize("said", SAID_BY_SERVERS)
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+def test_only_what_is_said_of_the_message_is_booked_against_it(said, command):
+    """The session, the sender and the day's quota are nobody's fault who reads: it is tried again."""
+    with running(Mail(said={command: said})) as server:
+        outcome = mailbox(server).send(EMAIL, lambda: None)
+    refused = SAID_BY_SERVERS[said] and command != "MAIL"
+
+    assert (MessageRefused if refused else Delayed) is type(outcome), outcome
+    assert said in outcome.reason
+
+
 def test_wrong_password_waits_for_a_person_and_is_not_shown(tls):
     """535 can be mended without another message; what the server said is kept, the password is not."""
     with running(Mail(tls, login=("support", "right-password"))) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 
 import pytest
@@ -241,6 +242,41 @@ def test_transfer_follows_no_redirect(proxy, stripe_books, status):
 
     assert Unknown is type(answer)
     assert ([("POST", "/v1/transfers")], []) == (proxy.seen, stripe_books.books.transfers)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500])
+def test_fault_of_stripes_own_is_unknown_whatever_the_status(proxy, status):
+    """What calls itself an api_error does not know what it did."""
+    body = json.dumps({"error": {"type": "api_error", "message": "Something went wrong"}})
+
+    assert Unknown is type(send(through(proxy, (status, {}, body))))
+
+
+def _cause_of(base_url):
+    with pytest.raises(StripeRefusedError, match="Stripe cannot be reached, so nothing can be verified: ") as caught:
+        Gateway(local_stripe.FALLBACK_KEY, base_url=base_url, timeout_s=5).livemode()
+    return f"{caught.value} {caught.value.remedy}"
+
+
+def test_each_cause_of_silence_has_its_own_remedy(monkeypatch, tmp_path, authority):
+    """Intercepted TLS, a missing file of certificates, a dead proxy, an unknown host."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority[0].issue_cert("127.0.0.1").configure_cert(context)
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"https://127.0.0.1:{server.server_port}"
+
+    assert "opens the encryption" in _cause_of(address)
+    assert "DNS or VPN" in _cause_of("https://api.stripe.invalid")
+    monkeypatch.setattr(stripe, "ca_bundle_path", str(tmp_path / "none.pem"))
+    assert "REQUESTS_CA_BUNDLE" in _cause_of(address)
+    monkeypatch.undo()
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert "unset HTTPS_PROXY" in _cause_of("https://api.stripe.invalid")
+    server.shutdown()
+    server.server_close()
 
 
 def test_retry_header_does_not_make_the_sdk_repeat(proxy):

@@ -249,11 +249,19 @@ class Mail:
         context: For STARTTLS, or for TLS from the first byte where *at_once*.
 
         login: The user and password it wants.
+
+        said: What it answers to a command of the session.
     """
 
     def __init__(
-        self, context: ssl.SSLContext | None = None, *, at_once: bool = False, login: tuple[str, str] | None = None
+        self,
+        context: ssl.SSLContext | None = None,
+        *,
+        at_once: bool = False,
+        login: tuple[str, str] | None = None,
+        said: dict[str, str] | None = None,
     ) -> None:
+        self.said = said or {}
         self.faults = Faults()
         self.taken: list[tuple[str, list[str], bytes]] = []
         self.sessions = 0
@@ -302,6 +310,10 @@ class _Handler:
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
 
+    async def handle_MAIL(self, _server, _session, envelope, address, _options):  # noqa: N802  # aiosmtpd's name
+        envelope.mail_from = address
+        return self._mail.said.get("MAIL", "250 OK")
+
     async def handle_RCPT(self, server, session, envelope, address, _options):  # noqa: N802  # aiosmtpd's name
         self._mail.sessions += 1
         session.fault = self._mail.faults.next()
@@ -313,11 +325,13 @@ class _Handler:
         if session.fault == "invalid":
             return "550 5.1.1 No such user"
         envelope.rcpt_tos.append(address)
-        return "250 OK"
+        return self._mail.said.get("RCPT", "250 OK")
 
     async def handle_DATA(self, server, session, envelope):  # noqa: N802  # aiosmtpd's name
         if session.fault == "reject":
             return "554 5.7.1 Looks like spam"
+        if "DATA" in self._mail.said:
+            return self._mail.said["DATA"]
         self._mail.taken.append((envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
         if session.fault == "lose":
             server.transport.abort()

@@ -32,6 +32,16 @@ from manual_payout.domain.models import Message
 
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 
+# Third numbers of RFC 3463's codes (5.1.x), and one of Exchange's (5.2.x), that speak of whoever sends.
+_OF_THE_SENDER = frozenset({7, 8})
+_SENDERS_MAILBOX = frozenset({252})
+
+# The words of servers that give no such code, or the one for policy (5.7.x), which says nothing of what.
+_OF_EVERY_MESSAGE = re.compile(
+    r"sender|send as|sendas|quota|limit|too many|rate|daily|hourly|per (day|hour)|relay|client|connection|session|authenti|login"
+    r"|(your|from this|this|sending) (ip|network|host|server)|block ?list|blacklist"
+)
+
 
 class Mailbox:
     """
@@ -64,7 +74,7 @@ class Mailbox:
             with self._session() as session:
                 return self._transmit(session, message, tell)
         except smtplib.SMTPResponseException as error:
-            return _verdict(error.smtp_code, error.smtp_error)
+            return _verdict(error.smtp_code, error.smtp_error, of_the_message=False)
         except (OSError, smtplib.SMTPException) as error:
             # smtplib's own texts quote what the server said and what was sent; its kind is enough.
             reason = f"The mail server did not {'answer' if handed_over else 'get as far as the message'}"
@@ -77,22 +87,22 @@ class Mailbox:
     def _transmit(self, session: smtplib.SMTP, message: Message, hand_over: HandOver) -> Outcome:
         sender = parseaddr(self._sender)[1]
         # The envelope is the one address the message was written for, never what a header parser makes of a text.
-        commands: tuple[Callable[[], tuple[int, bytes]], ...] = (
-            lambda: session.mail(sender),
-            lambda: session.rcpt(message.audience),
-            lambda: session.docmd("DATA"),
+        commands: tuple[tuple[bool, Callable[[], tuple[int, bytes]]], ...] = (
+            (False, lambda: session.mail(sender)),
+            (True, lambda: session.rcpt(message.audience)),
+            (True, lambda: session.docmd("DATA")),
         )
-        for command in commands:
+        for of_the_message, command in commands:
             code, answer = command()
             if code not in (250, 251, 354):
-                return _verdict(code, answer)
+                return _verdict(code, answer, of_the_message=of_the_message)
         text = build_email(self._sender, message).as_bytes(policy=LINES)
         session.send(_LEADING_DOT.sub(b"..", text.removesuffix(b"\r\n") + b"\r\n"))
         hand_over()
         session.send(b".\r\n")
         code, answer = session.getreply()
         if code != 250:
-            return _verdict(code, answer)
+            return _verdict(code, answer, of_the_message=True)
         return Delivered(
             {
                 "provider": "smtp",
@@ -144,9 +154,26 @@ def header_id(sender: str, message: Message) -> str:
     return f"<{message.message_id}@{parseaddr(sender)[1].partition('@')[2]}>"
 
 
-def _verdict(code: int, answer: bytes | str) -> Outcome:
+def _verdict(code: int, answer: bytes | str, *, of_the_message: bool) -> Outcome:
+    """
+    Say what an answer means: only what is said of this message or its reader is booked against it.
+
+    What is said of the session, of the sender or of a day's quota is true of every message, and passes or can be mended: it is tried
+    again. Source: RFC 3463, *Enhanced Mail System Status Codes*, whose second and third number say of what.
+    """
     said = brief(answer.decode(errors="replace") if isinstance(answer, bytes) else answer)
-    # 530 to 538 speak of the login and 421, 4xx of the moment: both can be mended without writing another message.
-    if 500 <= code < 600 and not 530 <= code <= 538:
+    if of_the_message and 500 <= code < 600 and not 530 <= code <= 538 and _speaks_of_the_message(said):
         return MessageRefused(f"The mail server refuses the message: {code} {said}.")
     return Delayed(f"The mail server answered {code} {said}.")
+
+
+def _speaks_of_the_message(said: str) -> bool:
+    enhanced = re.match(r"5\.(\d{1,3})\.(\d{1,3})\b", said)
+    subject, detail = (int(enhanced[1]), int(enhanced[2])) if enhanced else (0, 0)
+    if subject == 1:
+        return detail not in _OF_THE_SENDER
+    if subject == 2:
+        return detail not in _SENDERS_MAILBOX
+    if subject in (3, 4, 5):
+        return (subject, detail) == (3, 4)  # a message that is too large
+    return subject == 6 or not _OF_EVERY_MESSAGE.search(said.casefold())

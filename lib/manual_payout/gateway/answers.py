@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+from manual_payout.domain.connections import explain_connection
 from manual_payout.domain.errors import EvidenceError, SettingsError, StripeRefusedError
 from manual_payout.domain.pauses import asked_s
 from manual_payout.gateway.key_identity import mask_keys
@@ -94,7 +95,9 @@ def judge_answer(error: BaseException) -> Refused | Unknown:
     code = one_line(str(getattr(error.error, "code", None) or getattr(error.error, "type", None) or ""))
     message = one_line(mask_keys(str(error.user_message or ""))) or type(error).__name__
     request_id, pause_s = one_line(error.request_id or ""), asked_s(error.headers)
-    if isinstance(error, stripe.IdempotencyError):
+    # A fault of Stripe's own says of itself that it does not know what it did, whatever the status beside it.
+    is_own_fault = getattr(error.error, "type", None) == "api_error"
+    if is_own_fault or isinstance(error, stripe.IdempotencyError):
         return Unknown(code or "idempotency_error", message, request_id, pause_s)
     if isinstance(error, stripe.RateLimitError):
         return Refused(code or "rate_limit", message, request_id, same_key=True, retry_after_s=pause_s)
@@ -121,9 +124,10 @@ def read_error(error: stripe.StripeError) -> StripeRefusedError | EvidenceError 
             request_id=one_line(error.request_id or ""),
         )
     if isinstance(error, stripe.APIConnectionError):
+        why, remedy = explain_connection(error, "Stripe") or ("", "")
         return StripeRefusedError(
-            "Stripe cannot be reached, so nothing can be verified.",
-            "Check the network and status.stripe.com, then run the same command again.",
+            f"Stripe cannot be reached, so nothing can be verified{f': {why}' if why else ''}.",
+            remedy or "Check the network and status.stripe.com, then run the same command again.",
             code="unreachable",
         )
     if isinstance(error, stripe.PermissionError):

@@ -9,22 +9,52 @@ digest. So a lost answer needs no guess: the same command looks first. Sources: 
 from __future__ import annotations
 
 import io
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from manual_payout.desk.settings import Settings
+from manual_payout.domain.connections import explain_connection
 from manual_payout.domain.errors import ManualPayoutError, NotFinishedError, ParameterError, SettingsError
 from manual_payout.domain.models import Mode
 from manual_payout.evidence.attaching.archive import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from jira import JIRA
 
 _ISSUE = re.compile(r"[A-Z][A-Z0-9_]+-[1-9][0-9]*")
 _NEXT = "Run the same command again: it uploads nothing twice."
+
+# As many comments as Jira is asked for at a time.
+_PAGE = 100
+
+# What Jira, or what stands before it, says in words or headers where its status says too little.
+_CAUSES = (
+    (
+        re.compile(r"captcha"),
+        "wants a CAPTCHA solved after too many failed logins",
+        "Sign in to Jira once in a browser as JIRA_USER and solve it; then check JIRA_API_TOKEN.",
+    ),
+    (
+        re.compile(
+            r"basic auth\w*( with passwords?)? (has been |is |was )?(disabled|deprecated|not (allowed|supported|enabled))"
+        ),
+        "takes no user and password any more",
+        "In Jira Cloud make an API token for JIRA_USER; in Jira Data Center a personal access token, and leave JIRA_USER empty.",
+    ),
+    (
+        re.compile(r"allow-?\s?list|ip address|whitelist"),
+        "is not open to this machine's address",
+        "Use the network or VPN that Jira's list of allowed addresses has, or have this address added.",
+    ),
+)
+_LOGIN_PAGE = (
+    "Jira answered with a page to sign in on, not with data.",
+    "Correct JIRA_BASE_URL, or have the single sign-on before Jira let its REST API (/rest/api) through for this token.",
+)
 
 # What a person has to change, by status; everything else may pass by itself.
 _REFUSALS = {
@@ -86,9 +116,24 @@ class Jira:
                 "Delete that attachment in Jira, then run the same command again.",
             )
         attachment = same or self._client.add_attachment(issue, io.BytesIO(archive.data), filename=archive.name)
-        told: Any = next((found for found in self._client.comments(issue) if archive.head in str(found.body)), None)
+        told: Any = next((found for found in self._comments(issue) if archive.head in str(found.body)), None)
         written = told or self._client.add_comment(issue, comment)
         return Attached(issue, str(attachment.id), str(written.id), uploaded=same is None, commented=told is None)
+
+    def _comments(self, issue: str) -> Iterator[Any]:
+        """Return every comment, page by page: Jira gives as many at a time as it likes."""
+        known: set[str] = set()
+        while True:
+            # A page without anything new is the end, also of a Jira that begins anew each time.
+            page = [
+                found
+                for found in self._client.comments(issue, start_at=len(known), max_results=_PAGE)
+                if found.id not in known
+            ]
+            if not page:
+                return
+            known |= {found.id for found in page}
+            yield from page
 
     def _listed(self, issue: str) -> list[Any]:
         return list(self._client.issue(issue, fields="attachment").fields.attachment)
@@ -166,18 +211,28 @@ def _answered(ask: Callable[[], Attached]) -> Attached:
         raise
     except JIRAError as error:
         _refuse(error)
+    except json.JSONDecodeError as error:
+        if error.doc.lstrip()[:1] == "<":
+            raise SettingsError(*_LOGIN_PAGE) from None
+        raise NotFinishedError(f"Jira's answer cannot be read ({type(error).__name__}).", _NEXT) from None
     except (RequestException, OSError) as error:
-        raise NotFinishedError(f"Jira did not answer ({type(error).__name__}).", _NEXT) from None
+        why, remedy = explain_connection(error, "Jira") or (type(error).__name__, _NEXT)
+        raise NotFinishedError(f"Jira did not answer ({why}).", remedy) from None
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise NotFinishedError(f"Jira's answer cannot be read ({type(error).__name__}).", _NEXT) from None
 
 
 def _refuse(error: object) -> NoReturn:
     status = int(getattr(error, "status_code", 0) or 0)
+    answer = getattr(error, "response", None)
+    words = f"{getattr(error, 'text', '')} {getattr(answer, 'headers', {})}".lower()
+    for sign, said, remedy in _CAUSES if 400 <= status < 500 else ():
+        if sign.search(words):
+            raise SettingsError(f"Jira {said} ({status}).", remedy) from None
     if status in _REFUSALS:
         said, remedy = _REFUSALS[status]
         raise SettingsError(f"Jira {said} ({status}).", remedy) from None
-    headers = getattr(getattr(error, "response", None), "headers", {})
+    headers = getattr(answer, "headers", {})
     after = headers.get("Retry-After", "") if status in {429, 503} else ""
     pause = f" and asks for a pause of {after} seconds" if after.isdigit() else ""
     raise NotFinishedError(f"Jira answered {status or 'with an error'}{pause}.", _NEXT) from None
