@@ -28,6 +28,13 @@ FLAGS = {
 }
 
 
+def approve_both(shell: Shell) -> None:
+    """Have both teams approve the demo's request."""
+    for who in ("priya", "amara"):
+        given = ("--amount", incident.AMOUNT, "--destination-last4", incident.DESTINATION_ACCOUNT[-4:])
+        assert 0 == shell("approve", incident.INCIDENT_ID, "--as", who, *given).code
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one command line came to."""

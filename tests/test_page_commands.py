@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from desks import LAST4
+from manual_payout.desk.results import the_result
 from payout_rehearsal import CLOSING as DONE
 from payout_rehearsal.demo import incident
 
@@ -23,6 +24,7 @@ TYPED = {
     "approve INC-123 --as …": (
         ["approve", "INC-123", "--as", "{approver}", "--amount", incident.AMOUNT, "--destination-last4", LAST4], 0,
     ),
+    "status": (["status"], 0),
     "status INC-123": (["status", "INC-123"], 0),
     "monitor": (["monitor"], 6),
     "monitor --once --json": (["monitor", "--once", "--json"], 6),
@@ -40,8 +42,9 @@ CLOSING = [
     "--access-review-on", DONE["access_review_on"],
 ]  # fmt: skip
 
-# The whole incident with a sandbox of its own; tests/test_end_to_end.py runs it.
-ELSEWHERE = {"rehearse"}
+# The whole incident with a sandbox of its own, which test_end_to_end.py runs; what takes a message that went wrong, or a
+# reversal, is typed where the tests have one: test_delivering.py, test_reversal_cli.py.
+ELSEWHERE = {"rehearse", "deliver --copied MESSAGE", "reversal reconcile INC-123"}
 
 
 def shown():
@@ -124,12 +127,10 @@ def test_commands_of_the_pages_do_what_they_are_there_for(night):
 
 def not_closed(answer, folder):
     """What the close says is missing, in its answer and in its notebook."""
-    missing = set(re.search(r"cannot be closed: (.*?)\.\n", answer.said, re.DOTALL)[1].split(", "))
     book = nbformat.read(max(folder.glob("6-close-*.ipynb")), as_version=4)
-    table = "".join(
-        str(output.get("data", {}).get("text/plain", "")) for cell in book.cells for output in cell.get("outputs", ())
-    )
+    missing = set(the_result(book.cells)["findings"]["open"])
 
     assert 6 == answer.code, answer.said
-    assert all(item.lower() in table.lower() for item in missing)
+    assert f"is not closed, {len(missing)} of its items are open. " in answer.said
+    assert all(f"{item.lower()}: " in answer.said.lower() for item in missing)
     return missing

@@ -80,6 +80,17 @@ def test_after_any_fault_the_same_command_completes_it_without_a_second_copy(fil
     assert TOKEN not in failed.said
 
 
+def test_an_upload_that_the_ticket_has_kept_in_part_is_not_taken_for_whole(filed, jira, monkeypatch):
+    """The size that Jira returns is compared with the archive's; no comment says that it is there."""
+    whole = jira._attach
+    monkeypatch.setattr(jira, "_attach", lambda body, headers: whole(body, headers) | {"size": 17})
+    answer = attach(filed)
+
+    assert (6, []) == (answer.code, jira.comments)
+    assert "has 17 of the " in answer.err
+    assert "Delete that attachment in Jira" in answer.err
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [(400, "may be closed"), (401, "JIRA_API_TOKEN"), (403, "Add Comments"), (404, "the issue"), (413, "limit")],

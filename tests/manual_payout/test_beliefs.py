@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -178,15 +179,20 @@ def _folder(rehearsed, tmp_path):
     return Path(shutil.copytree(rehearsed.folder, tmp_path / "folder"))
 
 
+def unnumbered(found):
+    """What was found, whatever place in the journal it is about."""
+    return [re.sub(r"event \d+", "event N", one) for one in found]
+
+
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({"approval_lifetime_s": 60}, "at event 13 an approval had ended by the policy"),
-        ({"request_lifetime_s": 60}, "at event 13 its request had ended"),
-        ({"amount_minor_max": 125_074}, "at event 13 its amount was above the policy's ceiling"),
-        ({"amount_minor_max": True}, "at event 13 its amount was above the policy's ceiling"),
-        ({"approval_lifetime_s": "long"}, "event 13 does not say what the policy was then"),
-        (None, "event 13 does not say what the policy was then"),
+        ({"approval_lifetime_s": 60}, "at event N an approval had ended by the policy"),
+        ({"request_lifetime_s": 60}, "at event N its request had ended"),
+        ({"amount_minor_max": 125_074}, "at event N its amount was above the policy's ceiling"),
+        ({"amount_minor_max": True}, "at event N its amount was above the policy's ceiling"),
+        ({"approval_lifetime_s": "long"}, "event N does not say what the policy was then"),
+        (None, "event N does not say what the policy was then"),
     ],
 )
 def test_the_verifier_judges_by_the_policy_on_record(folder, rules, said):
@@ -198,7 +204,7 @@ def test_the_verifier_judges_by_the_policy_on_record(folder, rules, said):
 
     edit(folder / "journal.json", change)
 
-    assert said in findings(folder)["approvals"]
+    assert said in unnumbered(findings(folder)["approvals"])
 
 
 def test_the_verifier_judges_approvals_to_the_exact_end(folder):
@@ -276,9 +282,9 @@ def test_the_verifier_judges_each_leave_to_send_again(folder, change, said):
         events.append(leave | ({"actor": approver} if change.get("actor") == "approver" else {}))
 
     edit(folder / "journal.json", add)
-    wrong = findings(folder).get("approvals", ())
+    wrong = unnumbered(findings(folder).get("approvals", ()))
 
-    assert ([f"the approval of event 13 {said}"] if said else []) == [
+    assert ([f"the approval of event N {said}"] if said else []) == [
         one for one in wrong if one.startswith("the approval")
     ]
 

@@ -154,7 +154,7 @@ def test_text_that_nobody_has_said_to_have_sent_is_open_in_live_mode(done, mode,
 
 def test_close_asks_again_and_shows_what_the_journal_keeps(scene, monkeypatch):
     """Without the list before it, too; and a second close shows the root cause of the first, which is the one on record."""
-    items = [SimpleNamespace(name="the money has arrived", done=False)]
+    items = [SimpleNamespace(name="the money has arrived", done=False, found="on its way", remedy="Wait.")]
     monkeypatch.setattr(closing, "checklist_of", lambda _standing: items)
     monkeypatch.setattr(
         closing, "_standing", lambda _run: SimpleNamespace(account=account_at(scene.desk, incident.LEDGER_PAYOUT_ID))

@@ -240,13 +240,16 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
         ManualPayoutError: The last stage did not end well; with its message, remedy and exit code.
     """
     from manual_payout.domain.canonical import digest_bytes
-    from manual_payout.evidence.verifier import MANIFEST
+    from manual_payout.evidence.verifier import MANIFEST, check_complete, read_folder
 
     last = results[-1]
     manifest = Path(folder) / MANIFEST
     head = digest_bytes(manifest.read_bytes()) if manifest.is_file() else ""
     # Each stage verifies afresh and may say the same.
     warnings = list(dict.fromkeys(said for r in results for said in r.result.get("findings", {}).get("warnings", [])))
+    sealed = read_folder(Path(folder))
+    if not isinstance(sealed, str) and (lacks := check_complete(sealed).wrong):
+        warnings.append(f"Incomplete here: {', '.join(lacks)}. Bring it in with `manual-payout evidence add FOLDER`.")
     if as_json:
         stages = [
             {"stage": r.stage.value, "exit_code": r.exit_code, "verdict": r.verdict, "notebook": r.notebook.name}

@@ -11,7 +11,7 @@ from manual_payout.cli import money
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Incident, Json, LedgerPayoutId, Operator
 from manual_payout.cli.values import folder_of, open_operators_desk, required
-from manual_payout.domain.errors import ParameterError
+from manual_payout.domain.errors import NotFinishedError, ParameterError
 
 if TYPE_CHECKING:
     from manual_payout.desk.wiring import Desk
@@ -32,16 +32,18 @@ def attach(
     """Attach the sealed evidence to the ticket in Jira, or copy it to a folder, as one archive.
 
     The folder is compared with its seal and searched for secrets before. Doing it again changes nothing. Exit code 6
-    says that Jira did not answer: run it again.
+    says that Jira did not answer: run it again; or that what was attached is incomplete, since another machine has the rest.
 
     \b
     Examples:
       manual-payout attach INC-123 --to jira --operator tomas
       manual-payout attach INC-123 --to /mnt/evidence --operator tomas
     """
+    from manual_payout.domain.models import stream_of
     from manual_payout.domain.parameters import check
     from manual_payout.evidence.attaching import archive_of
     from manual_payout.evidence.holding import reading
+    from manual_payout.evidence.whole import missing_in, sentence_of
 
     incident = check("incident_id", incident)
     desk = open_operators_desk()
@@ -53,13 +55,20 @@ def attach(
     folder = folder_of(desk, incident, ledger_payout_id)
     with reading(folder.path, who=who, what="attaching"):
         archive = archive_of(folder, desk.settings.mode)
+        missing = missing_in(folder, desk.store.events_of(stream_of(incident, folder.path.name)))
     told = (_to_jira if to == _JIRA else _to_folder)(desk, folder, archive, to, issue)
     receipt = {"archive": archive.name, "archive_sha256": archive.sha256, "manifest_sha256": archive.head} | told
+    receipt |= {"incomplete": sentence_of(missing)} if missing else {}
     _record(desk, folder, person.person_id, receipt)
     if as_json:
         show_json(receipt)
     else:
         typer.echo("\n".join(f"{name.replace('_', ' '):<16} {value}" for name, value in receipt.items()))
+    if missing:
+        raise NotFinishedError(
+            f"What was attached is incomplete. {sentence_of(missing)}",
+            "Bring in the rest with `manual-payout evidence add FOLDER`, seal, and attach again.",
+        )
 
 
 def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:  # noqa: ARG001  # one shape for both places
@@ -77,13 +86,16 @@ def _to_folder(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str
 def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) -> dict[str, str]:
     from manual_payout.evidence.attaching import comment_text, issue_of, open_jira
     from manual_payout.evidence.verifier import Folder as Sealed
-    from manual_payout.evidence.verifier import check_files, verdict_line
+    from manual_payout.evidence.verifier import check_complete, check_files, verdict_line
 
     key = issue_of(desk.settings, folder.path.parent.name, issue)
     jira = open_jira(desk.settings)
     sealed = Sealed(folder.path)
     mark = "" if archive.name[:9] != "REHEARSAL" else "REHEARSAL. "
-    comment = comment_text(archive, f"{mark}Files compared with the seal: {verdict_line(sealed, check_files(sealed))}")
+    comment = comment_text(
+        archive,
+        f"{mark}Files compared with the seal: {verdict_line(sealed, [*check_files(sealed), check_complete(sealed)])}",
+    )
     done = jira.attach(key, archive, comment)
     return {
         "to": f"{to} {done.issue}",

@@ -21,6 +21,7 @@ COMMANDS = {
     "status": ("manual_payout.cli.standing:status", "Say where things stand; reads only."),
     "deliver": ("manual_payout.cli.delivering:deliver", "Send the messages that wait in the outbox."),
     "seal": ("manual_payout.cli.sealing:seal", "Sign an evidence folder as it is now."),
+    "evidence": ("manual_payout.cli.bringing:evidence", "Bring in what another machine executed."),
     "attach": ("manual_payout.cli.attaching:attach", "Attach the sealed evidence to the ticket."),
     "monitor": ("manual_payout.cli.watching:monitor", "Follow payouts, evaluate the alert rules, raise and resolve."),
     "verify": ("manual_payout.cli.verifying:verify", "Re-check an evidence folder, offline."),

@@ -9,7 +9,7 @@ import typer
 
 from manual_payout.cli.answers import show_json
 from manual_payout.cli.options import Json
-from manual_payout.domain.errors import ParameterError, UsageError
+from manual_payout.domain.errors import NotFinishedError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.evidence.verifier import Judge
@@ -68,10 +68,16 @@ def verify(
         show_json([found.as_dict() for found in findings])
     else:
         typer.echo("\n".join([*(found.line() for found in findings), verdict_line(sealed, findings)]))
-    if failing := [found.name for found in findings if found.wrong]:
+    if failing := [found.name for found in findings if found.wrong and found.grave]:
         raise EvidenceError(
             f"{folder} does not pass: {', '.join(failing)}.",
             "Get the folder again from the ticket; if it fails there too, keep it as it is and call Security.",
+        )
+    if lacks := [what for found in findings for what in found.wrong]:
+        raise NotFinishedError(
+            f"{folder} is incomplete here: {', '.join(lacks)}.",
+            "Bring in what those machines executed with `manual-payout evidence add FOLDER`, or give up what never comes back with "
+            "`manual-payout seal INCIDENT --lost FILE --because TEXT`.",
         )
 
 

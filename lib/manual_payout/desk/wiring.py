@@ -309,6 +309,12 @@ def runner_process() -> int:
     return int(told) if told.isascii() and told.isdigit() else 0
 
 
+def papermill_output() -> Path | None:
+    """Return the file of the notebook that papermill alone runs in this kernel, where its engine has told."""
+    told = os.environ.get("PAPERMILL_OUTPUT_PATH", "")
+    return Path(told) if told and not runner_process() else None
+
+
 def rehearsal_environment(settings: Settings, keys: Mapping[str, str]) -> dict[str, str]:
     """
     Return the environment of the kernel that plays a rehearsal: this process's, with keys by value and paths made absolute.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -36,6 +38,17 @@ def digest_of(value: Any) -> str:
 def digest_bytes(data: bytes) -> str:
     """Return the SHA-256 of *data*, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(file: Path) -> str:
+    """
+    Return the SHA-256 of a file, in hexadecimal; it is read in pieces, and no link is followed.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def instant_text(at: datetime) -> str:

@@ -7,6 +7,7 @@ rotated after each real incident, access reviewed quarterly).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from manual_payout.ledger import PayoutDue
 
 # What still has to go out; for a text that a person copies see `_told`.
 _MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
+
+
+_BETWEEN_SEMICOLONS = re.compile(r'(?:"[^"]*"|[^;])+')
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class ItemStanding:
         access_review_every_days: The longest time between two access reviews.
 
         typed: The parameters of the close as they were given; a missing one counts as not answered.
+
+        incomplete: What was executed elsewhere and is not in the folder, in a sentence; empty where it is whole, or given up.
     """
 
     account: Account
@@ -80,6 +87,7 @@ class ItemStanding:
     today: date
     access_review_every_days: int
     typed: Mapping[str, object]
+    incomplete: str = ""
 
 
 def checklist_of(standing: ItemStanding) -> list[Item]:
@@ -95,30 +103,42 @@ def checklist_of(standing: ItemStanding) -> list[Item]:
         _planned(standing.typed, standing.today),
         _rotated(standing),
         _reviewed(standing),
+        _whole(standing.incomplete),
     ]
 
 
 def read_follow_ups(text: str, today: date) -> tuple[FollowUp, ...]:
     """
-    Read follow-ups as they are typed: ``what, owner, YYYY-MM-DD``, a semicolon between two.
+    Read follow-ups as they are typed: ``what, owner, YYYY-MM-DD``, a semicolon between two; one in double quotes is text.
 
     Raises:
         ValueError: In words that name the one that is incomplete, or due before *today*.
     """
-    return tuple(_follow_up(part.strip(), today) for part in text.split(";") if part.strip())
+    parts = (part.strip() for part in _BETWEEN_SEMICOLONS.findall(text))
+    return tuple(_follow_up(part, today) for part in parts if part)
 
 
 def _follow_up(text: str, today: date) -> FollowUp:
     parts = [part.strip() for part in text.rsplit(",", 2)]
     try:
-        due = date.fromisoformat(parts[-1])
+        # fromisoformat alone would take other forms, such as 20260316, of which nobody says which day is meant.
+        due = date.fromisoformat(parts[-1]) if _DATE.fullmatch(parts[-1]) else None
     except ValueError:
         due = None
     if len(parts) < 3 or not all(parts) or due is None:
         raise ValueError(f"{text!r} is not in the form: what, owner, due date as YYYY-MM-DD")
     if due < today:
         raise ValueError(f"{text!r} is due before today, {today}")
-    return FollowUp(parts[0], parts[1], due)
+    what, owner, _ = parts
+    return FollowUp(what[1:-1] if what[0] == what[-1] == '"' else what, owner, due)
+
+
+def _whole(incomplete: str) -> Item:
+    remedy = (
+        "Bring it in with `manual-payout evidence add FOLDER`; or give up what never comes back with `manual-payout seal "
+        "INCIDENT --lost FILE --because TEXT`."
+    )
+    return Item("the evidence is whole", done=not incomplete, found=incomplete or "yes", remedy=remedy)
 
 
 def _known(account: Account, waiting: Sequence[str]) -> Item:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ class Folder:
             EvidenceError: It cannot be written, or holds a secret.
         """
         return self._keep(name, self.exact(name, content))
+
+    def keep_bytes(self, name: str, data: bytes) -> Path:
+        """
+        Save as `keep` does what was evidence elsewhere, byte by byte.
+
+        Raises:
+            EvidenceError: It cannot be written.
+        """
+        return self._keep(name, data)
 
     def keep_redacted(self, name: str, content: str) -> Path:
         """
@@ -114,9 +124,16 @@ class Folder:
                 return path
             number += 1
 
-    def next_notebook(self, stage: Stage | str) -> Path:
-        """Name the next, not yet existing, executed notebook of *stage*: ``2-execute-03.ipynb``."""
+    def next_notebook(self, stage: Stage | str, taken: Iterable[str] = ()) -> Path:
+        """
+        Name the next, not yet existing, executed notebook of *stage*: ``2-execute-03.ipynb``.
+
+        Args:
+            taken: Names that are on record elsewhere, such as those of another machine, which are to come in here one day.
+        """
+        named = [_NAMED.fullmatch(Path(name).stem) for name in taken if name.endswith(".ipynb")]
         numbers = [number for name, number, _ in self.notebooks() if name == str(stage)]
+        numbers += [int(match["number"] or 0) for match in named if match and match["stem"] == str(stage)]
         return self.path / f"{stage}-{max(numbers, default=0) + 1:02}.ipynb"
 
     def notebooks(self) -> list[tuple[str, int, Path]]:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from manual_payout.domain.canonical import digest_bytes
+from manual_payout.domain.canonical import digest_bytes, digest_file
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.evidence.verifier import MANIFEST as NAME
 from manual_payout.evidence.verifier import (
@@ -26,7 +26,6 @@ from manual_payout.evidence.verifier import (
     STATEMENT_TYPE,
     earlier_seals,
     notebook_facts,
-    read_file,
 )
 
 _PACKAGES = (
@@ -71,14 +70,7 @@ def seal(
 
         look: Called with manifest and signature before either is written; refuses by an error.
     """
-    notebooks = {path.name: notebook_facts(path) for _, _, path in folder.notebooks()}
-    predicate = {
-        "facts": facts | {"notebooks": notebooks},
-        "git_commit": _git_commit(Path(__file__).parent),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "sealed_by": sealer.facts() if sealer else {},
-    }
+    predicate = _predicate(folder, facts, sealer)
     if _says_already(folder, predicate):
         return folder.path / NAME
     predicate["previous"] = _keep_previous(folder)
@@ -95,12 +87,28 @@ def seal(
     return written
 
 
+def draft(folder: Folder, facts: dict[str, Any], sealer: Sealer) -> bytes:
+    """Return what `seal` would write now but for the seals before it, of which nothing is kept."""
+    return json_text(_statement(folder, _predicate(folder, facts, sealer) | {"previous": ""})).encode()
+
+
+def _predicate(folder: Folder, facts: dict[str, Any], sealer: Sealer | None) -> dict[str, Any]:
+    notebooks = {path.name: notebook_facts(path) for _, _, path in folder.notebooks()}
+    return {
+        "facts": facts | {"notebooks": notebooks},
+        "git_commit": _git_commit(Path(__file__).parent),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "sealed_by": sealer.facts() if sealer else {},
+    }
+
+
 def _statement(folder: Folder, predicate: dict[str, Any]) -> dict[str, Any]:
     own = {folder.path / NAME, folder.path / SIGNATURE}
     files = ((path.relative_to(folder.path).as_posix(), path) for path in folder.files() if path not in own)
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": _digest(path)}} for name, path in files],
+        "subject": [{"name": name, "digest": {"sha256": digest_file(path)}} for name, path in files],
         "predicateType": PREDICATE_TYPE,
         "predicate": predicate,
     }
@@ -138,10 +146,6 @@ def _keep_previous(folder: Folder) -> str:
     if signature.is_file():
         folder.replace_bytes(f"{SEALS}/{kept[-1].name}.sig", signature.read_bytes())
     return digest_bytes(data)
-
-
-def _digest(file: Path) -> str:
-    return digest_bytes(read_file(file))
 
 
 def _git_commit(path: Path) -> str:

@@ -7,13 +7,15 @@ evidence, a notebook that plain papermill ran with another engine, a secret that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from manual_payout.domain.errors import EvidenceError, where_secret
 from manual_payout.evidence.verifier import kind_of
 from truthful_papermill.plain_text import shown
 from truthful_papermill.redaction import Redactor
+
+_PIECE_BYTES, _OVERLAP_BYTES = 1 << 18, 1 << 14
 
 
 def refuse_unfit(root: Path, files: Iterable[Path], redactor: Redactor) -> None:
@@ -47,16 +49,26 @@ def refuse_secrets(root: Path, files: Iterable[Path], redactor: Redactor) -> Non
     """
     for path in files:
         name = path.relative_to(root).as_posix()
-        content = name.encode(errors="surrogateescape") + b"\n" + path.read_bytes()
-        # In UTF-16, as some programs export text, a zero stands beside each byte of a key.
-        if kinds := redactor.find(content) or (b"\0" in content and redactor.find(content.replace(b"\0", b""))):
-            error = EvidenceError(
-                f"{redactor.redact(name)} in the evidence folder holds {' and '.join(kinds)}; nothing was sealed.",
-                "Rotate that secret, move the file out of the folder, then run `manual-payout seal`; where the money "
-                "is, `manual-payout status` says.",
-            )
-            error.aside = where_secret(*redactor.variables_in(content))
-            raise error
+        for content in _pieces(path, name.encode(errors="surrogateescape") + b"\n"):
+            # In UTF-16, as some programs export text, a zero stands beside each byte of a key.
+            if kinds := redactor.find(content) or (b"\0" in content and redactor.find(content.replace(b"\0", b""))):
+                error = EvidenceError(
+                    f"{redactor.redact(name)} in the evidence folder holds {' and '.join(kinds)}; nothing was sealed.",
+                    "Rotate that secret, move the file out of the folder, then run `manual-payout seal`; where the money "
+                    "is, `manual-payout status` says.",
+                )
+                error.aside = where_secret(*redactor.variables_in(content))
+                raise error
+
+
+def _pieces(path: Path, before: bytes) -> Iterator[bytes]:
+    """Read a file in pieces that overlap by more than any writing of a secret is long: memory does not grow with the file."""
+    with path.open("rb") as data:
+        while piece := data.read(_PIECE_BYTES):
+            yield before + piece
+            before = (before + piece)[-_OVERLAP_BYTES:]
+        if not data.tell():
+            yield before
 
 
 def _unfit(name: str, path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import Account, account_of
-from manual_payout.domain.canonical import digest_bytes
+from manual_payout.domain.canonical import digest_file
 from manual_payout.domain.errors import EvidenceError
 from manual_payout.domain.models import (
     LIVE_STATES,
@@ -29,6 +29,7 @@ from manual_payout.domain.models import (
     stream_of,
 )
 from manual_payout.evidence.folder import Folder
+from manual_payout.evidence.whole import LOST, missing_in, sentence_of
 
 _SCRAP = "application/scrapbook.scrap.json+json"
 
@@ -90,6 +91,10 @@ class Story:
         waiting: What is requested under this incident and not begun, in sentences.
 
         damage: What of the record could not be read, in sentences.
+
+        incomplete: What was executed and is not in this folder, in a sentence; empty where it is whole.
+
+        lost: What was given up, with the reason.
     """
 
     request: Request | None
@@ -104,6 +109,8 @@ class Story:
     files: tuple[File, ...]
     waiting: tuple[str, ...]
     damage: tuple[str, ...]
+    incomplete: str
+    lost: tuple[str, ...]
 
     @property
     def account(self) -> Account:
@@ -137,19 +144,22 @@ def read_story(
     record = _telling(rows, request)
     if record is not None and (request is None or record.request_id != request.request_id):
         request = _stored(desk, record.request_id, damage)
+    events = tuple(desk.store.events_of(stream_of(incident_id, ledger_payout_id)))
     return Story(
         request=request,
         record=record,
         approvals=tuple(desk.store.approvals_of(request.request_id)) if request else (),
         reversals=_reversals(desk, incident_id, ledger_payout_id, rows),
         earlier=tuple(row for row in rows if row is not record),
-        events=tuple(desk.store.events_of(stream_of(incident_id, ledger_payout_id))),
+        events=events,
         messages=tuple(messages_of(desk, incident_id, ledger_payout_id, record)),
         verification=_verification(folder.path, damage),
         notebooks=tuple(_notebook(path) for _, _, path in folder.notebooks()),
         files=tuple(_file(path, folder.path) for path in folder.files() if _top(path, folder) not in without),
         waiting=_waiting(desk, incident_id, ledger_payout_id),
         damage=tuple(damage),
+        incomplete=sentence_of(missing_in(folder, events)),
+        lost=tuple(f"{e.data['name']} (on {e.data['machine']}): {e.data['because']}" for e in events if e.kind == LOST),
     )
 
 
@@ -274,7 +284,6 @@ def _file(path: Path, folder: Path) -> File:
     if path.is_symlink():
         return File(name, 0, f"symbolic link to {path.readlink()}")
     try:
-        data = path.read_bytes()
+        return File(name, path.stat().st_size, digest_file(path))
     except OSError as error:
         return File(name, 0, f"unreadable: {error.strerror}")
-    return File(name, len(data), digest_bytes(data))

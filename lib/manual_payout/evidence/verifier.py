@@ -86,6 +86,9 @@ _KINDS = (
 # The events at which approvals had to stand: an attempt is begun, and its key is allowed to be sent again.
 _ALLOWING = ("intent_recorded", "resend_allowed")
 
+# A notebook begins; notebooks and pages were sealed on a machine; one was given up for lost.
+_BEGUN, _KEPT, _LOST = "notebook_begun", "evidence_kept", "evidence_lost"
+
 # The decision that a transfer which was made by hand is the payout's; how far two clocks may disagree about when that was.
 _ADOPTED = "transfer_adopted"
 _CLOCKS = timedelta(minutes=1)
@@ -103,21 +106,30 @@ class Finding:
         wrong: One short sentence or file name for each thing that is wrong.
 
         right: What was found where nothing is wrong.
+
+        grave: Whether it spoils the folder; one that is only incomplete here can be whole elsewhere.
     """
 
     name: str
     question: str
     wrong: tuple[str, ...]
     right: str
+    grave: bool = True
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``fail`` or ``incomplete``."""
+        return ("fail" if self.grave else "incomplete") if self.wrong else "ok"
 
     def as_dict(self) -> dict[str, Any]:
         """Write the check for programs."""
-        return {"name": self.name, "status": "fail" if self.wrong else "ok", "wrong": list(self.wrong)}
+        return {"name": self.name, "status": self.status, "wrong": list(self.wrong)}
 
     def line(self) -> str:
         """Write the check as one line, without control characters that a forged name may hold."""
         text = ", ".join(self.wrong) or self.right
-        return _printable(f"{'FAIL' if self.wrong else 'ok':<5} {self.name:<16} {self.question} {text}")
+        word = {"ok": "ok", "fail": "FAIL", "incomplete": "LACKS"}[self.status]
+        return _printable(f"{word:<5} {self.name:<16} {self.question} {text}")
 
 
 @dataclass(frozen=True)
@@ -465,7 +477,7 @@ def check_all(
 ) -> list[Finding]:
     """Make every check: of the files, of the signatures, of what the files say; arguments as of the three."""
     found = check_files(folder) + check_signatures(folder, registry, judge)
-    return found + check_contents(folder, reviewed, mode, anchor)
+    return found + check_contents(folder, reviewed, mode, anchor) + [check_complete(folder)]
 
 
 def check_files(folder: Folder) -> list[Finding]:
@@ -520,6 +532,47 @@ def check_contents(folder: Folder, reviewed: Mapping[str, str], mode: str, ancho
             _asked("anchor", "Is the digest kept elsewhere in here?", lambda: _anchored(folder, anchor), "Yes.")
         )
     return found
+
+
+def check_complete(folder: Folder) -> Finding:
+    """Find what the journal knows to have been executed for this payout, here or elsewhere, and is not in this folder."""
+    question, right = "Is everything here that was executed?", "It is."
+    try:
+        if given_up := [event["data"] for event in folder.events(_LOST)]:
+            right = f"All but what was lost: {'; '.join(_lost(data) for data in given_up)}."
+        return Finding("complete", question, tuple(_missing(folder)), right, grave=False)
+    except _DAMAGE as error:
+        return Finding("complete", question, (f"cannot be read ({type(error).__name__})",), right)
+
+
+def _lost(data: Mapping[str, Any]) -> str:
+    return f"{data['name']} of {data['machine']}, because: {data['because']}"
+
+
+def _missing(folder: Folder) -> list[str]:
+    """Hold what is here against what was sealed anywhere, by digest, and what was begun anywhere, by name and number of times."""
+    sealed: dict[str, dict[str, str]] = {}
+    for event in folder.events(_KEPT):
+        for name, digest in event["data"]["files"].items():
+            sealed.setdefault(name, {}).setdefault(digest, event["data"]["machine"])
+    begun: dict[str, list[str]] = {}
+    for event in folder.events(_BEGUN):
+        begun.setdefault(event["data"]["notebook"], []).append(event["data"]["machine"])
+    given_up = {(event["data"]["name"], event["data"]["digest"]) for event in folder.events(_LOST)}
+    wrong, here = [], set(folder.present.values())
+    for name in sorted(sealed.keys() | begun.keys()):
+        digests, machines = sealed.get(name, {}), begun.get(name, [])
+        gone = [one for digest, one in digests.items() if digest not in here and (name, digest) not in given_up]
+        never_sealed = len(machines) - len(digests)
+        if name in folder.present and folder.present[name] not in digests:
+            never_sealed -= 1
+        for one in digests.values():
+            if one in machines:
+                machines.remove(one)
+        if never_sealed > 0 and (name, "") not in given_up:
+            gone += machines[:never_sealed]
+        wrong += [f"{name} (on {machine})" for machine in gone]
+    return wrong
 
 
 def _asked(name: str, question: str, answer: Callable[[], list[str]], right: str) -> Finding:
@@ -1177,8 +1230,15 @@ def _since(folder: Folder, name: str) -> list[str]:
 
 def verdict_line(folder: Folder, findings: list[Finding]) -> str:
     """Say in one sentence what the folder is worth; sandbox and test evidence is never taken for live."""
-    failing = [finding.name for finding in findings if finding.wrong]
-    said = f"NOT as it was sealed: {', '.join(failing)}." if failing else f"All {len(findings)} checks passed."
+    failing = [finding.name for finding in findings if finding.wrong and finding.grave]
+    lacks = [what for finding in findings if not finding.grave for what in finding.wrong]
+    said = (
+        f"NOT as it was sealed: {', '.join(failing)}."
+        if failing
+        else f"All {len(findings) - bool(lacks)} checks passed."
+    )
+    if lacks and not failing:
+        said = _printable(f"INCOMPLETE HERE: {', '.join(lacks)}. {said.replace('All', 'All other')}")
     mode = str(folder.facts.get("mode"))
     world = "" if mode == "live" else f"{_printable(mode).upper()} EVIDENCE, NO REAL MONEY. "
     return f"{world}{_by_hand(folder)}{said} SHA-256 of {MANIFEST}: {folder.claimed}."
@@ -1200,7 +1260,7 @@ def templates_in(path: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run as a program; returns 0, or 5 where a check failed or there is no readable folder."""
+    """Run as a program; returns 0, 5 where a check failed or there is no readable folder, 6 where it is only incomplete here."""
     parser = argparse.ArgumentParser(description="Re-check an evidence folder, offline.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--templates", type=Path, required=True, help="the folder of the reviewed notebooks")
@@ -1243,7 +1303,8 @@ def main() -> int:
     if given.json:
         lines = [json.dumps([finding.as_dict() for finding in findings])]
     sys.stdout.write("\n".join(lines) + "\n")
-    return 5 if any(finding.wrong for finding in findings) else 0
+    statuses = {finding.status for finding in findings}
+    return 5 if "fail" in statuses else 6 if "incomplete" in statuses else 0
 
 
 def _printable(text: str) -> str:

@@ -18,6 +18,7 @@ from manual_payout.evidence.folder import executed_notebooks
 from manual_payout.evidence.postmortem import POSTMORTEM_NAME as POSTMORTEM
 from manual_payout.evidence.postmortem import postmortem_text
 from manual_payout.evidence.story import messages_of, read_story, requests_waiting
+from manual_payout.evidence.whole import missing_in, sentence_of
 from manual_payout.steps.run import Run, question
 
 _TEXT_MAX = 4000
@@ -104,6 +105,7 @@ def _standing(run: Run) -> ItemStanding:
         today=desk.now().date(),
         access_review_every_days=desk.settings.policy.monitoring.access_review_every_days,
         typed=run.extra,
+        incomplete=sentence_of(missing_in(run.folder, desk.store.events_of(run.stream))),
     )
 
 
@@ -151,14 +153,15 @@ def _capital(text: str) -> str:
 def _close(run: Run) -> Banner:
     # Asked again: the list may not have been shown, or shown long ago.
     standing = _standing(run)
-    left = [item.name for item in checklist_of(standing) if not item.done]
+    left = [item for item in checklist_of(standing) if not item.done]
     if left:
+        told = "; ".join(f"{item.name}: {item.found.rstrip('.')}" for item in left)
         if not run.dry_run:
             run.refusal = NotFinishedError(
-                f"{run.parameters.incident_id} cannot be closed: {', '.join(left)}.",
-                "Do what the list says, then run 6-close again.",
+                f"{run.parameters.incident_id} is not closed, {len(left)} of its items are open. {_capital(told)}.",
+                f"{' '.join(item.remedy for item in left)} Then run 6-close again.",
             )
-        return Banner("Not closed", f"Still open: {', '.join(left)}.", good=False)
+        return Banner("Not closed", f"Still open: {told}.", good=False)
     if run.dry_run:
         return Banner("Dry run: not closed", "Nothing is open; run live to record the close.", good=True)
     typed = {name: _text(run, name) for name in ("root_cause", "follow_ups", "key_rotated_to", "access_review_on")}

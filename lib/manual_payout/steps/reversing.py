@@ -23,7 +23,7 @@ from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.steps.moving import compared, dry_run_banner, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
-from manual_payout.steps.run import Bound, find_operator, parameters_in, place, question, work_alone
+from manual_payout.steps.run import Bound, find_operator, parameters_in, place, put_on_record, question, work_alone
 
 
 @dataclass(repr=False)
@@ -125,7 +125,9 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     folder = Folder(desk.folder_path(request.incident_id, line.ledger_payout_id), desk.redactor)
     operator = find_operator(desk, parameters.operator, line.ledger_payout_id, reversal=line.line_id)
     work_alone(folder, operator, Stage.REVERSAL)
-    return ReversalRun(parameters, desk, operator, folder, request)
+    run = ReversalRun(parameters, desk, operator, folder, request)
+    put_on_record(run)
+    return run
 
 
 @question

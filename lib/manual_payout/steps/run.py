@@ -18,7 +18,7 @@ from manual_payout.approval.policy import told_differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
 from manual_payout.desk.settings import STRIPE_API, load_settings
-from manual_payout.desk.wiring import Desk, open_desk, runner_process
+from manual_payout.desk.wiring import Desk, open_desk, papermill_output, runner_process
 from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.display import Table, facts_table
 from manual_payout.domain.errors import DatabaseError, ManualPayoutError, OtherValuesError, PolicyRefusedError
@@ -34,6 +34,7 @@ from manual_payout.domain.parameters import (
 )
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
+from manual_payout.evidence.whole import record_begun
 from truthful_papermill.redaction import Redactor
 
 B = TypeVar("B", bound="Bound")
@@ -220,7 +221,16 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     operator = find_operator(desk, parameters.operator, parameters.ledger_payout_id)
     extra = validate_closing(given)
     work_alone(folder, operator, stage)
-    return Run(Stage(stage), parameters, desk, operator, folder, extra)
+    run = Run(Stage(stage), parameters, desk, operator, folder, extra)
+    put_on_record(run)
+    return run
+
+
+def put_on_record(run: Bound) -> None:
+    """Put on record that papermill alone runs this notebook in the evidence folder; the runner does so for its own."""
+    path = papermill_output()
+    if path is not None and path.parent.resolve() == run.folder.path.resolve():
+        record_begun(run.desk, run.stream, run.stage.value, path, run.operator.person_id)
 
 
 def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:

@@ -4,7 +4,7 @@ Run the stage notebooks one after another, each a new numbered file, and stop at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -24,9 +24,9 @@ from manual_payout.domain.errors import (
     EvidenceError,
     UnknownOutcomeError,
 )
-from manual_payout.domain.models import Request, Stage
+from manual_payout.domain.models import Request, Stage, stream_of
 from manual_payout.domain.parameters import Parameters, ReversalParameters
-from manual_payout.evidence import review
+from manual_payout.evidence import review, whole
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import MOMENT_S, HeldError, holding
 from manual_payout.evidence.manifest import Sealer, head_digest
@@ -241,28 +241,53 @@ def _run_stage(
             "Correct MANUAL_PAYOUT_OUTPUTS, or who may write there.",
         ) from None
     values = parameters.as_dict() | (dict(extra) if stage is Stage.CLOSE else {})
-    run = partial(
-        execute,
-        desk.settings.runbooks_dir / f"{stage}.ipynb",
-        parameters=values,
-        redactor=desk.redactor,
-        kernel_env=kernel_environment(desk.settings),
-        expected_digest=reviewed_digest(stage),
-        fork_server=kernels,
-        house=HOUSE,
-        started=started,
-        progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
-    )
-    return judge_ending(stage, _under_the_next_name(folder, stage, run))
+
+    def run(path: Path) -> Execution:
+        def begun() -> None:
+            started()
+            # Where the database is away, the first cell says so, and how.
+            with suppress(DatabaseError):
+                whole.record_begun(desk, stream, stage.value, path, _actor(desk, parameters.operator))
+
+        return execute(
+            desk.settings.runbooks_dir / f"{stage}.ipynb",
+            path,
+            parameters=values,
+            redactor=desk.redactor,
+            kernel_env=kernel_environment(desk.settings),
+            expected_digest=reviewed_digest(stage),
+            fork_server=kernels,
+            house=HOUSE,
+            started=begun,
+            progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
+        )
+
+    stream = stream_of(folder.path.parent.name, folder.path.name)
+    return judge_ending(stage, _under_the_next_name(folder, stage, _on_record(desk, folder), run))
 
 
-def _under_the_next_name(folder: Folder, stage: Stage, run: Callable[[Path], Execution]) -> Execution:
+def _actor(desk: Desk, operator: str) -> str:
+    person = desk.registry.find(operator)
+    return person.person_id if person is not None else operator
+
+
+def _on_record(desk: Desk, folder: Folder) -> set[str]:
+    """Return the names of what was executed for this payout anywhere; none where the journal cannot be read."""
+    try:
+        return whole.names_on_record(desk.store.events_of(stream_of(folder.path.parent.name, folder.path.name)))
+    except (DatabaseError, EvidenceError):
+        return set()
+
+
+def _under_the_next_name(
+    folder: Folder, stage: Stage, taken: Iterable[str], run: Callable[[Path], Execution]
+) -> Execution:
     """Run under the next number that is free: it is taken as the notebook is first saved, before anything runs."""
     for _ in range(_NAMES_TRIED):
         # By somebody who saves there by hand, or from a machine that the folder's lock does not reach.
         with suppress(NameTakenError):
-            return run(folder.next_notebook(stage))
-    return run(folder.next_notebook(stage))
+            return run(folder.next_notebook(stage, taken))
+    return run(folder.next_notebook(stage, taken))
 
 
 @contextmanager
@@ -302,7 +327,7 @@ def _sealed(
             yield pages
         finally:
             if folder.path.is_dir():
-                pages.add()
+                pages.add(_on_record(desk, folder))
                 seal_folder(desk, folder, incident_id, ledger_payout_id, sealer)
     # Not when a signal or an error is on its way out: whoever stopped it does not wait for Slack. A dry run tells nobody
     # anything; the digest that was told last still holds, since a seal that only adds is found to continue it.
@@ -345,12 +370,13 @@ class _Pages:
         """Begin to render a notebook that has ended."""
         self._pages[notebook] = self._worker.submit(self._page_of, notebook)
 
-    def add(self) -> None:
-        """Put a page beside every notebook that has none."""
+    def add(self, on_record: Container[str] = ()) -> None:
+        """Put a page beside every notebook that has none; one that is on record exists somewhere, and is not made again."""
         # While the last of them is rendered.
         review.compile_review()
         # Also of a notebook whose runner was killed before it could render the page.
-        missing = [path for _, _, path in self._folder.notebooks() if not path.with_suffix(".html").exists()]
+        pages = [(path, path.with_suffix(".html")) for _, _, path in self._folder.notebooks()]
+        missing = [path for path, page in pages if not page.exists() and page.name not in on_record]
         for notebook in missing:
             rendered = self._pages.get(notebook)
             page = self._page_of(notebook) if rendered is None else rendered.result()

@@ -128,7 +128,8 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]  # papermill is unty
             carry_out(
                 run,
                 stop,
-                os.environ,
+                # What a notebook is called, no kernel knows by itself; the name is that of papermill's own parameter.
+                os.environ | ({"PAPERMILL_OUTPUT_PATH": str(output.path)} if output else {}),
                 cls.house,
                 log_output=log_output,
                 stdout_file=options.get("stdout_file"),

@@ -116,6 +116,11 @@ class Jira:
                 "Delete that attachment in Jira, then run the same command again.",
             )
         attachment = same or self._client.add_attachment(issue, io.BytesIO(archive.data), filename=archive.name)
+        if attachment.size != len(archive.data):
+            raise NotFinishedError(
+                f"{issue} has {attachment.size} of the {len(archive.data)} bytes of {archive.name}; the upload broke off.",
+                "Delete that attachment in Jira, then run the same command again.",
+            )
         told: Any = next((found for found in self._comments(issue) if archive.head in str(found.body)), None)
         written = told or self._client.add_comment(issue, comment)
         return Attached(issue, str(attachment.id), str(written.id), uploaded=same is None, commented=told is None)
