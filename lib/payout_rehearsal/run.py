@@ -16,7 +16,7 @@ from manual_payout.domain.display import Banner, Picture, Table, Text, facts_tab
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.models import Check
 from manual_payout.domain.parameters import RehearseParameters, validate
-from manual_payout.steps.run import parameters_in, place
+from manual_payout.steps.run import parameters_in
 from payout_rehearsal.drill import DRILL, Played
 from payout_rehearsal.folders import new_folder
 from payout_rehearsal.ground import Ground, SceneName
@@ -70,7 +70,7 @@ class RehearsalRun:
             f"This rehearsal: on {self.target.title}.",
             {
                 "moves money": "no real money, ever",
-                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
+                "Stripe": f"{desk.place}, {desk.gateway.identity}",
                 "requester": ground.cast.requester,
                 "approvers": ", ".join(ground.cast.approvers),
                 "operator": ground.cast.operator,

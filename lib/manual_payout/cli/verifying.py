@@ -12,7 +12,9 @@ from manual_payout.cli.options import Json
 from manual_payout.domain.errors import NotFinishedError, ParameterError, UsageError
 
 if TYPE_CHECKING:
-    from manual_payout.evidence.verifier import Judge
+    from collections.abc import Sequence
+
+    from manual_payout.evidence.verifier import Finding, Judge
     from manual_payout.evidence.verifier import Registry as Reviewed
 
 
@@ -68,6 +70,12 @@ def verify(
         show_json([found.as_dict() for found in findings])
     else:
         typer.echo("\n".join([*(found.line() for found in findings), verdict_line(sealed, findings)]))
+    _require_sound(folder, findings)
+
+
+def _require_sound(folder: Path, findings: Sequence[Finding]) -> None:
+    from manual_payout.domain.errors import EvidenceError
+
     if failing := [found.name for found in findings if found.wrong and found.grave]:
         raise EvidenceError(
             f"{folder} does not pass: {', '.join(failing)}.",

@@ -154,6 +154,15 @@ class Desk:
         """The instant that judges."""
         return self.clock.now()
 
+    @property
+    def place(self) -> str:
+        """The Stripe that is talked to, by its name."""
+        if self.settings.mode is Mode.SANDBOX:
+            return "local sandbox"
+        # What stands behind a relay is not this run's to vouch for.
+        where = "api.stripe.com" if self.stripe_address == STRIPE_API else "a relay on this machine"
+        return f"{where}, {self.settings.mode} mode"
+
     def folder_path(self, incident_id: str, ledger_payout_id: str) -> Path:
         """Return where the evidence of one payout of one incident lies on this machine."""
         return self.settings.outputs_dir / stream_of(incident_id, ledger_payout_id)

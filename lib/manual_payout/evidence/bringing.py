@@ -14,7 +14,7 @@ from manual_payout.domain.errors import EvidenceError, ParameterError
 from manual_payout.domain.models import stream_of
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.verifier import read_executed, read_file
-from manual_payout.evidence.whole import KEPT, LOST, Absent, absent_of, executed_in, missing_in
+from manual_payout.evidence.whole import KEPT, LOST, MissingFile, absent_of, executed_in, missing_in
 
 _ANOTHER = "is not what {machine} executed, by the digest on record"
 
@@ -98,7 +98,7 @@ def payout_of(source: Path) -> tuple[str, str]:
         ) from None
 
 
-def _of(one: Absent, source: Path) -> Path | None:
+def _of(one: MissingFile, source: Path) -> Path | None:
     """Return the file that *one* is in *source*: under its name, or any other that has its digest."""
     others = sorted(source.glob(f"*{Path(one.name).suffix}")) if one.digest else []
     regular = [file for file in (source / one.name, *others) if file.is_file() and not file.is_symlink()]
@@ -106,7 +106,7 @@ def _of(one: Absent, source: Path) -> Path | None:
     return next(iter([*same, *(file for file in regular if file.name == one.name)]), None)
 
 
-def _unlike(one: Absent, file: Path, incident_id: str) -> str:
+def _unlike(one: MissingFile, file: Path, incident_id: str) -> str:
     if one.digest:
         return "" if digest_file(file) == one.digest else _ANOTHER.format(machine=one.machine)
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manual_payout.database.machine import machine_name
-from manual_payout.desk.wiring import Desk
+from manual_payout.desk.wiring import Desk, papermill_output
 from manual_payout.domain.canonical import digest_file
 from manual_payout.domain.models import Event
 from manual_payout.evidence.folder import Folder
@@ -22,7 +22,7 @@ BEGUN, KEPT, LOST = "notebook_begun", "evidence_kept", "evidence_lost"
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
+class MissingFile:
     """
     One notebook or page that was executed and is not here.
 
@@ -40,7 +40,7 @@ class Absent:
         return f"{self.name} (on {self.machine})"
 
 
-def absent_of(events: Iterable[Event], present: Mapping[str, str], *, given_up: bool = True) -> list[Absent]:
+def absent_of(events: Iterable[Event], present: Mapping[str, str], *, given_up: bool = True) -> list[MissingFile]:
     """
     Return what the journal knows of and a folder lacks, in the order of names.
 
@@ -61,11 +61,11 @@ def absent_of(events: Iterable[Event], present: Mapping[str, str], *, given_up: 
     here, found = set(present.values()), []
     for name in sorted({*begun, *kept}):
         digests = kept[name]
-        found += [Absent(name, machine, digest) for digest, machine in digests.items() if digest not in here]
+        found += [MissingFile(name, machine, digest) for digest, machine in digests.items() if digest not in here]
         unsealed_here = name in present and present[name] not in digests
         count = len(begun[name]) - len(digests) - unsealed_here
         machines = (Counter(begun[name]) - Counter(digests.values())).elements()
-        found += [Absent(name, machine, "") for machine, _ in zip(machines, range(count), strict=False)]
+        found += [MissingFile(name, machine, "") for machine, _ in zip(machines, range(count), strict=False)]
     return [one for one in found if (one.name, one.digest) not in lost]
 
 
@@ -78,7 +78,7 @@ def executed_in(folder: Folder) -> dict[str, str]:
     return {file.name: digest_file(file) for file in files}
 
 
-def missing_in(folder: Folder, events: Iterable[Event]) -> list[Absent]:
+def missing_in(folder: Folder, events: Iterable[Event]) -> list[MissingFile]:
     """Return what *folder* lacks of what its journal knows."""
     return absent_of(events, executed_in(folder))
 
@@ -101,6 +101,13 @@ def record_begun(desk: Desk, stream: str, stage: str, notebook: Path, actor: str
     desk.store.record_event(stream, BEGUN, actor, data)
 
 
-def sentence_of(missing: Sequence[Absent]) -> str:
+def record_plain(desk: Desk, folder: Folder, stream: str, stage: str, actor: str) -> None:
+    """Put on record that papermill alone runs a notebook in the evidence folder; the runner does so for its own."""
+    path = papermill_output()
+    if path is not None and path.parent.resolve() == folder.path.resolve():
+        record_begun(desk, stream, stage, path, actor)
+
+
+def sentence_of(missing: Sequence[MissingFile]) -> str:
     """Say that a folder is incomplete, by name and machine; empty where it is whole."""
     return f"Incomplete here: {', '.join(map(str, missing))}." if missing else ""

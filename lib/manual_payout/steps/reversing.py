@@ -23,7 +23,7 @@ from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.steps.moving import compared, dry_run_banner, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
-from manual_payout.steps.run import Bound, find_operator, parameters_in, place, put_on_record, question, work_alone
+from manual_payout.steps.run import Bound, find_operator, parameters_in, question, work_alone
 
 
 @dataclass(repr=False)
@@ -93,7 +93,7 @@ class ReversalRun(Bound):
                 "from": line.destination_account,
                 "moves money": "no, dry run" if self.dry_run else "YES, one reversal",
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
+                "Stripe": f"{desk.place}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             },
         )
@@ -126,7 +126,7 @@ def begin_reversal(namespace: Mapping[str, Any]) -> ReversalRun:
     operator = find_operator(desk, parameters.operator, line.ledger_payout_id, reversal=line.line_id)
     work_alone(folder, operator, Stage.REVERSAL)
     run = ReversalRun(parameters, desk, operator, folder, request)
-    put_on_record(run)
+    run.put_on_record()
     return run
 
 

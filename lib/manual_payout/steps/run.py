@@ -17,12 +17,12 @@ from manual_payout.approval.books import account_at, by_the_books
 from manual_payout.approval.policy import told_differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
-from manual_payout.desk.settings import STRIPE_API, load_settings
-from manual_payout.desk.wiring import Desk, open_desk, papermill_output, runner_process
+from manual_payout.desk.settings import load_settings
+from manual_payout.desk.wiring import Desk, open_desk, runner_process
 from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.display import Table, facts_table
 from manual_payout.domain.errors import DatabaseError, ManualPayoutError, OtherValuesError, PolicyRefusedError
-from manual_payout.domain.models import Mode, PayoutRecord, Record, Request, Stage, stream_of
+from manual_payout.domain.models import PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.domain.parameters import (
     FILED_PARAMETERS,
     Parameters,
@@ -34,7 +34,7 @@ from manual_payout.domain.parameters import (
 )
 from manual_payout.evidence.folder import Folder
 from manual_payout.evidence.holding import HeldError, hold, holds, let_go
-from manual_payout.evidence.whole import record_begun
+from manual_payout.evidence.whole import record_plain
 from truthful_papermill.redaction import Redactor
 
 B = TypeVar("B", bound="Bound")
@@ -81,6 +81,10 @@ class Bound(ABC):
     def stream(self) -> str:
         """The journal that this run writes to."""
         return stream_of(self.incident_id, self.ledger_payout_id)
+
+    def put_on_record(self) -> None:
+        """Put on record that papermill alone runs this notebook here; the runner does so for its own."""
+        record_plain(self.desk, self.folder, self.stream, self.stage.value, self.operator.person_id)
 
     @property
     def reversal(self) -> str:
@@ -184,7 +188,7 @@ class Run(Bound):
                 "destination": filed["destination_account"],
                 "moves money": _moves_money(self),
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.gateway.identity}",
+                "Stripe": f"{desk.place}, {desk.gateway.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             }
             | ({"WARNING, not as filed": said} if request and (said := told_differences(parameters, request)) else {})
@@ -222,15 +226,8 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     extra = validate_closing(given)
     work_alone(folder, operator, stage)
     run = Run(Stage(stage), parameters, desk, operator, folder, extra)
-    put_on_record(run)
+    run.put_on_record()
     return run
-
-
-def put_on_record(run: Bound) -> None:
-    """Put on record that papermill alone runs this notebook in the evidence folder; the runner does so for its own."""
-    path = papermill_output()
-    if path is not None and path.parent.resolve() == run.folder.path.resolve():
-        record_begun(run.desk, run.stream, run.stage.value, path, run.operator.person_id)
 
 
 def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:
@@ -400,11 +397,3 @@ def _moves_money(run: Run) -> str:
     if run.stage is not Stage.EXECUTE:
         return "no, this stage never does"
     return "no, dry run" if run.dry_run else "YES, one transfer"
-
-
-def place(mode: Mode, address: str = STRIPE_API) -> str:
-    """Name the Stripe that is talked to, at *address*."""
-    if mode is Mode.SANDBOX:
-        return "local sandbox"
-    # What stands behind a relay is not this run's to vouch for.
-    return f"{'api.stripe.com' if address == STRIPE_API else 'a relay on this machine'}, {mode} mode"

@@ -18,7 +18,7 @@ from manual_payout.domain.display import Banner, Table, Text, facts_table
 from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError
 from manual_payout.domain.models import Record, Stage
 from manual_payout.domain.parameters import MonitorParameters, validate
-from manual_payout.steps.run import Bound, parameters_in, place, question
+from manual_payout.steps.run import Bound, parameters_in, question
 from truthful_papermill.redaction import Redactor
 
 _COLUMNS = ("severity", "rule", "about", "found", "accepted until", "since", "what")
@@ -77,7 +77,7 @@ class MonitorRun(Bound):
                 "tells people": "no, dry run" if self.dry_run else "yes, what is new and what is over",
                 "not configured": ", ".join(silent) or "nothing: Slack and PagerDuty are both told",
                 "operator": f"{self.operator.name} ({self.operator.person_id})",
-                "Stripe": f"{place(desk.settings.mode, desk.stripe_address)}, {desk.watcher.identity}",
+                "Stripe": f"{desk.place}, {desk.watcher.identity}",
                 "started": f"{desk.now():%Y-%m-%d %H:%M:%S} UTC",
             }
             | ({"WARNING, clocks": said} if (said := desk.clocks()) else {}),
