@@ -109,12 +109,15 @@ def test_the_rest_of_a_partial_reversal_is_followed_to_the_bank(story):
     story.shell.stripe.advance(5 * 24 * 3600)
     settled = story.stage("settle")
     status = story.shell("status", ID)
+    asked = story.shell("reconcile", ID, "--operator", "tomas")
 
     assert [0, 0] == [back.code, settled.code], settled.said
+    assert "1,250.75 USD to acct_123, 100.00 USD of it reversed" in asked.out
+    assert "partly reversed: attempt 1" in asked.out
     assert "partly taken back, the rest arrived" in status.out
     assert "Partly reversed: the rest has arrived" in story.page()
     assert "100.00 USD of it were taken back here, as approved" in story.page()
-    assert not re.search(r"partly_reversed|minor units|Failed", settled.said + status.said)
+    assert not re.search(r"partly_reversed|minor units|Failed", settled.said + status.said + asked.said)
     assert not [kind for kind in story.told() if kind.endswith("_failed")]
     assert "1,150.75 USD for Harbor Light Pottery reached" in story.told()["slack_arrived"]
     assert "$1,150.75" in story.told()["studio_arrived"]

@@ -893,7 +893,7 @@ def test_payout_reconciled_after_its_reversal_agrees(third):
 
     assert ("", "nothing") == ((found := third.scene.reconcile()).difference, found.action)
     assert ("", "nothing") == ((own := third.reconcile()).difference, own.action)
-    assert str(THIRD_MINOR) in own.stripe_says
+    assert f"{THIRD} USD" in own.stripe_says
 
 
 # ---------------------------------------------------------------------------------------------- whatever happens

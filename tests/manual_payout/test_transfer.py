@@ -1001,7 +1001,7 @@ def test_reversed_transfer_is_not_paid(scene, share, state):
     assert (state, f"recorded as {state}", made.id) == (
         scene.record.state, found.action, scene.record.stripe_transfer_id,
     )  # fmt: skip
-    assert f"{made.amount_reversed} minor units of it have come back since" in scene.record.outcome_reason
+    assert f"{Money(made.amount_reversed, 'usd').grouped} of it have come back since" in scene.record.outcome_reason
     assert 1 == len(scene.posts)
 
 
@@ -1013,7 +1013,7 @@ def test_reconcile_of_a_paid_record_compares(scene):
     later = scene.reconcile()
 
     assert ("", "nothing") == (fine.difference, fine.action)
-    assert "our row said paid; 75 minor units have come back since" == later.difference
+    assert "our row said paid; 0.75 USD have come back since" == later.difference
     assert (State.PARTLY_REVERSED, "recorded as partly_reversed") == (scene.record.state, later.action)
     assert ("", "nothing") == ((again := scene.reconcile()).difference, again.action)
 

@@ -118,7 +118,17 @@ def _show(desk: Desk, found: Reconciliation[R], *, as_json: bool) -> None:
     }
     shown = facts | {f"stripe_{record.noun}_id": found.record.stripe_id}
     money.about(desk, record.incident_id, record.ledger_payout_id, reversal=reversal_line(record), mode=record.mode)
-    finish(shown if as_json else repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", facts)))
+    words = {name: _in_words(text) for name, text in facts.items()}
+    finish(shown if as_json else repr(facts_table(f"{record.incident_id}: {record.ledger_payout_id}", words)))
+
+
+def _in_words(text: str) -> str:
+    """Write the names of states as people do."""
+    from manual_payout.domain.models import State
+
+    for state in State:
+        text = text.replace(state.value, state.value.replace("_", " "))
+    return text
 
 
 def finish(shown: dict[str, Any] | str) -> None:

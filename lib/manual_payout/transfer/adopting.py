@@ -19,6 +19,7 @@ from manual_payout.domain.errors import (
 )
 from manual_payout.domain.intent import build_payload, payload_differences, transfer_group
 from manual_payout.domain.models import MOVED_STATES, Line, PayoutRecord, Request, State
+from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.transfer.gate import check_standing, claim, require_same_account, rules_now
 from manual_payout.transfer.movement import OUT
@@ -139,7 +140,8 @@ def _take_up(
         not_after=not_after,
         rules=rules_now(desk, request, line),
     )
-    told = f"{made['id']}: {made['amount']} {made['currency']} (minor units) to {made['destination']}, made by hand"
+    amount = Money(made["amount"], made["currency"]).grouped
+    told = f"{made['id']}: {amount} to {made['destination']}, made by hand"
     believed = f"refused: attempt {refused.attempt_no}" if refused is not None else "nothing begun"
     return Reconciliation(
         believed, told, "it was made by hand", f"taken up by {operator.name} as {record.state}", record

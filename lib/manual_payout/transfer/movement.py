@@ -27,6 +27,7 @@ from manual_payout.domain.models import (
     ReversalReason,
     ReversalRecord,
 )
+from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import Parameters, filed_values, validate
 from manual_payout.gateway import Answer
 from manual_payout.transfer.gate import claim
@@ -182,12 +183,13 @@ class _Out(Way[PayoutRecord]):
         return f"no transfer in group {record.transfer_group}"
 
     def told(self, made: dict[str, Any]) -> str:
-        back = f", {made['amount_reversed']} of it reversed" if made.get("amount_reversed") else ""
-        return f"{made['id']}: {made['amount']} {made['currency']} (minor units) to {made['destination']}{back}"
+        came = made.get("amount_reversed")
+        back = f", {Money(came, made['currency']).grouped} of it reversed" if came else ""
+        return f"{made['id']}: {Money(made['amount'], made['currency']).grouped} to {made['destination']}{back}"
 
     def accepted(self, record: PayoutRecord, made: dict[str, Any]) -> str:
         said, back = super().accepted(record, made), made["amount_reversed"]
-        return f"{said}; {back} minor units of it have come back since" if back else said
+        return f"{said}; {Money(back, made['currency']).grouped} of it have come back since" if back else said
 
     def take_again(self, desk: Desk, record: PayoutRecord) -> None:
         request = desk.store.get_request(record.request_id)
@@ -244,17 +246,15 @@ class _Back(Way[ReversalRecord]):
         back = desk.gateway.get_transfer(record.stripe_transfer_id)["amount_reversed"]
         if back == record.reversed_before_minor:
             return None
-        message = (
-            f"{back} minor units of {record.stripe_transfer_id} are reversed by now, {record.reversed_before_minor} were when "
-            "this was requested"
-        )
+        now, before = (Money(minor, record.amount.currency).grouped for minor in (back, record.reversed_before_minor))
+        message = f"{now} of {record.stripe_transfer_id} are reversed by now, {before} were when this was requested"
         return Change("came_back_since", message, "Look at the transfer in the Dashboard, then file another request.")
 
     def nothing(self, record: ReversalRecord) -> str:
         return f"no reversal of {record.stripe_transfer_id} by this request"
 
     def told(self, made: dict[str, Any]) -> str:
-        return f"{made['id']}: {made['amount']} {made['currency']} (minor units) of {made['transfer']} taken back"
+        return f"{made['id']}: {Money(made['amount'], made['currency']).grouped} of {made['transfer']} taken back"
 
     def reversed_minor(self, desk: Desk, record: ReversalRecord) -> int | None:
         # The gate saw how much was reversed before, so this much it is at least, even if Stripe cannot be asked now.

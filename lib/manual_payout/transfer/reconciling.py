@@ -23,6 +23,7 @@ from manual_payout.domain.errors import (
 )
 from manual_payout.domain.intent import difference
 from manual_payout.domain.models import OPEN_STATES, R, Record, Request, State
+from manual_payout.domain.money import Money
 from manual_payout.domain.parameters import NOTES_LENGTH_MAX, check, check_text
 from manual_payout.gateway import Refused
 from manual_payout.transfer.delivery import (
@@ -226,7 +227,8 @@ def _compare_what_came_back(desk: Desk, record: R, made: dict[str, Any], believe
     if record.end_state(made) is record.state:
         return Reconciliation(believed, way.told(made), "", "nothing", record)
     present = way.note_what_came_back(desk, record, made)
-    differs = f"our row said {record.state}; {made['amount_reversed']} minor units have come back since"
+    back = Money(made["amount_reversed"], made["currency"]).grouped
+    differs = f"our row said {record.state}; {back} have come back since"
     return Reconciliation(believed, way.told(made), differs, f"recorded as {present.state}", present)
 
 
