@@ -98,6 +98,7 @@ def test_approvals_stand_now_and_stood_when_it_was_made(scene):
 
 def test_what_was_made_before_the_approvals_is_not_taken_up(scene):
     """A request of its own, filed and approved after the transfer, does not make it approved."""
+    scene.pass_time(minutes=25 * 60)
     scene.request = scene.file(incident_id="INC-124")
     made = by_hand(scene)
     scene.pass_time(minutes=10)

@@ -187,6 +187,8 @@ YAML = {
     "? [a, b]\n: 1": "no parameter of that name",
     "amount: !!python/object/apply:os.system [id]": "amount: found 'a sequence'",
     "amount: !!python/name:os.system x": "a value without a YAML tag",
+    "notes: see #4711": "notes: found 'see #4711', expected text in quotes; YAML reads only 'see' of this",
+    "\ufeffstudio_name: A  #1": "studio_name: found 'A #1', expected text in quotes",
     "amount: !!int abc": "expected what its YAML tag says",
 }
 

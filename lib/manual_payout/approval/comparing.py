@@ -45,10 +45,9 @@ def _studio_id(facts: Facts, _policy: Policy) -> Check:
 
 
 def _studio_name(facts: Facts, _policy: Policy) -> Check:
-    expected, found = told_apart(
-        facts.parameters.studio_name, facts.due.studio_name if facts.due else "no ledger payout"
-    )
-    return verdict("studio_name", "Is it this studio's?", expected == found, expected, found, _ANOTHER_STUDIO)
+    expected, found = facts.parameters.studio_name, facts.due.studio_name if facts.due else "no ledger payout"
+    fine, told = expected == found, told_apart(expected, found)
+    return verdict("studio_name", "Is it this studio's?", fine, *told, _ANOTHER_STUDIO)
 
 
 _ANOTHER_STUDIO = "Compare with the ledger and the ticket; never pay another studio's payout."

@@ -224,9 +224,8 @@ def ledger_payout_of_studio(facts: Facts, _policy: Policy) -> Check:
     """SOP step 1: confirm studio identifiers."""
     expected = f"{facts.parameters.studio_name} ({facts.parameters.studio_id})"
     found = f"{facts.due.studio_name} ({facts.due.studio_id})" if facts.due else "no ledger payout"
-    expected, found = told_apart(expected, found)
     return verdict(
-        "ledger_payout_of_studio", "Does it belong to this studio?", expected == found, expected, found,
+        "ledger_payout_of_studio", "Does it belong to this studio?", expected == found, *told_apart(expected, found),
         "Correct the studio id and name; never pay another studio's payout.",
     )  # fmt: skip
 
@@ -560,7 +559,7 @@ def differences(parameters: Parameters, request: Request) -> list[tuple[str, str
         "destination_account": (line.destination_account, parameters.destination_account),
         "notes": (request.notes, parameters.notes),
     }
-    return [(name, was, now) for name, (was, now) in pairs.items() if was != now]
+    return [(name, *told_apart(was, now)) for name, (was, now) in pairs.items() if was != now]
 
 
 def told_differences(parameters: Parameters, request: Request) -> str:

@@ -136,6 +136,7 @@ def draft_request(
                 found, remedy="Use the recorded value, or file again with --replace to withdraw it."
             )
     _require_nothing_under_way(desk, parameters.ledger_payout_id)
+    _require_no_other(desk, parameters)
     # What is replaced never begins from now on: a claim that a run of it left behind stands for nothing.
     given_up = (earlier.line_for(parameters.ledger_payout_id).line_id,) if earlier is not None else ()
     require_as_in_ledger(_facts(desk, parameters, due, given_up), desk.settings.policy)
@@ -238,6 +239,17 @@ def _require_nothing_under_way(desk: Desk, ledger_payout_id: str) -> None:
             f"Ledger payout {ledger_payout_id} is {live.state} under {live.incident_id}, by {live.owner}.",
             "It cannot be requested again; run `manual-payout status`.",
         )
+
+
+def _require_no_other(desk: Desk, parameters: Parameters) -> None:
+    for other in desk.open_requests():
+        lines = [line for line in other.lines if line.ledger_payout_id == parameters.ledger_payout_id]
+        elsewhere = other.kind is Kind.TRANSFER and other.incident_id != parameters.incident_id
+        if lines and elsewhere and not _has_come_back(desk, other):
+            raise ClaimError(
+                f"Ledger payout {parameters.ledger_payout_id} is already requested under {other.incident_id}.",
+                f"Go on under {other.incident_id}; a second request can be filed once that one has expired or was withdrawn.",
+            )
 
 
 def freeze(

@@ -62,7 +62,7 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
 
         ParameterError: A name is unknown or there twice, or YAML reads its value as something else than it shows.
     """
-    root = _compose(path)
+    root, text = _compose(path)
     if not isinstance(root, yaml.MappingNode):
         found = "nothing" if root is None else f"a {root.id}"
         raise UsageError(
@@ -76,18 +76,34 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
         refuse_unknown({name: shown})
         if name in values:
             raise ParameterError(name, shown, "each name once", f"Take one of the two lines with {name} out of {path}.")
+        _refuse_comment(name, node, text, path)
         values[name] = _value(name, node, path)
     return values
 
 
-def _compose(path: Path) -> Any:
+def _refuse_comment(name: str, node: Any, text: str, path: Path) -> None:
+    """Refuse words that YAML cuts off: to it ``see #4711`` is the word *see*."""
+    rest = text[node.end_mark.index :].partition("\n")[0].strip()
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None and node.tag in _TEXT_TAGS
+    if is_plain and rest.startswith("#"):
+        whole = f"{node.value} {rest}"
+        raise ParameterError(
+            name,
+            whole,
+            f"text in quotes; YAML reads only {node.value!r} of this",
+            f"Write it as {name}: {json.dumps(whole, ensure_ascii=False)} in {path}; a remark belongs on a line of its own.",
+        )
+
+
+def _compose(path: Path) -> tuple[Any, str]:
     try:
         data = path.read_bytes()
         if len(data) > _BYTES_MAX:
             raise UsageError(
                 f"The parameter file {path} has {len(data)} bytes, expected a few lines.", "Name the right file."
             )
-        return yaml.compose(data.decode(), Loader=yaml.SafeLoader)
+        text = data.decode("utf-8-sig")
+        return yaml.compose(text, Loader=yaml.SafeLoader), text
     except OSError as error:
         raise UsageError(
             f"The parameter file {path} cannot be read: {error.strerror}.", "Correct the path after --file."

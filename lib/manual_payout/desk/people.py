@@ -154,7 +154,7 @@ def load_registry(path: Path, signers_path: Path | None = None, passkeys: Passke
 
 def _people(path: Path) -> tuple[Person, ...]:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(

@@ -549,7 +549,7 @@ def read_policy(path: Path) -> Policy:
         SettingsError: It cannot be read, is not TOML, or has an unknown or malformed entry.
     """
     try:
-        return Policy.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return Policy.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
     except ValidationError as error:
         raise _settings_error(f"the policy file {path}", error) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

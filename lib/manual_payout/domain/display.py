@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Any
 
 from manual_payout.domain.models import Check, CheckStatus
@@ -210,12 +211,18 @@ def status_of(fine: bool) -> CheckStatus:  # noqa: FBT001  # the verdict itself
 
 
 def told_apart(one: str, other: str) -> tuple[str, str]:
-    """Write two texts so that the eye can tell that they differ: letters that only look like those of the other, by code point."""
-    return _marked(one, other), _marked(other, one)
+    """Write two texts so that the eye can tell that they differ: by code point what is no plain letter there, blanks if nothing else differs."""
+    marked: tuple[list[str], list[str]] = ([], [])
+    blanks = "".join(one.split()) == "".join(other.split())
+    for kind, i, j, k, m in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        for into, part in zip(marked, (one[i:j], other[k:m]), strict=True):
+            into.append(part if kind == "equal" else "".join(_with_code(c, blank=blanks) for c in part))
+    return "".join(marked[0]), "".join(marked[1])
 
 
-def _marked(text: str, beside: str) -> str:
-    return "".join(f"{c}[U+{ord(c):04X}]" if not c.isascii() and c not in beside else c for c in text)
+def _with_code(character: str, *, blank: bool) -> str:
+    plain = character.isascii() and character.isprintable() and not (blank and character == " ")
+    return character if plain else f"{character}[U+{ord(character):04X}]"
 
 
 def _html(text: str, *, keep: str = "") -> str:

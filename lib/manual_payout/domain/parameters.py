@@ -300,6 +300,11 @@ def _matching(field: str, value: Any, pattern: re.Pattern[str], expected: str) -
     return value
 
 
+def _incident(field: str, value: Any) -> str:
+    # A ticket's key has no case of its own: two spellings would be two incidents, and two payouts.
+    return _matching(field, value, _INCIDENT, "a ticket id such as INC-123").upper()
+
+
 def _ledger_id(field: str, value: Any) -> str:
     # papermill and YAML read digits as a number.
     text = str(value) if type(value) is int else value
@@ -364,7 +369,7 @@ def _text(length_max: int, *, empty: bool = False) -> _Check:
 
 
 _CHECKS: dict[str, _Check] = {
-    "incident_id": _as(_INCIDENT, "a ticket id such as INC-123"),
+    "incident_id": _incident,
     "studio_id": _ledger_id,
     "request_id": _uuid,
     "studio_name": _text(NAME_LENGTH_MAX),

@@ -619,7 +619,7 @@ class Registry:
     """
 
     def __init__(self, path: Path) -> None:
-        people = tomllib.loads(path.read_text("utf-8"))["person"]
+        people = tomllib.loads(path.read_text("utf-8-sig"))["person"]
         self.people = {str(uuid.UUID(person["id"])): person | _in_force(person) for person in people}
 
     def email_of(self, person_id: str, right: str, at: str, team: str = "") -> str:
@@ -659,7 +659,7 @@ def sandbox_lines(allowed_signers: Path) -> list[int]:
     Raises:
         ValueError, OSError: The file cannot be read.
     """
-    lines = allowed_signers.read_text("utf-8").splitlines()
+    lines = allowed_signers.read_text("utf-8-sig").splitlines()
     return [number for number, line in enumerate(lines, 1) if _SANDBOX_KEYS & set(line.split())]
 
 

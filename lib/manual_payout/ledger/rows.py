@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -57,6 +58,13 @@ class Row:
         if value is not None and not isinstance(value, str):
             raise self.wrong(name, "text")
         return value
+
+    def name_of(self, name: str) -> str:
+        """Return a name as it is compared: composed as Unicode's form C has it, without the blanks around it, which are the ledger's own affair."""
+        found = unicodedata.normalize("NFC", self.text(name)).strip()
+        if not found:
+            raise self.wrong(name, "text")
+        return found
 
     def matching(self, name: str, pattern: re.Pattern[str], expected: str) -> str:
         """Return text of that *pattern*."""
@@ -132,7 +140,7 @@ def payout_due(row: Row, mapping: LedgerMapping) -> PayoutDue:
     return PayoutDue(
         ledger_payout_id=row.identifier("ledger_payout_id"),
         studio_id=row.identifier("studio_id"),
-        studio_name=row.text("studio_name"),
+        studio_name=row.name_of("studio_name"),
         studio_email=row.optional_text("studio_email"),
         studio_locale=row.optional_text("studio_locale"),
         amount_minor=row.minor("amount_minor", currency),

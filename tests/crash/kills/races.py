@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from manual_payout.domain.models import State
 from manual_payout.domain.money import Money
@@ -133,7 +134,9 @@ def two_operators(race: Race) -> list[Run]:
 
 def two_incidents(race: Race) -> list[Run]:
     """Two incidents hold an approved request for the same ledger payout."""
-    race.ready(incident_id="INC-999")
+    # Filed in the same moment, when neither saw the other.
+    with patch("manual_payout.approval.requesting._require_no_other"):
+        race.ready(incident_id="INC-999")
     runs = race.run(race.sender(OPERATORS[0]), race.sender(OPERATORS[1], incident_id="INC-999"))
     race.compare(runs)
     _expect_a_loser(race, runs)

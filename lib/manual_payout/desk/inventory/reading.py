@@ -70,7 +70,7 @@ def read_inventory(path: Path) -> Inventory:
         SettingsError: The file cannot be read, is not TOML, or has an entry that is not known.
     """
     try:
-        content = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
+        content = _File.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "an entry"

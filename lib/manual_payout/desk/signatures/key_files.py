@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def key_from_file(path: Path, ask_passphrase: _AskPassphrase) -> SigningKey:
         SettingsError: It cannot be read, others can read it too, the passphrase is wrong, or it is of no accepted kind.
     """
     try:
-        content = path.read_bytes()
+        # Some editors put a byte order mark before everything.
+        content = path.read_bytes().removeprefix(BOM_UTF8)
         mode = path.stat().st_mode
     except OSError as error:
         raise _unusable(path, f"it cannot be read: {error.strerror}", "Correct the path.") from None
