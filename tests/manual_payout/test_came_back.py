@@ -138,7 +138,7 @@ def test_an_incident_stays_open_while_the_outcome_of_a_reversal_is(story):
     assert [4, 4] == [back.code, closed.code], closed.said
     assert "`manual-payout reversal reconcile INC-123`" in status.out
     assert re.search(r"1,250.75 USD +arrived", status.out)
-    assert "every outcome is known" in closed.said
+    assert re.search("[Ee]very outcome is known: Attempt 1 to take back 100.00 USD", closed.said)
     assert not [event for event in story.desk.store.events_of(STREAM) if event.kind == "incident_closed"]
     assert "Unknown: the reversal may have taken money back" in story.page()
     assert "manual-payout reversal reconcile INC-123" in story.page()
@@ -283,6 +283,6 @@ def test_what_is_asked_for_and_not_begun_keeps_the_incident_open(story):
     closed = story.stage("close", *CLOSING)
 
     assert 6 == closed.code, closed.said
-    assert "every outcome is known" in closed.said
+    assert "Every outcome is known: A reversal of 100.00 USD is requested" in closed.said
     assert "A reversal of 100.00 USD is requested and not begun: `manual-payout reversal run`" in story.page()
     assert "Nothing is left to do" not in story.page()
