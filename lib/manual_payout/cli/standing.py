@@ -157,7 +157,7 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
         record.incident_id,
         record.studio_name,
         f"−{record.amount.grouped}",
-        f"reversal {record.state.value}" if record.state.value != "reversed" else "reversed",
+        f"reversal {record.state.value}".replace("_", " ") if record.state.value != "reversed" else "reversed",
         "",
         "",
         record.stripe_transfer_id,
