@@ -32,7 +32,7 @@ from manual_payout.desk.signatures import (
 )
 from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS, validate
 from payout_rehearsal.demo import incident
-from shells import live_command
+from shells import approve_both, live_command
 
 PROGRAM = [sys.executable, "-c", "from manual_payout.cli import main; main()"]
 FOLDER = Path(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID)
@@ -138,6 +138,23 @@ def test_request_names_id_digest_ticket_and_what_comes_next(filed):
     assert "REHEARSAL (sandbox)" in out
     assert "manual-payout approve INC-123 --as" in out
     assert f"manual-payout run -f {filed.root / FOLDER / 'incident.yaml'} --operator" in out
+
+
+def test_run_takes_what_was_filed_from_the_database(shell):
+    """The incident alone will do, on any machine; what is typed besides is compared, and who has filed nothing is told so."""
+    nothing = shell("run", incident.INCIDENT_ID, "--operator", "tomas")
+    shell.request()
+    approve_both(shell)
+    dry = shell("run", incident.INCIDENT_ID, "--operator", "tomas", MANUAL_PAYOUT_OUTPUTS=str(shell.root / "elsewhere"))
+    other = shell("run", incident.INCIDENT_ID, "--operator", "tomas", "--amount", "9.99")
+    two = shell("run", incident.INCIDENT_ID, "--operator", "tomas", "--incident-id", "INC-9")
+
+    assert (3, 0, 2) == (nothing.code, dry.code, two.code), nothing.said + dry.said
+    assert "INC-123 has no fallback request" in nothing.err
+    assert "manual-payout run INC-123 --operator tomas --confirm CODE" in dry.out
+    assert other.code in (2, 3)
+    assert "9.99" in other.said
+    assert "Two incidents are named: INC-123 and INC-9" in two.err
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_night_on_a_ledger_of_numbers(any_scene, tmp_path):
     for person in ("priya", "amara"):
         run("approve", "INC-500", "--as", person, "--amount", "1250.75", "--destination-last4", "_123")
     folder = any_scene.settings.outputs_dir / "INC-500" / payout_id
-    where = ("run", "-f", str(folder / "incident.yaml"), "--operator", "tomas")
+    where = ("run", "INC-500", "--operator", "tomas")
     run(*where, "--confirm", re.findall(r"[A-Z2-7]{4}-[A-Z2-7]{4}", run(*where))[-1])
     run("verify", str(folder))
 

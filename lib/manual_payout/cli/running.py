@@ -25,6 +25,8 @@ from manual_payout.cli.options import (
     StudioName,
 )
 from manual_payout.cli.values import (
+    as_filed,
+    check_given,
     flags_given,
     operator_from,
     parameters_from,
@@ -45,6 +47,9 @@ _BEFORE_THE_MONEY = frozenset({"verify", "execute"})
 
 
 def run(
+    incident: Annotated[
+        str | None, typer.Argument(metavar="[INCIDENT]", help="Run what was filed for it; nothing else need be typed.")
+    ] = None,
     file: ParameterFile = None,
     studio_id: StudioId = None,
     studio_name: StudioName = None,
@@ -87,8 +92,8 @@ def run(
 
     \b
     Examples:
-      manual-payout run -f incident.yaml --operator tomas --dry-run
-      manual-payout run -f incident.yaml --operator tomas --confirm K7QM-3FWD
+      manual-payout run INC-123 --operator tomas
+      manual-payout run INC-123 --operator tomas --confirm K7QM-3FWD
       manual-payout run -f incident.yaml --operator tomas --stage settle
     """
     flags = flags_given(
@@ -100,20 +105,31 @@ def run(
     only = stage_named(stage) if stage else None
     _refuse_contradictions(flags, only, dry_run=dry_run, confirm=confirm)
     live = bool(confirm) or (only is not None and only.short not in _BEFORE_THE_MONEY and not dry_run)
-    values = values_of(file, flags)
+    values = values_of(file, flags, incident)
     closes = only is None and live and bool(_closing(flags))
     from manual_payout.desk.kernels import fork_server, needed_by
 
     # Started now, it imports what the kernels need while this process imports what it needs itself.
     short = [only.short] if only is not None else ["settle"] * live + ["close"] * closes
     with fork_server(later=needed_by(short)) as kernels:
-        _run(values, flags, file, operator, only, kernels, live=live, closes=closes, confirm=confirm, as_json=as_json)
+        _run(
+            values,
+            flags,
+            (incident, file),
+            operator,
+            only,
+            kernels,
+            live=live,
+            closes=closes,
+            confirm=confirm,
+            as_json=as_json,
+        )
 
 
 def _run(
     values: dict[str, Any],
     flags: dict[str, Any],
-    file: Path | None,
+    source: tuple[str | None, Path | None],
     operator: str,
     only: Stage | None,
     kernels: ForkServer,
@@ -141,9 +157,11 @@ def _run(
         # The sealer's key is the first thing that the run looks for.
         import_asyncssh()
     who = check("operator", operator_from(operator, values, settings.operator))
-    parameters = parameters_from(values, operator=who, dry_run=not live, confirm=confirm)
+    given = {"operator": who, "dry_run": not live, "confirm": confirm}
+    whole = parameters_from(values, **given) if check_given(values) else None
     closing = validate_closing(values)
     desk = open_desk(settings)
+    parameters = whole or parameters_from(as_filed(desk, values), **given)
     money.about(desk, parameters.incident_id, parameters.ledger_payout_id)
     # Asked now, since each of them would only be a refused notebook later.
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
@@ -162,7 +180,7 @@ def _run(
     show_results(
         results,
         folder=str(desk.folder_path(parameters.incident_id, parameters.ledger_payout_id)),
-        next_command=_again(file, flags, who),
+        next_command=_again(source, flags, who),
         as_json=as_json,
     )
 
@@ -197,8 +215,9 @@ def _check_decimals(desk: Desk, parameters: Parameters) -> None:
         parameters.reserve_after_in(due.currency)
 
 
-def _again(file: Path | None, flags: dict[str, Any], who: str) -> str:
-    words = ["manual-payout", "run", *(["-f", str(file)] if file else [])]
+def _again(source: tuple[str | None, Path | None], flags: dict[str, Any], who: str) -> str:
+    incident, file = source
+    words = ["manual-payout", "run", *([incident] if incident else []), *(["-f", str(file)] if file else [])]
     for name, value in flags.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join([*words, "--operator", who])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manual_payout.domain.errors import EvidenceError, ParameterError, UsageError
+from manual_payout.domain.errors import EvidenceError, ParameterError, PolicyRefusedError, UsageError
 
 if TYPE_CHECKING:
     from manual_payout.desk.wiring import Desk
@@ -28,23 +28,84 @@ def flags_given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def values_of(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(file: Path | None, flags: Mapping[str, Any], incident: str | None = None) -> dict[str, Any]:
     """
     Read the parameter file, if any, and let the flags win.
+
+    Args:
+        incident: The incident as it was named without a flag.
 
     Raises:
         ParameterError: A name is unknown, a value holds a secret, or YAML would read one as something else than was typed.
 
-        UsageError: The file cannot be read.
+        UsageError: The file cannot be read, or two incidents are named.
     """
     from manual_payout.cli.parameter_file import read_parameter_file
     from manual_payout.desk.secret_settings import refuse_typed_secret
     from manual_payout.domain.parameters import refuse_unknown
 
     values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
+    if incident is not None and values.setdefault("incident_id", incident) != incident:
+        raise UsageError(f"Two incidents are named: {incident} and {values['incident_id']}.", "Name the incident once.")
     refuse_typed_secret(values)
     refuse_unknown(values)
     return values
+
+
+def check_given(values: Mapping[str, Any]) -> bool:
+    """
+    Check what was given of a run's parameters, each by itself, before anything is opened.
+
+    Returns:
+        Whether everything was given but the notes; what is left out is as it was filed.
+
+    Raises:
+        ParameterError: One is wrong, or no incident is named.
+    """
+    from manual_payout.domain.parameters import FILED_PARAMETERS, check
+
+    if "incident_id" not in values:
+        raise _missing("incident_id")
+    wanted = ("incident_id", "ledger_payout_id", *FILED_PARAMETERS)
+    for name in wanted:
+        if name in values:
+            check(name, values[name])
+    return {*wanted} - {"notes"} <= set(values)
+
+
+def as_filed(desk: Desk, values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Fill in what was left out of a run's parameters from the request that was filed, on whatever machine.
+
+    Raises:
+        UsageError: The incident has several payouts, and none is named.
+
+        PolicyRefusedError: Nothing was filed for the incident.
+    """
+    from manual_payout.domain.models import Kind
+    from manual_payout.domain.parameters import filed_values
+
+    incident_id, named = values["incident_id"], values.get("ledger_payout_id")
+    requested = {
+        line.ledger_payout_id
+        for request in desk.open_requests(incident_id)
+        if request.kind is Kind.TRANSFER
+        for line in request.lines
+    }
+    begun = {row.ledger_payout_id for row in desk.store.payouts_of(incident_id=incident_id)}
+    if named is None and len(requested | begun) > 1:
+        raise UsageError(
+            f"{incident_id} has {len(requested | begun)} payouts: {', '.join(sorted(requested | begun))}.",
+            "Name one with --ledger-payout-id.",
+        )
+    request = desk.store.find_request(incident_id, named or next(iter(requested | begun), None))
+    if request is None:
+        which = f" for ledger payout {named}" if named else ""
+        raise PolicyRefusedError(
+            f"{incident_id} has no fallback request{which}.", "Check the id, or file one with `manual-payout request`."
+        )
+    line = request.line_for(named or "")
+    return {"ledger_payout_id": line.ledger_payout_id, **filed_values(request, line), **values}
 
 
 def form_of(values: Mapping[str, Any]) -> dict[str, Any]:
