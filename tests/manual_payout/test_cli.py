@@ -140,6 +140,19 @@ def test_request_names_id_digest_ticket_and_what_comes_next(filed):
     assert f"manual-payout run -f {filed.root / FOLDER / 'incident.yaml'} --operator" in out
 
 
+def test_due_lists_what_failed_and_what_was_asked_for(shell):
+    """From the ledger, the latest first; ids and minor units for programs."""
+    before, table = json.loads(shell("due", "--json").out), shell("due")
+    shell.request()
+    after = {one["ledger_payout_id"]: one["asked_for"] for one in json.loads(shell("due", "--json").out)}
+    demo = next(one for one in before if one["ledger_payout_id"] == incident.LEDGER_PAYOUT_ID)
+
+    assert (0, 125075, "usd", "") == (table.code, demo["amount_minor"], demo["currency"], demo["asked_for"])
+    assert "1,250.75 USD" in table.out
+    assert "Next: manual-payout request" in table.out
+    assert incident.INCIDENT_ID == after[incident.LEDGER_PAYOUT_ID]
+
+
 def test_run_takes_what_was_filed_from_the_database(shell):
     """The incident alone will do, on any machine; what is typed besides is compared, and who has filed nothing is told so."""
     nothing = shell("run", incident.INCIDENT_ID, "--operator", "tomas")

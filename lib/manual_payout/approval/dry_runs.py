@@ -25,6 +25,9 @@ from manual_payout.domain.models import Event, Kind, Line, Request, stream_of
 DRY_RUN = "dry_run"
 DRY_RUN_SEALED = "dry_run_sealed"
 
+# The verdict of a dry run of which nothing says no.
+DRY_RUN_MADE = "Dry run, nothing was sent"
+
 DRY_RUN_TYPE = "urn:manual-payout:dry-run:v1"
 
 

@@ -14,6 +14,7 @@ from manual_payout.cli.options import EXIT_CODES
 
 # Name: where its function or its group is, and its line in the list.
 COMMANDS = {
+    "due": ("manual_payout.cli.due:due", "List the payouts that the ledger says have failed."),
     "request": ("manual_payout.cli.filing:request", "File the fallback request form."),
     "approve": ("manual_payout.cli.filing:approve", "See the facts afresh and approve one exact request."),
     "run": ("manual_payout.cli.running:run", "Run the stage notebooks: dry, then live with a code."),
@@ -34,7 +35,7 @@ COMMANDS = {
 }
 
 # What is run for its answer alone: where that is lost, nothing was done.
-ANSWERING = frozenset({"status", "verify", "keys"})
+ANSWERING = frozenset({"status", "due", "verify", "keys"})
 
 
 class Commands(TyperGroup):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from manual_payout.approval.dry_runs import DRY_RUN, run_command
+from manual_payout.approval.dry_runs import DRY_RUN, DRY_RUN_MADE, run_command
 from manual_payout.domain.display import Banner, Table
 from manual_payout.domain.models import Record, Request, State
 from manual_payout.steps.run import Bound
-
-# The verdict of a dry run of which nothing says no.
-DRY_RUN_MADE = "Dry run, nothing was sent"
 
 _COMPARED = ("field", "approved", "at Stripe", "result")
 

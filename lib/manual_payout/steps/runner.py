@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from manual_payout.approval.books import account_at
+from manual_payout.approval.dry_runs import DRY_RUN_MADE
 from manual_payout.comms.telling import tell_seal
 from manual_payout.desk.kernels import PAGE_OF_FILE, fork_server, needed_by
 from manual_payout.desk.papermill_engine import HOUSE
@@ -33,7 +34,6 @@ from manual_payout.evidence.manifest import Sealer, head_digest
 from manual_payout.evidence.proving import prove_dry_run
 from manual_payout.evidence.sealing import ask_nobody, find_sealer, seal_folder
 from manual_payout.steps.endings import StageResult, judge_ending, result_as_it_is, unkept, unsaved
-from manual_payout.steps.moving import DRY_RUN_MADE
 from truthful_papermill.durable import make_folder
 from truthful_papermill.engine import Execution, NameTakenError, execute, orderly_signals
 from truthful_papermill.warm.ahead import prepare_kernels
