@@ -65,8 +65,14 @@ def connect(url: str, *, name: str) -> sa.Engine:
         from manual_payout.database.postgresql import make_engine
 
         return make_engine(parsed, ours=name == "DATABASE_URL")
+    if parsed.get_backend_name() in {"mysql", "mariadb"} and name == "LEDGER_DATABASE_URL":
+        from manual_payout.database import mariadb
+
+        return mariadb.make_ledger_engine(parsed)
+    also = ", mariadb" if name == "LEDGER_DATABASE_URL" else ""
     raise SettingsError(
-        f"{name}: found a {parsed.get_backend_name()} database, expected sqlite or postgresql.", f"Correct {name}."
+        f"{name}: found a {parsed.get_backend_name()} database, expected sqlite{also} or postgresql.",
+        f"Correct {name}.",
     )
 
 

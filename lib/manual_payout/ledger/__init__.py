@@ -46,7 +46,7 @@ class Ledger(Reading, Claiming):
     Reads payouts and balances, and claims one payout.
 
     Args:
-        engine: SQLAlchemy engine of the ledger's database, SQLite or PostgreSQL.
+        engine: SQLAlchemy engine of the ledger's database: SQLite, PostgreSQL or MariaDB.
 
         mapping: How that ledger names things.
     """
@@ -57,7 +57,7 @@ def open_ledger(url: str, mapping: LedgerMapping | None = None) -> Ledger:
     Open the ledger at *url*; nothing is connected yet, and nothing is ever created.
 
     Args:
-        url: An SQLAlchemy URL of SQLite or PostgreSQL.
+        url: An SQLAlchemy URL of SQLite, PostgreSQL or MariaDB.
 
     Raises:
         SettingsError: The URL is malformed or of another kind of database.

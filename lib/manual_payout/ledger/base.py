@@ -26,7 +26,7 @@ class AnyLedger:
     One ledger, and how it names things.
 
     Args:
-        engine: SQLAlchemy engine of the ledger's database, SQLite or PostgreSQL.
+        engine: SQLAlchemy engine of the ledger's database: SQLite, PostgreSQL or MariaDB.
 
         mapping: How that ledger names things.
     """
@@ -60,7 +60,11 @@ class AnyLedger:
         return relation_named(name, columns, schema or "")
 
     def _is(self, column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-        return is_same(column, value, on_postgresql=self._is_postgresql)
+        return is_same(column, value, dialect=self._engine.dialect.name)
+
+    def _newest_first(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        # Elsewhere what has no time comes last by itself, and MariaDB has no word for it.
+        return column.desc().nulls_last() if self._is_postgresql else column.desc()
 
     def _read_due(self, connection: Connection, key: str) -> PayoutDue | None:
         query = select_all(self._due).where(self._is(self._due.c.ledger_payout_id, key))
@@ -85,7 +89,11 @@ class AnyLedger:
             with self._engine.connect().execution_options(write=writes) as connection, connection.begin():
                 if writes and self._is_postgresql:
                     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+                if writes and self._engine.dialect.name == "mysql":
+                    from manual_payout.database.mariadb import require_transactions
+
+                    require_transactions(connection)
                 yield connection
         except driver_errors(self._engine) as error:
             # No chain: a driver's error may quote the connection string, and with it the password.
-            raise explain_fault(error, self._engine) from None
+            raise explain_fault(error, self._engine, writes=writes) from None

@@ -85,7 +85,10 @@ class Claiming(AnyLedger):
             update(self._claim)
             .where(self._is(row.ledger_payout_id, key))
             .where(or_(self._is(row.status, self.mapping.failed), and_(is_claimed, takeable)))
-            .values(status=plain(self.mapping.claimed), claimed_by=plain(claim_id), claimed_at=since)
+            # The time first: MariaDB assigns from left to right, and would take the new claim for one that stood.
+            .ordered_values(
+                (row.claimed_at, since), (row.status, plain(self.mapping.claimed)), (row.claimed_by, plain(claim_id))
+            )
         )
 
     def _not_kept(self, key: str) -> DatabaseError:

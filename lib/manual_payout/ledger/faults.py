@@ -10,7 +10,7 @@ from manual_payout.domain.errors import DatabaseError
 SEE = "docs/ledger.md shows the relation as it must be."
 
 
-def explain_fault(error: Exception, engine: Engine) -> DatabaseError:
+def explain_fault(error: Exception, engine: Engine, *, writes: bool = False) -> DatabaseError:
     """
     Turn what the driver raised into a sentence with a remedy.
 
@@ -18,11 +18,9 @@ def explain_fault(error: Exception, engine: Engine) -> DatabaseError:
     """
     cause = getattr(error, "orig", None) or error
     words = _server_words(cause)
-    kind = (
-        "encoding"
-        if isinstance(error, UnicodeError)
-        else _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause).lower())
-    )
+    kind = "encoding" if isinstance(error, UnicodeError) else _kind(_state_of(cause), str(cause).lower())
+    if kind == "constraint" and not writes:
+        kind = "read"
     message, remedy = _EXPLANATIONS[kind]
     quoted = f" ({words})" if words else ""
     return DatabaseError(f"{message.format(place=_place(engine))}{quoted}.", remedy)
@@ -31,7 +29,7 @@ def explain_fault(error: Exception, engine: Engine) -> DatabaseError:
 def lacks_column(error: SQLAlchemyError) -> bool:
     """Whether the database says that a column is not there."""
     cause = getattr(error, "orig", None)
-    return _kind(str(getattr(cause, "sqlstate", None) or ""), str(cause or error).lower()) == "column"
+    return _kind(_state_of(cause), str(cause or error).lower()) == "column"
 
 
 def is_no_value(error: SQLAlchemyError) -> bool:
@@ -66,6 +64,10 @@ _EXPLANATIONS = {
         "The ledger at {place} refuses the claim's values",
         "Let its constraints and types allow the claimed status and claimant; see docs/ledger.md, Statuses.",
     ),
+    "read": (
+        "The ledger at {place} refuses the read",
+        "Nothing was written. Let the view's columns have the types of docs/ledger.md; show this sentence to whoever owns it.",
+    ),
     "unreachable": (
         "The ledger cannot be reached at {place}",
         "Check LEDGER_DATABASE_URL, the network and the database server, then run the same command again.",
@@ -98,6 +100,18 @@ _KIND_BY_STATE = {
     "22021": "encoding",
     "22P05": "encoding",
 }
+# MariaDB's and MySQL's numbers (MariaDB, *Error Codes*).
+_NUMBERS = {
+    "relation": (1146, 1356),
+    "column": (1054,),
+    "permission": (1044, 1142, 1143, 1227, 1290, 1370, 1792),
+    "busy": (1205, 1213),
+    "slow": (1969, 3024),
+    "constraint": (1048, 1062, 1264, 1265, 1288, 1292, 1366, 1369, 1406, 1644, 3819, 4025),
+    "unreachable": (1040, 1045, 1049, 1129, 1130, 2002, 2003, 2005, 2006, 2013),
+    "encoding": (1300, 3854),
+}
+_KIND_BY_STATE |= {str(number): kind for kind, numbers in _NUMBERS.items() for number in numbers}
 _KIND_BY_CLASS = {
     "08": "unreachable",
     "28": "unreachable",
@@ -123,10 +137,20 @@ def _kind(state: str, words: str) -> str:
     return next((kind for sign, kind in _KIND_BY_WORDS.items() if sign in words), "other")
 
 
+def _state_of(cause: object) -> str:
+    """Return PostgreSQL's SQLSTATE, or MariaDB's own number, which says more than its SQLSTATE."""
+    numbered = getattr(cause, "args", ())[:1]
+    number = str(numbered[0]) if numbered and type(numbered[0]) is int else ""
+    return number or str(getattr(cause, "sqlstate", None) or "")
+
+
 def _server_words(cause: object) -> str:
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     if primary:
         return str(primary)
+    match getattr(cause, "args", ()):
+        case (int(), str(said)):
+            return said
     words = str(cause or "").splitlines()
     if type(cause).__module__ == "sqlite3":
         return words[0] if words else ""

@@ -24,6 +24,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         utc = aware(value).astimezone(UTC)
+        if dialect.name == "mysql":
+            # It has no type with a zone; the session's is UTC.
+            return utc.replace(tzinfo=None)
         return utc.isoformat() if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's name
@@ -47,6 +50,8 @@ def parse_instant(value: object, *, utc_text: bool) -> datetime:
         if parsed.tzinfo is None and not utc_text:
             raise ValueError("not an instant: it has no zone")
         return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    if isinstance(value, datetime) and value.tzinfo is None and utc_text:
+        return value.replace(tzinfo=UTC)
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
     raise ValueError("not an instant")

@@ -59,12 +59,12 @@ class Reading(AnyLedger):
         query = (
             select_all(self._due)
             .where(self._is(columns.status, self.mapping.failed))
-            .order_by(columns.failed_at.desc().nulls_last(), columns.ledger_payout_id)
+            .order_by(self._newest_first(columns.failed_at), columns.ledger_payout_id)
             .limit(limit)
         )
         with self._transaction() as connection:
             rows = connection.execute(query).mappings().all()
-        utc_text = self._engine.dialect.name == "sqlite"
+        utc_text = self._engine.dialect.name in ("sqlite", "mysql")
         relation = self.mapping.due_relation
         return [
             payout_due(Row(relation, "a failed payout", dict(row), utc_text=utc_text), self.mapping) for row in rows
@@ -103,12 +103,12 @@ class Reading(AnyLedger):
         query = (
             select(*(relation.c[name] for name in ("ledger_payout_id", "amount_minor", "currency", "paid_at")))
             .where(self._is(relation.c.studio_id, studio_id), self._is(relation.c.status, self.mapping.paid))
-            .order_by(relation.c.paid_at.desc().nulls_last(), relation.c.ledger_payout_id)
+            .order_by(self._newest_first(relation.c.paid_at), relation.c.ledger_payout_id)
             .limit(limit)
         )
         with self._transaction() as connection:
             rows = connection.execute(query).mappings().all()
-        utc_text = self._engine.dialect.name == "sqlite"
+        utc_text = self._engine.dialect.name in ("sqlite", "mysql")
         named = (Row(self.mapping.due_relation, f"studio {studio_id}", dict(row), utc_text=utc_text) for row in rows)
         return [past_payout(row) for row in named]
 

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    CHAR,
     BindParameter,
     ColumnElement,
     Connection,
+    LargeBinary,
     Select,
     TableClause,
+    and_,
     bindparam,
+    cast,
     column,
     or_,
     quoted_name,
@@ -51,10 +55,14 @@ def plain(value: str) -> BindParameter[Any]:
     return bindparam(None, value, NULLTYPE)
 
 
-def is_same(column: ColumnElement[Any], value: str, *, on_postgresql: bool) -> ColumnElement[bool]:
+def is_same(column: ColumnElement[Any], value: str, *, dialect: str) -> ColumnElement[bool]:
     """Compare *column* to *value*, by PostgreSQL's own operator and not by one that fits the column's type better."""
+    if dialect == "mysql":
+        # A collation takes an A for an a and drops blanks; bytes do not. The first comparison is there for the index.
+        exactly = cast(cast(column, CHAR()), LargeBinary()) == cast(cast(plain(value), CHAR()), LargeBinary())
+        return and_(column == plain(value), exactly)
     # In a schema of the ledger somebody may have made one.
-    if on_postgresql:
+    if dialect == "postgresql":
         return column.op("OPERATOR(pg_catalog.=)", is_comparison=True)(plain(value))
     # SQLite compares a number to text only where the column says its type, which one of a view need not do.
     number = int(value) if value.isdecimal() and len(value) < _DIGITS_MAX else None
@@ -69,5 +77,5 @@ def one_row(connection: Connection, query: Select[Any], relation: str, name: str
             f"The ledger's {relation} holds more than one row for {name}.",
             f"Have the ledger's owner correct the view, in which a join may repeat rows; {SEE}",
         )
-    utc_text = connection.dialect.name == "sqlite"
+    utc_text = connection.dialect.name in ("sqlite", "mysql")
     return Row(relation, name, dict(rows[0]), utc_text=utc_text) if rows else None
