@@ -6,8 +6,11 @@ import unicodedata
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from manual_payout.approval.requesting import file_request
+from manual_payout.desk.settings import Policy
+from manual_payout.domain.addresses import is_address
 from manual_payout.domain.display import told_apart
 from manual_payout.domain.errors import ClaimError, ParameterError
 from manual_payout.domain.parameters import check
@@ -102,3 +105,33 @@ def test_one_ledger_payout_has_one_open_request(any_scene):
     assert "Go on under INC-123" in caught.value.remedy
     any_scene.desk.clock.wait(any_scene.desk.settings.policy.request.request_lifetime_s + 1)
     assert "INC-124" == any_scene.file(incident_id="INC-124").incident_id
+
+
+ADDRESSES = {
+    "o'dea@studio.example": True,
+    "first.last+tag@sub.studio.example": True,
+    "a!#$%&*/=?^_`{|}~-@studio.example": True,
+    "a..b@studio.example": False,
+    ".a@studio.example": False,
+    "a@-studio.example": False,
+    "a@studio": False,
+    "a@b.example, c@d.example": False,
+    "a@b.example\r\nBcc: c@d.example": False,
+    "A <a@b.example>": False,
+    "zoë@studio.example": False,
+    "a" * 65 + "@studio.example": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_address_is_one_that_mail_servers_take(address):
+    """O'Dea exists; a list, a header or a name beside it is no address, for people, studios and our own sender alike."""
+    policy = {"messages": {"support_from": f"Support <{address}>"}}
+
+    assert ADDRESSES[address] is is_address(address)
+    if ADDRESSES[address]:
+        assert address in Policy.model_validate(policy).messages.support_from
+    elif address and "<" not in address:
+        with pytest.raises(ValidationError, match="support_from"):
+            Policy.model_validate(policy)

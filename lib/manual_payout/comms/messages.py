@@ -23,6 +23,7 @@ from manual_payout.comms.structures import page_json, slack_blocks
 from manual_payout.database.store import SENT, channel_of, message_id, message_key
 from manual_payout.desk.people import Registry
 from manual_payout.desk.settings import MessagePolicy
+from manual_payout.domain.addresses import is_address
 from manual_payout.domain.models import Channel, Message, MessageState, Mode, PayoutRecord, Record, stream_of
 from manual_payout.domain.money import Money
 from manual_payout.domain.rendering import environment
@@ -40,7 +41,6 @@ _SLACK_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # A colon that begins an emoji's name or an address; Slack makes a picture or a link of it.
 _SLACK_COLON = re.compile(r":(?=[\w+-]*:|//)|(?<=\w):(?=\S)")
 
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 # In the place of a reader, before the reason.
 NOBODY = "nobody"
@@ -126,7 +126,7 @@ def fill_in(occasion: Occasion, announced: Message) -> Message:
         amount_local=plain["amount_local"]
     )
     mark = "REHEARSAL: " if occasion.rehearsal else ""
-    sends = channel in occasion.automatic and (channel is not Channel.EMAIL or bool(_EMAIL.fullmatch(audience)))
+    sends = channel in occasion.automatic and (channel is not Channel.EMAIL or is_address(audience))
     return replace(
         announced,
         audience=audience,
@@ -181,7 +181,7 @@ def _recipient(due: PayoutDue) -> str:
     address = due.studio_email or ""
     if not address:
         return "no address in the ledger"
-    return address if _EMAIL.fullmatch(address) else "no usable address in the ledger"
+    return address if is_address(address) else "no usable address in the ledger"
 
 
 def _values(occasion: Occasion) -> dict[str, str | bool]:

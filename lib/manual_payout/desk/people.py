@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_payout.desk.signatures import NO_PASSKEYS, AllowedSigners, PasskeyRules, load_signers
+from manual_payout.domain.addresses import is_address
 from manual_payout.domain.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.domain.models import Team
 from truthful_papermill.plain_text import find_invisible
@@ -29,7 +30,6 @@ _KNOWN = frozenset({*_NEEDED, "valid_until"})
 NO_SIGNERS = AllowedSigners((), frozenset(), "no allowed_signers")
 
 _HANDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
-_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _person(entry: Any, where: str) -> Person:
         person_id=_id(entry["id"], wrong),
         handle=_matching("handle", entry["handle"], _HANDLE, wrong),
         name=_name(entry["name"], wrong),
-        email=_matching("email", entry["email"], _EMAIL, wrong),
+        email=_email(entry["email"], wrong),
         teams=tuple(_words("teams", entry["teams"], wrong)),
         may=frozenset(_words("may", entry["may"], wrong)),
         valid_from=_instant("valid_from", entry["valid_from"], wrong),
@@ -221,6 +221,12 @@ def _id(value: Any, wrong: _Wrong) -> str:
 def _matching(field: str, value: Any, pattern: re.Pattern[str], wrong: _Wrong) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise wrong(f"has the {field} {value!r}, which is not a valid {field}")
+    return value
+
+
+def _email(value: Any, wrong: _Wrong) -> str:
+    if not isinstance(value, str) or not is_address(value):
+        raise wrong(f"has the email {value!r}, which is not a valid email")
     return value
 
 

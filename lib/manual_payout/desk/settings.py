@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from manual_payout.desk.messengers import Messengers
 from manual_payout.desk.signatures.passkeys import ANY_LOCALHOST, PasskeyRules
-from manual_payout.domain.addresses import LOOPBACK
+from manual_payout.domain.addresses import LOOPBACK, is_address
 from manual_payout.domain.errors import ManualPayoutError, SettingsError
 from manual_payout.domain.models import Mode
 from manual_payout.domain.money import AMOUNT_MINOR_MAX, exponent
@@ -70,8 +70,9 @@ def _currencies(amounts: dict[str, int]) -> dict[str, int]:
 
 
 def _address(text: str) -> str:
-    local, at, host = parseaddr(text)[1].partition("@")
-    if not (local and at and host) or " " in local + host:
+    address = parseaddr(text)[1]
+    # It takes the first of two, and drops the rest.
+    if not is_address(address) or not (text == address or text.endswith(f"<{address}>")):
         raise ValueError("an email address such as Support <support@marketplace.example> is expected")
     return text
 
