@@ -140,6 +140,24 @@ def test_request_names_id_digest_ticket_and_what_comes_next(filed):
     assert f"manual-payout run -f {filed.root / FOLDER / 'incident.yaml'} --operator" in out
 
 
+def test_dry_run_is_read_on_the_terminal(shell):
+    """The checks counted, request beside ledger, the exact payload, and the code alone at the end; never in a command to copy."""
+    shell.request()
+    approve_both(shell)
+    dry = shell("run", incident.INCIDENT_ID, "--operator", "tomas")
+    lines = dry.out.splitlines()
+    folder = shell.root / FOLDER
+
+    assert 0 == dry.code, dry.said
+    assert re.search(r"^Checks: 2\d ok", dry.out, re.MULTILINE)
+    assert re.search(r"^amount +1,250.75 USD +1,250.75 USD$", dry.out, re.MULTILINE)
+    assert json.loads((folder / "payload.json").read_text("utf-8")) == json.loads(
+        dry.out[dry.out.index("{") : dry.out.rindex("}") + 1]
+    )
+    assert re.fullmatch(r"[A-Z2-7]{4}-[A-Z2-7]{4}", lines[-1])
+    assert 1 == dry.out.count(lines[-1])
+
+
 def test_due_lists_what_failed_and_what_was_asked_for(shell):
     """From the ledger, the latest first; ids and minor units for programs."""
     before, table = json.loads(shell("due", "--json").out), shell("due")

@@ -23,7 +23,6 @@ from truthful_papermill.terminal import Lines, safely, telling, unread
 if TYPE_CHECKING:
     from manual_payout.domain.display import Table
     from manual_payout.domain.models import Stage
-    from manual_payout.steps.endings import StageResult
     from manual_payout.steps.runner import Progress
 
 
@@ -227,55 +226,3 @@ def live_line(*, as_json: bool) -> Iterator[LiveLine]:
         yield live
     finally:
         live.stop()
-
-
-def show_results(results: list[StageResult], *, folder: str, next_command: str, as_json: bool) -> None:
-    """
-    Show how each stage ended, where the evidence and where the money is, and after a dry run the command that goes live.
-
-    Args:
-        next_command: The same run without a confirm code.
-
-    Raises:
-        ManualPayoutError: The last stage did not end well; with its message, remedy and exit code.
-    """
-    from manual_payout.domain.canonical import digest_bytes
-    from manual_payout.evidence.verifier import MANIFEST, check_complete, read_folder
-
-    last = results[-1]
-    manifest = Path(folder) / MANIFEST
-    head = digest_bytes(manifest.read_bytes()) if manifest.is_file() else ""
-    # Each stage verifies afresh and may say the same.
-    warnings = list(dict.fromkeys(said for r in results for said in r.result.get("findings", {}).get("warnings", [])))
-    sealed = read_folder(Path(folder))
-    if not isinstance(sealed, str) and (lacks := check_complete(sealed).wrong):
-        warnings.append(f"Incomplete here: {', '.join(lacks)}. Bring it in with `manual-payout evidence add FOLDER`.")
-    if as_json:
-        stages = [
-            {"stage": r.stage.value, "exit_code": r.exit_code, "verdict": r.verdict, "notebook": r.notebook.name}
-            for r in results
-        ]
-        show_json(
-            {"folder": folder, "manifest_sha256": head, "stages": stages, "confirm": last.confirm, "warnings": warnings}
-            | {"message": last.message, "remedy": last.remedy, "exit_code": last.exit_code}
-            | money.told(last.exit_code)
-        )
-    else:
-        for result in results:
-            typer.echo(f"{result.stage.value:<10} {result.verdict}")
-        typer.echo(f"Evidence: {folder}")
-        if head:
-            typer.echo(f"SHA-256 of its manifest, for the ticket: {head}")
-        for sentence in warnings:
-            typer.echo(f"Warning: {sentence}")
-    if last.exit_code:
-        error = ManualPayoutError(last.message, last.remedy)
-        error.exit_code, error.heading = last.exit_code, last.title
-        raise error
-    if as_json:
-        return
-    typer.echo(money.last_line())
-    if last.confirm:
-        page = last.notebook.with_suffix(".html").name
-        typer.echo(f"\nDry run: nothing has moved. Read the payload in {page}; if it is right, with the code below:\n")
-        typer.echo(f"  {next_command} --confirm CODE\n\n{last.confirm}")

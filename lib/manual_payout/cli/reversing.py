@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manual_payout.cli import money
-from manual_payout.cli.answers import ask_passphrase, progress, show_json, show_results
+from manual_payout.cli.answers import ask_passphrase, progress, show_json
 from manual_payout.cli.filing import ask_for_approval
 from manual_payout.cli.options import (
     EXIT_CODES,
@@ -24,6 +24,7 @@ from manual_payout.cli.options import (
     TypedLast4,
 )
 from manual_payout.cli.reconciling import show_reconciliation
+from manual_payout.cli.run_results import show_results
 from manual_payout.cli.values import open_operators_desk, required
 from manual_payout.domain.errors import ParameterError, PolicyRefusedError, UsageError
 from truthful_papermill.lean import leave_out_unused

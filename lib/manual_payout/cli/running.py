@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manual_payout.cli import money
-from manual_payout.cli.answers import ask_passphrase, progress, show_results
+from manual_payout.cli.answers import ask_passphrase, progress
 from manual_payout.cli.options import (
     Amount,
     DestinationAccount,
@@ -24,6 +24,7 @@ from manual_payout.cli.options import (
     StudioId,
     StudioName,
 )
+from manual_payout.cli.run_results import show_results
 from manual_payout.cli.values import (
     as_filed,
     check_given,
