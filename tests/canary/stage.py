@@ -34,7 +34,7 @@ from tests.outbox.servers import Mail
 
 import local_stripe
 import payout_rehearsal
-from manual_payout.desk.settings import SANDBOX_APPROVERS
+from manual_payout.desk.settings import SANDBOX_APPROVERS, read_policy
 from manual_payout.desk.signatures import APPROVAL, SEAL, new_key_file
 from manual_payout.desk.wiring import open_desk
 from payout_rehearsal.demo import incident
@@ -335,7 +335,9 @@ class Stage:
     def _prepare(self) -> str:
         """File, approve and read: what comes before the night, not through commands, which cost seconds."""
         settings = demo_settings(self.outputs, self.world.stripe.base_url, self.environment["DATABASE_URL"])
-        desk = open_desk(settings)
+        # The dry run is bound to the rules under which the commands run.
+        policy = read_policy(self.world.vault / "policy.toml")
+        desk = open_desk(settings.model_copy(update={"policy": policy}))
         try:
             request = payout_rehearsal.file_and_approve(desk)
             return leave_dry_run(desk, request)

@@ -267,7 +267,7 @@ def test_an_approval_that_does_not_allow_the_sending_is_found(folder, change, sa
 
     edit(folder / "journal.json", forge)
 
-    assert f"the approval of event 12 {said}" in findings(folder)["approvals"]
+    assert f"the approval of event 18 {said}" in findings(folder)["approvals"]
 
 
 def test_a_signed_statement_that_is_no_approval_approves_nothing(folder):
@@ -279,7 +279,7 @@ def test_a_signed_statement_that_is_no_approval_approves_nothing(folder):
 
     edit(folder / "journal.json", forge)
 
-    assert "the approval of event 12 is none" in findings(folder)["approvals"]
+    assert "the approval of event 18 is none" in findings(folder)["approvals"]
 
 
 def test_a_sending_that_names_one_approval_is_refused(folder):
@@ -347,7 +347,7 @@ def test_one_file_and_python_are_enough(original, tmp_path):
     none = subprocess.run([*command[:4], tmp_path, *command[5:]], capture_output=True, text=True, check=False)
 
     assert (0, "") == (good.returncode, good.stderr)
-    assert 14 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
+    assert 15 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
     assert (5, ["mode"]) == (live.returncode, [one["name"] for one in json.loads(live.stdout) if one["wrong"]])
     assert (5, "") == (none.returncode, none.stdout)
     assert "has no readable manifest.json: it is missing" in none.stderr
