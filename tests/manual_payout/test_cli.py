@@ -736,6 +736,23 @@ def test_verification_binds_the_run_to_what_was_filed_and_shows_what_was_typed(s
 
 
 @STORY
+@pytest.mark.parametrize("stage", ["1-verify", "3-log"])
+def test_another_request_than_the_one_in_force_is_refused_at_any_stage(story, tmp_path, stage):
+    """A selector that contradicts the others is never passed over: its name, what was found, and nothing went on."""
+    other = "114db460-c6ec-5ff2-8d4a-4c65067d9c17"
+    given = ("-p", "incident_id", "INC-123", "-p", "operator", "tomas", "-p", "request_id", other)
+    run = subprocess.run(
+        [sys.executable, "-m", "papermill", "--engine", "manual_payout", *given, f"runbooks/{stage}.ipynb", tmp_path / "out.ipynb"],
+        env=os.environ | story.environment, capture_output=True, check=False, timeout=120, text=True,
+    )  # fmt: skip
+    shown = (tmp_path / "out.ipynb").read_text()
+
+    assert 0 != run.returncode
+    assert f"request_id is {other}, but the request for INC-123 and {incident.LEDGER_PAYOUT_ID} is " in shown
+    assert 0 == story("seal", "INC-123", "--operator", "tomas").code
+
+
+@STORY
 def test_papermill_needs_only_what_selects_the_payout(story, tmp_path):
     """What is left empty was filed: with papermill alone, incident, payout and operator are enough, at any stage."""
     selected = (

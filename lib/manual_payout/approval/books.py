@@ -4,6 +4,7 @@ Our books, asked before anything is said of the money: no error says that nothin
 
 from __future__ import annotations
 
+from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.account import Account, Standing, account_of
 from manual_payout.domain.errors import (
@@ -123,3 +124,19 @@ def exit_code(code: int, account: Account, *, reversal: bool = False) -> int:
 def safe_to_repeat(code: int, account: Account | None) -> bool:
     """Whether the same command may be given again without a person having looked first."""
     return code not in _NOT_AGAIN and (not code or account is None or account.standing is not Standing.OPEN)
+
+
+def find_operator(desk: Desk, who: str, ledger_payout_id: str, *, reversal: str = "") -> Person:
+    """
+    Return the person who runs this.
+
+    Raises:
+        ManualPayoutError: They may not; in words that hold whatever has moved before.
+    """
+    try:
+        return desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
+    except ManualPayoutError as error:
+        told = by_the_books(desk, error, ledger_payout_id, reversal=reversal)
+        if told is error:
+            raise
+        raise told from error

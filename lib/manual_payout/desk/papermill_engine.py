@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from manual_payout.desk.results import ending_of
 from manual_payout.desk.reviewed import reviewed_digests
-from manual_payout.domain.parameters import CLOSE_PARAMETERS, STAGE_PARAMETERS
+from manual_payout.domain.parameters import CLOSE_PARAMETERS, NOTEBOOK_PARAMETERS
 
 if not TYPE_CHECKING:
     # papermill loads the engines of installed packages while it is itself being imported. If this module is what imports
@@ -31,7 +31,7 @@ _NAME = "manual_payout"
 
 def _also_known(template: str | None) -> frozenset[str]:
     # One file of parameters serves all stages: each takes what another one declares, and compares or leaves it.
-    return frozenset({*STAGE_PARAMETERS, *CLOSE_PARAMETERS}) if (template or "")[:1].isdigit() else frozenset()
+    return frozenset({*NOTEBOOK_PARAMETERS, *CLOSE_PARAMETERS}) if (template or "")[:1].isdigit() else frozenset()
 
 
 HOUSE = House(

@@ -43,7 +43,10 @@ FILED_PARAMETERS = (
 )  # fmt: skip
 
 # What the notebooks after the transfer declare: everything else was filed.
-LATER_PARAMETERS = ("incident_id", "ledger_payout_id", "operator", "dry_run")
+LATER_PARAMETERS = ("incident_id", "ledger_payout_id", "request_id", "operator", "dry_run")
+
+# What any stage may be given; the request is found by the other two selectors, so that this one may be left out.
+NOTEBOOK_PARAMETERS = (*STAGE_PARAMETERS, "request_id")
 
 # What step 7 of the SOP asks for on top; only 6-close declares them, the other stages tolerate them, so that one
 # parameter file serves all six notebooks.
@@ -178,21 +181,21 @@ def validate(values: Mapping[str, Any], kind: type[V] = Parameters) -> V:  # typ
 
 def check_typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Check what was typed of `STAGE_PARAMETERS`, each by itself.
+    Check what was typed of `NOTEBOOK_PARAMETERS`, each by itself.
 
     Returns:
-        It; what was left empty of `FILED_PARAMETERS` is not among it.
+        It; what was left empty of `FILED_PARAMETERS` and ``request_id`` is not among it.
 
     Raises:
         ParameterError: One is wrong, or a selector is missing.
     """
     for name in LATER_PARAMETERS:
-        if name not in values:
+        if name not in values and name != "request_id":
             raise ParameterError(name, "nothing", "a value", f"Give {name} a value and run again.")
     return {
         name: check(name, values[name])
-        for name in STAGE_PARAMETERS
-        if name in values and not (name in FILED_PARAMETERS and values[name] == "")
+        for name in NOTEBOOK_PARAMETERS
+        if name in values and not (name in (*FILED_PARAMETERS, "request_id") and values[name] == "")
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manual_payout.steps.closing import checklist, close, postmortem, seal, summary
     from manual_payout.steps.execution import payload, send, transfer_as_stripe_shows_it
-    from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log
+    from manual_payout.steps.logging import audit_row, audit_sql, compare_audit_row, log, operation_note
     from manual_payout.steps.notification import deliveries, prepare, slack_message, studio_email
     from manual_payout.steps.reversing import (
         ReversalRun,
@@ -50,6 +50,7 @@ __all__ = [
     "ledger_payout",
     "log",
     "metrics",
+    "operation_note",
     "payload",
     "postmortem",
     "prepare",
@@ -77,7 +78,7 @@ __all__ = [
 _PLACES = {
     "closing": ("checklist", "close", "postmortem", "seal", "summary"),
     "execution": ("payload", "send", "transfer_as_stripe_shows_it"),
-    "logging": ("audit_row", "audit_sql", "compare_audit_row", "log"),
+    "logging": ("audit_row", "audit_sql", "compare_audit_row", "log", "operation_note"),
     "notification": ("deliveries", "prepare", "slack_message", "studio_email"),
     "reversing": (
         "ReversalRun",

@@ -17,6 +17,17 @@ _RUNTIME = frozenset({"owner", "fence", "lease_until", "sent"})
 
 
 @question
+def operation_note(run: Run) -> Text:
+    """Say why this is done by hand: the reason and the notes of the request."""
+    request = run.find_request()
+    if request is None:
+        return Text("Operation Note: no request is filed.", "")
+    name = run.desk.registry.name_of(request.requested_by)
+    reason = request.reason.value.replace("_", " ").capitalize()
+    return Text(f"Operation Note, as {name} filed it.", f"{reason}: {request.notes}" if request.notes else f"{reason}.")
+
+
+@question
 def audit_row(run: Run) -> Table:
     """Read the row back from the database, with the approvers' ids from the approvals."""
     record = _paid(run)

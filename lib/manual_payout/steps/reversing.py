@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from manual_payout import transfer
+from manual_payout.approval.books import find_operator
 from manual_payout.approval.reversal import verify_reversal as verify_afresh
 from manual_payout.comms.telling import tell
 from manual_payout.desk.people import Person
@@ -23,7 +24,7 @@ from manual_payout.domain.parameters import ReversalParameters, validate
 from manual_payout.evidence.folder import Folder, json_text
 from manual_payout.steps.moving import compared, dry_run_banner, next_attempt
 from manual_payout.steps.papers import approvals_table, keep_approvals
-from manual_payout.steps.run import Bound, find_operator, parameters_in, question, work_alone
+from manual_payout.steps.run import Bound, parameters_in, question, work_alone
 
 
 @dataclass(repr=False)

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import scrapbook
 
-from manual_payout.approval.books import account_at, by_the_books
+from manual_payout.approval.books import account_at, by_the_books, find_operator
 from manual_payout.approval.policy import told_differences
 from manual_payout.desk.people import Person
 from manual_payout.desk.secret_settings import refuse_typed_secret
@@ -24,7 +24,9 @@ from manual_payout.domain.display import Table, facts_table
 from manual_payout.domain.errors import DatabaseError, ManualPayoutError, OtherValuesError, PolicyRefusedError
 from manual_payout.domain.models import PayoutRecord, Record, Request, Stage, stream_of
 from manual_payout.domain.parameters import (
+    CLOSE_PARAMETERS,
     FILED_PARAMETERS,
+    NOTEBOOK_PARAMETERS,
     Parameters,
     check_typed,
     filed_values,
@@ -216,10 +218,11 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     """
     given = parameters_in(namespace)
     refuse_typed_secret(given)
-    refuse_unknown(given)
+    refuse_unknown(given, NOTEBOOK_PARAMETERS + CLOSE_PARAMETERS)
     typed = check_typed(given)
+    selected = typed.pop("request_id", "")
     desk = open_desk(load_settings())
-    parameters = _as_filed(desk, Stage(stage), typed)
+    parameters = _as_filed(desk, Stage(stage), typed, selected)
     desk.require_record_keepable(parameters.incident_id, parameters.ledger_payout_id)
     folder = Folder(desk.folder_path(parameters.incident_id, parameters.ledger_payout_id), desk.redactor)
     operator = find_operator(desk, parameters.operator, parameters.ledger_payout_id)
@@ -230,10 +233,15 @@ def begin(stage: str, namespace: Mapping[str, Any]) -> Run:
     return run
 
 
-def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any]) -> Parameters:
+def _as_filed(desk: Desk, stage: Stage, typed: Mapping[str, Any], selected: str) -> Parameters:
     """Fill in what was left empty from the filed request; refuse what differs, which 1-verify shows in its tables."""
     incident_id, ledger_payout_id = typed["incident_id"], typed["ledger_payout_id"]
     request = desk.store.find_request(incident_id, ledger_payout_id)
+    # Another request is another payout: no stage goes on with one that was not meant.
+    if selected and (request is None or request.request_id != selected):
+        found = f"is {request.request_id}" if request else "does not exist"
+        told = f"request_id is {selected}, but the request for {incident_id} and {ledger_payout_id} {found}."
+        raise OtherValuesError(told, "Leave request_id empty, or correct the ids.")
     if request is None:
         if set(FILED_PARAMETERS) - {"notes"} <= set(typed):
             return validate({"notes": "", "confirm": "", **typed}, Parameters)
@@ -264,22 +272,6 @@ def work_alone(folder: Folder, operator: Person, stage: str) -> None:
         # What could not be read of the holder is the runner's, where there is one: it begins no notebook without the lock.
         if not runner or error.holder.process not in (0, runner):
             raise
-
-
-def find_operator(desk: Desk, who: str, ledger_payout_id: str, *, reversal: str = "") -> Person:
-    """
-    Return the person who runs this.
-
-    Raises:
-        ManualPayoutError: They may not; in words that hold whatever has moved before.
-    """
-    try:
-        return desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
-    except ManualPayoutError as error:
-        told = by_the_books(desk, error, ledger_payout_id, reversal=reversal)
-        if told is error:
-            raise
-        raise told from error
 
 
 def parameters_in(namespace: Mapping[str, Any]) -> dict[str, Any]:
