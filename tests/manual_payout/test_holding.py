@@ -177,7 +177,7 @@ def test_a_number_that_somebody_else_takes_meanwhile_is_followed_by_the_next(tmp
             raise NameTakenError("taken", "")
         return path
 
-    assert "4-notify-03.ipynb" == _under_the_next_name(folder, Stage.NOTIFY, run).name
+    assert "4-notify-03.ipynb" == _under_the_next_name(folder, Stage.NOTIFY, (), run).name
     assert ["4-notify-01.ipynb", "4-notify-02.ipynb", "4-notify-03.ipynb"] == tried
 
 

@@ -128,21 +128,14 @@ def test_an_id_that_the_column_cannot_hold_is_of_no_payout(any_scene, absent):
     assert Ledger(any_scene.engine).find_payout_due(absent if absent != "9" else "999999") is None
 
 
-def test_a_night_on_a_ledger_of_numbers(any_scene, tmp_path):
-    """File, approve, dry run, live run and verify, through the command line, with bigint ids from the form to the seal."""
-    payout_id, studio_id = renumber(any_scene.url)
+def night(scene, cwd, payout_id, studio_id):
+    """File, approve, dry run, live run, seal again, attach and verify through the command line; return the folder."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {"COLUMNS": "100"}
-    environment = kernel_environment(any_scene.settings) | kept
+    environment = kernel_environment(scene.settings) | kept
 
     def run(*arguments):
         done = subprocess.run(
-            [*PROGRAM, *arguments],
-            check=False,
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
+            [*PROGRAM, *arguments], check=False, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120
         )
         assert 0 == done.returncode, done.stderr
         return done.stdout
@@ -151,10 +144,32 @@ def test_a_night_on_a_ledger_of_numbers(any_scene, tmp_path):
     run("request", "--as", "maya", *itertools.chain(*flags.items()))
     for person in ("priya", "amara"):
         run("approve", "INC-500", "--as", person, "--amount", "1250.75", "--destination-last4", "_123")
-    folder = any_scene.settings.outputs_dir / "INC-500" / payout_id
     where = ("run", "INC-500", "--operator", "tomas")
     run(*where, "--confirm", re.findall(r"[A-Z2-7]{4}-[A-Z2-7]{4}", run(*where))[-1])
+    folder = scene.settings.outputs_dir / "INC-500" / folder_name(payout_id)
+    run("seal", "INC-500", "--operator", "tomas")
+    (cwd / "ticket").mkdir()
+    run("attach", "INC-500", "--operator", "tomas", "--to", str(cwd / "ticket"))
     run("verify", str(folder))
+    return folder
+
+
+def test_a_night_on_a_ledger_of_numbers(any_scene, tmp_path):
+    """With bigint ids from the form to the ticket."""
+    payout_id, studio_id = renumber(any_scene.url)
+    folder = night(any_scene, tmp_path, payout_id, studio_id)
 
     assert payout_id in (folder / "index.html").read_text("utf-8")
     assert [payout_id] == [row.ledger_payout_id for row in any_scene.desk.store.payouts_of(incident_id="INC-500")]
+
+
+def test_a_night_on_a_ledger_of_ulids(scene, tmp_path):
+    """With ids that no folder is called by: page, seal and journal are of the id, the folder's name is derived from it."""
+    scene.tamper("UPDATE manual_payout_due SET ledger_payout_id = :new WHERE ledger_payout_id = :old",
+                 new=ULID, old=incident.LEDGER_PAYOUT_ID)  # fmt: skip
+    folder = night(scene, tmp_path, ULID, incident.STUDIO_ID)
+
+    assert folder.name != ULID
+    assert ULID in (folder / "index.html").read_text("utf-8")
+    assert "Harbor Light Pottery" in (folder / "index.html").read_text("utf-8")
+    assert [ULID] == [row.ledger_payout_id for row in scene.desk.store.payouts_of(incident_id="INC-500")]

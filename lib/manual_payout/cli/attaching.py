@@ -39,7 +39,6 @@ def attach(
       manual-payout attach INC-123 --to jira --operator tomas
       manual-payout attach INC-123 --to /mnt/evidence --operator tomas
     """
-    from manual_payout.domain.models import stream_of
     from manual_payout.domain.parameters import check
     from manual_payout.evidence.attaching import archive_of
     from manual_payout.evidence.holding import reading
@@ -55,7 +54,7 @@ def attach(
     folder = folder_of(desk, incident, ledger_payout_id)
     with reading(folder.path, who=who, what="attaching"):
         archive = archive_of(folder, desk.settings.mode)
-        missing = missing_in(folder, desk.store.events_of(stream_of(incident, folder.path.name)))
+        missing = missing_in(folder, desk.store.events_of(folder.stream))
     told = (_to_jira if to == _JIRA else _to_folder)(desk, folder, archive, to, issue)
     receipt = {"archive": archive.name, "archive_sha256": archive.sha256, "manifest_sha256": archive.head} | told
     receipt |= {"incomplete": sentence_of(missing)} if missing else {}
@@ -105,7 +104,6 @@ def _to_jira(desk: Desk, folder: Folder, archive: Archive, to: str, issue: str) 
 
 
 def _record(desk: Desk, folder: Folder, person_id: str, receipt: dict[str, str]) -> None:
-    stream = f"{folder.path.parent.name}/{folder.path.name}"
-    last = desk.store.find_event(stream, "evidence_attached", lambda data: data == receipt)
+    last = desk.store.find_event(folder.stream, "evidence_attached", lambda data: data == receipt)
     if last is None:
-        desk.store.record_event(stream, "evidence_attached", person_id, dict(receipt))
+        desk.store.record_event(folder.stream, "evidence_attached", person_id, dict(receipt))

@@ -47,7 +47,7 @@ def seal(
     who = check("operator", required("operator", operator or desk.settings.operator))
     person = desk.registry.get_allowed(who, "operate", desk.now(), field="operator")
     there = folder_of(desk, incident, ledger_payout_id)
-    payout = there.path.name
+    payout = desk.payout_in(there.stream)
     if lost or because:
         give_up(
             desk, there, incident, payout, lost or [], check_text("because", because, _BECAUSE_MAX), person.person_id

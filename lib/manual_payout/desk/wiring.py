@@ -24,7 +24,7 @@ from manual_payout.desk.secret_settings import named_secrets, passwords_in, refu
 from manual_payout.desk.settings import STRIPE_API, Settings, variables
 from manual_payout.desk.signing import refuse_sandbox_keys
 from manual_payout.domain.errors import ApprovalError, SecretError, SettingsError, StripeRefusedError
-from manual_payout.domain.models import Kind, Mode, Request, stream_of
+from manual_payout.domain.models import Kind, Mode, Request, folder_name, stream_of
 from manual_payout.ledger import Ledger, LedgerMapping
 from truthful_papermill.redaction import REMEDY as SECRET_REMEDY
 from truthful_papermill.redaction import Redactor, Secret
@@ -166,6 +166,15 @@ class Desk:
     def folder_path(self, incident_id: str, ledger_payout_id: str) -> Path:
         """Return where the evidence of one payout of one incident lies on this machine."""
         return self.settings.outputs_dir / stream_of(incident_id, ledger_payout_id)
+
+    def payout_in(self, stream: str) -> str:
+        """Return the ledger payout that a journal is about, as it was filed; where it tells of none, the folder's own name."""
+        name = stream.partition("/")[2]
+        filed = (
+            event.data.get("statement", {}) for event in self.store.events_of(stream) if event.kind == "request_filed"
+        )
+        ids = (str(line["ledger_payout_id"]) for statement in filed for line in statement.get("lines", []))
+        return next((one for one in ids if folder_name(one) == name), name)
 
     def open_requests(self, incident_id: str | None = None) -> list[Request]:
         """Return the requests that are in force, newest first: not withdrawn, nor ended by the policy as it is now."""

@@ -45,6 +45,11 @@ class Folder:
         self.path = path
         self.redactor = redactor
 
+    @property
+    def stream(self) -> str:
+        """The journal of what lies here; its name is that of the folder below that of its incident."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
     def keep(self, name: str, content: str) -> Path:
         """
         Save *content*, byte by byte, under *name*, or under the next number if *name* holds other content.

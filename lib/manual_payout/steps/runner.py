@@ -25,7 +25,7 @@ from manual_payout.domain.errors import (
     EvidenceError,
     UnknownOutcomeError,
 )
-from manual_payout.domain.models import Request, Stage, stream_of
+from manual_payout.domain.models import Request, Stage
 from manual_payout.domain.parameters import Parameters, ReversalParameters
 from manual_payout.evidence import review, whole
 from manual_payout.evidence.folder import Folder
@@ -262,7 +262,7 @@ def _run_stage(
             progress=lambda event, cell, total, title: progress(stage, event, cell, total, title),
         )
 
-    stream = stream_of(folder.path.parent.name, folder.path.name)
+    stream = folder.stream
     return judge_ending(stage, _under_the_next_name(folder, stage, _on_record(desk, folder), run))
 
 
@@ -274,7 +274,7 @@ def _actor(desk: Desk, operator: str) -> str:
 def _on_record(desk: Desk, folder: Folder) -> set[str]:
     """Return the names of what was executed for this payout anywhere; none where the journal cannot be read."""
     try:
-        return whole.names_on_record(desk.store.events_of(stream_of(folder.path.parent.name, folder.path.name)))
+        return whole.names_on_record(desk.store.events_of(folder.stream))
     except (DatabaseError, EvidenceError):
         return set()
 
@@ -297,7 +297,7 @@ def _alone(desk: Desk, folder: Folder, who: str, what: str) -> Iterator[None]:
         with holding(folder.path, who=who, what=what):
             yield
     except HeldError as error:
-        if account_at(desk, folder.path.name).standing is not Standing.OPEN:
+        if account_at(desk, desk.payout_in(folder.stream)).standing is not Standing.OPEN:
             raise
         raise UnknownOutcomeError(
             f"An attempt is open, and its outcome is not known yet. {error.message}",
