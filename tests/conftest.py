@@ -24,7 +24,7 @@ from manual_payout.database.store import Store
 sys.path.insert(0, str(Path(__file__).parent))
 from instants import NOW
 
-pytest_plugins = ["browser", "desks", "openssh", "sdk", "services"]
+pytest_plugins = ["browser", "desks", "openssh", "sdk", "services", "web_scenes"]
 
 _numbers = itertools.count()
 

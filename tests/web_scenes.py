@@ -150,8 +150,15 @@ class Visitor:
     def assertion(self):
         """What the authenticator answers to the page's challenge; nothing is sent."""
         return self.page.evaluate(
-            "async () => { const {id, challenge, host} = document.getElementById('sign').dataset;"
-            " return assertion(id, challenge, host); }"
+            """async () => {
+              const {id, challenge, host} = document.getElementById('sign').dataset;
+              const bytes = text => Uint8Array.from(atob(text.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
+              const text = buffer => btoa(String.fromCharCode(...new Uint8Array(buffer || [])))
+                .replace(/\\+/g, '-').replace(/\\//g, '_').replace(/=+$/, '');
+              const {response} = await navigator.credentials.get({publicKey: {challenge: bytes(challenge), rpId: host,
+                userVerification: 'required'}});
+              return {id, authenticator_data: text(response.authenticatorData), client_data: text(response.clientDataJSON),
+                signature: text(response.signature), user_handle: text(response.userHandle)}; }"""
         )
 
 
