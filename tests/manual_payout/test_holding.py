@@ -279,8 +279,8 @@ def test_a_notebook_of_a_run_is_within_what_the_run_holds(tmp_path, other, monke
 def test_whoever_is_too_late_is_told_whether_money_may_be_on_its_way(tmp_path, other, monkeypatch, standing, code):
     """Not finished, or outcome unknown: never that nothing has moved, which only the other one knows."""
     monkeypatch.setattr("manual_payout.steps.runner.account_at", lambda *_: SimpleNamespace(standing=standing))
-    folder = Folder(tmp_path / "folder", Redactor())
-    with pytest.raises(ManualPayoutError) as refused, _alone(None, folder, "tomas", "a live run"):
+    folder, desk = Folder(tmp_path / "folder", Redactor()), SimpleNamespace(payout_in=lambda stream: stream)
+    with pytest.raises(ManualPayoutError) as refused, _alone(desk, folder, "tomas", "a live run"):
         pass
 
     assert code == refused.value.exit_code
