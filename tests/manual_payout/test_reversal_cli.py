@@ -16,12 +16,14 @@ ID, FOLDER = incident.INCIDENT_ID, Path(incident.INCIDENT_ID, incident.LEDGER_PA
 PAST_PAYOUT_S = 5 * 24 * 3600
 
 
-def pay(shell):
-    """Move the demo's money by hand, as the operator does, and leave the trace of the dry run."""
+def pay(shell, *, through_notebooks=False):
+    """Move the demo's money by hand, as the operator does, after a dry run that keeps the payout's checks and payload."""
     desk = shell.desk
     request = file_and_approve(desk)
     operator = desk.registry.find(incident.OPERATOR)
-    code = leave_dry_run(desk, request)
+    code = (
+        shell("run", ID, "--operator", "tomas").out.split()[-1] if through_notebooks else leave_dry_run(desk, request)
+    )
     return transfer.send(desk, demo_parameters(dry_run=False, confirm=code), operator)
 
 
@@ -39,7 +41,7 @@ def approve(shell, who, amount="100.00"):
 def _taken_back(tmp_path_factory, open_shell):
     """A reversal of 100.00, from request to sealed folder."""
     with open_shell(tmp_path_factory.mktemp("reversal")) as shell:
-        pay(shell)
+        pay(shell, through_notebooks=True)
         shell.stripe.switch(connected_reserves=True)
         shell.answers = [file(shell), approve(shell, "priya"), approve(shell, "amara")]
         shell.answers.append(dry := shell("reversal", "run", ID, "--operator", "tomas"))
@@ -68,6 +70,16 @@ def test_each_answer_says_what_comes_next(taken_back):
     assert "## INC-123: reversal of a manual payout requested" in filed.out
     assert "--operator tomas --confirm CODE" in dry.out
     assert "Reversed: trr_" in live.out
+
+
+def test_dry_run_of_a_reversal_shows_its_own_payload(taken_back):
+    """The payout's checks and payload lie in the same folder, and nobody types a code below another request than they send."""
+    dry = taken_back.answers[3].out
+    payload = json.loads(dry[dry.index("{") : dry.rindex("}") + 1])
+
+    assert json.loads((taken_back.root / FOLDER / "reversal-payload.json").read_text("utf-8")) == payload
+    assert 10_000 == payload["body"]["amount"]
+    assert (1, 0) == (dry.count("The exact request to Stripe"), dry.count("Checks:"))
 
 
 def test_approver_of_a_reversal_sees_the_transfer_and_what_is_left_of_it(taken_back):

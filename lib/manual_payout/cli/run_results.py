@@ -13,10 +13,16 @@ from manual_payout.cli import money
 from manual_payout.cli.answers import show_json, show_table
 from manual_payout.domain.display import Table
 from manual_payout.domain.errors import ManualPayoutError
+from manual_payout.domain.models import Stage
 from truthful_papermill.plain_text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from manual_payout.steps.endings import StageResult
+
+# What each stage of a dry run keeps of what is read before its code is typed.
+_KEPT = {Stage.VERIFY: "verification", Stage.EXECUTE: "payload", Stage.REVERSAL: "reversal-payload"}
 
 # The questions that hold the request against the ledger, in the order in which they are read aloud.
 _COMPARED = {
@@ -75,25 +81,28 @@ def show_results(results: list[StageResult], *, folder: str, next_command: str, 
         return
     typer.echo(money.last_line())
     if last.confirm:
-        show_dry_run(Path(folder))
+        show_dry_run(Path(folder), {result.stage for result in results})
         typer.echo(
             "\nDry run: nothing has moved. Read what stands above; if it is right, go live with the code below:\n"
         )
         typer.echo(f"  {next_command} --confirm CODE\n\n{last.confirm}")
 
 
-def show_dry_run(folder: Path) -> None:
+def show_dry_run(folder: Path, stages: Collection[Stage]) -> None:
     """
-    Show what the newest dry run in *folder* verified, and the exact payload: what is not fine first, the rest counted.
+    Show what a dry run verified, and the exact payload: what is not fine first, the rest counted.
+
+    A folder holds a payout's files beside its reversals', and those of earlier runs: only what *stages* keep is read.
 
     Args:
         folder: The evidence folder, as it was sealed after the dry run.
+
+        stages: Those that the dry run consisted of.
     """
-    checks = _newest(folder, "verification").get("checks", [])
-    if checks:
+    kept = {_KEPT[stage]: _newest(folder, _KEPT[stage]) for stage in stages if stage in _KEPT}
+    if checks := kept.pop("verification", {}).get("checks", []):
         _show_checks(checks)
-    payload = _newest(folder, "payload") or _newest(folder, "reversal-payload")
-    if payload:
+    for payload in kept.values():
         typer.echo(
             f"\nThe exact request to Stripe:\n\n{shown(json.dumps(payload, indent=2, ensure_ascii=False), keep=chr(10))}"
         )
