@@ -176,13 +176,15 @@ def test_run_takes_what_was_filed_from_the_database(shell):
     nothing = shell("run", incident.INCIDENT_ID, "--operator", "tomas")
     shell.request()
     approve_both(shell)
-    dry = shell("run", incident.INCIDENT_ID, "--operator", "tomas", MANUAL_PAYOUT_OUTPUTS=str(shell.root / "elsewhere"))
+    dry = shell(
+        "run", incident.INCIDENT_ID.lower(), "--operator", "tomas", MANUAL_PAYOUT_OUTPUTS=str(shell.root / "elsewhere")
+    )
     other = shell("run", incident.INCIDENT_ID, "--operator", "tomas", "--amount", "9.99")
     two = shell("run", incident.INCIDENT_ID, "--operator", "tomas", "--incident-id", "INC-9")
 
     assert (3, 0, 2) == (nothing.code, dry.code, two.code), nothing.said + dry.said
     assert "INC-123 has no fallback request" in nothing.err
-    assert "manual-payout run INC-123 --operator tomas --confirm CODE" in dry.out
+    assert "manual-payout run inc-123 --operator tomas --confirm CODE" in dry.out
     assert other.code in (2, 3)
     assert "9.99" in other.said
     assert "Two incidents are named: INC-123 and INC-9" in two.err

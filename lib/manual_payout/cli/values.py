@@ -42,13 +42,15 @@ def values_of(file: Path | None, flags: Mapping[str, Any], incident: str | None 
     """
     from manual_payout.cli.parameter_file import read_parameter_file
     from manual_payout.desk.secret_settings import refuse_typed_secret
-    from manual_payout.domain.parameters import refuse_unknown
+    from manual_payout.domain.parameters import check, refuse_unknown
 
     values = (read_parameter_file(file) if file is not None else {}) | dict(flags)
-    if incident is not None and values.setdefault("incident_id", incident) != incident:
-        raise UsageError(f"Two incidents are named: {incident} and {values['incident_id']}.", "Name the incident once.")
+    named = values.setdefault("incident_id", incident) if incident is not None else None
     refuse_typed_secret(values)
     refuse_unknown(values)
+    # A ticket id has no case, here as wherever it is checked.
+    if incident is not None and check("incident_id", named) != (once := check("incident_id", incident)):
+        raise UsageError(f"Two incidents are named: {once} and {named}.", "Name the incident once.")
     return values
 
 
@@ -83,9 +85,10 @@ def as_filed(desk: Desk, values: Mapping[str, Any]) -> dict[str, Any]:
         PolicyRefusedError: Nothing was filed for the incident.
     """
     from manual_payout.domain.models import Kind
-    from manual_payout.domain.parameters import filed_values
+    from manual_payout.domain.parameters import check, filed_values
 
-    incident_id, named = values["incident_id"], values.get("ledger_payout_id")
+    incident_id, named = check("incident_id", values["incident_id"]), values.get("ledger_payout_id")
+    named = check("ledger_payout_id", named) if named is not None else None
     requested = {
         line.ledger_payout_id
         for request in desk.open_requests(incident_id)
