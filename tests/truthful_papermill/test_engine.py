@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -504,6 +505,66 @@ def test_papermill_refuses_an_existing_output(tmp_path):
 
     assert (1, before) == (code, (tmp_path / "out.ipynb").read_bytes())
     assert "out.ipynb already exists; it was not touched" in shown
+
+
+@pytest.mark.parametrize("options", [(), ("--cwd", "elsewhere")])
+def test_papermill_s_working_directory_is_the_kernel_s(tmp_path, options):
+    """The output stays where papermill puts it."""
+    (tmp_path / "elsewhere").mkdir()
+    code, shown, nb = papermill(tmp_path, "import os; print(os.getcwd())", options=options)
+
+    assert 0 == code, shown
+    assert f"{tmp_path.joinpath(*options[1:])}\n" == nb.cells[3].outputs[0].text
+
+
+def test_a_notebook_of_the_house_takes_no_working_directory(tmp_path):
+    """It runs in an empty folder; one that is named is refused instead of overlooked."""
+    runbook = Path(manual_payout.__file__).parents[2] / "runbooks" / "1-verify.ipynb"
+    (tmp_path / "elsewhere").mkdir()
+    command = [*PAPERMILL, "--cwd", "elsewhere", str(runbook), "out.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    assert 2 == done.returncode, done.stderr
+    assert f"runs in an empty folder of its own; --cwd names {tmp_path}/elsewhere" in done.stderr
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+OTHERS = {
+    "kernel": (("-k", "julia-1.10"), "the kernel 'julia-1.10' was asked for"),
+    "kernel, with parameters": (("-k", "ir", "-p", "amount", "1"), "the kernel 'ir' was asked for"),
+    "language": (("--language", "R", "-p", "amount", "1"), "the language 'R' was asked for"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_papermill_is_refused_another_kernel_than_this_python(tmp_path, other):
+    """Nothing runs in a Python that was not meant."""
+    options, expected = OTHERS[other]
+    code, shown, nb = papermill(tmp_path, "1", options=options)
+
+    assert (2, None) == (code, nb)
+    assert expected in shown
+    assert "Traceback" not in shown
+
+
+def test_papermill_takes_this_python_by_its_name(tmp_path):
+    """As stock papermill's users name it."""
+    code, shown, _ = papermill(tmp_path, "1", options=("-k", "python3", "--language", "python", "-p", "amount", "1"))
+
+    assert 0 == code, shown
+
+
+def test_papermill_refuses_a_notebook_in_another_language(tmp_path):
+    """Its cells would be read as Python."""
+    template = write_template(tmp_path, "x <- 1")
+    text = template.read_text("utf-8")
+    template.write_text(text.replace('"language": "python"', '"language": "R"'), "utf-8")
+    done = subprocess.run(
+        [*PAPERMILL, str(template), "out.ipynb"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert 2 == done.returncode, done.stderr
+    assert "the language 'R' was asked for" in done.stderr
 
 
 @pytest.mark.parametrize("tag", ["skip-execution", "raises-exception"])

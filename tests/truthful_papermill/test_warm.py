@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -37,7 +38,7 @@ from truthful_papermill.warm.ahead import prepare_kernels
 from truthful_papermill.warm.errands import run_errand
 from truthful_papermill.warm.kernels import UNTOLD, NoKernelError, WarmKernel, fork_kernel
 from truthful_papermill.warm.manager import kernel_environment, private_folder
-from truthful_papermill.warm.provisioner import WarmProvisioner
+from truthful_papermill.warm.provisioner import NAME, WarmProvisioner
 
 KEY = "rk_live_51Habcdefgha91f"
 
@@ -488,6 +489,28 @@ def test_jupyter_finds_the_provisioner_by_its_name():
     found = KernelProvisionerFactory.instance().get_provisioner_entries()
 
     assert f"{WarmProvisioner.__module__}:{WarmProvisioner.__name__}" == found["manual-payout-warm"]
+
+
+@pytest.mark.parametrize("folder", [None, "elsewhere"])
+def test_the_provisioner_starts_ordinary_kernels_of_other_peoples_managers(tmp_path, monkeypatch, folder):
+    """As Jupyter's default, whatever the kernel's command is, and whether or not it is told where to stand."""
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", NAME)
+    monkeypatch.setattr(KernelProvisionerFactory, "_instance", None)
+    where = {} if folder is None else {"cwd": str(tmp_path)}
+    manager, said = KernelManager(kernel_name="python3"), []
+    manager.start_kernel(**where)
+    try:
+        client = manager.blocking_client()
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        client.execute_interactive("import os; print(os.getcwd())", output_hook=said.append, timeout=60)
+        client.stop_channels()
+    finally:
+        manager.shutdown_kernel(now=True)
+
+    assert isinstance(manager.provisioner, WarmProvisioner)
+    printed = "".join(message["content"].get("text", "") for message in said)
+    assert f"{tmp_path if folder else Path.cwd()}\n" == printed
 
 
 def test_the_record_of_a_forked_kernel_reads_like_any_other(tmp_path, server):

@@ -42,6 +42,8 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         place: Where the kernel runs.
 
         started: Called once the kernel answers.
+
+        folder: Where the kernel stands; None for a folder of its own, which is empty.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         stop: Stop,
         place: Place,
         started: Callable[[], None],
+        folder: str | None = None,
         **options: Any,
     ) -> None:
         # Even if a tag got past the check: no cell is skipped, and no error is excused.
@@ -57,6 +60,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         self._stop = stop
         self._place = place
         self._started = started
+        self._folder = folder or place.work
         self._looking: asyncio.Future[None] | None = None
 
     def execute(self, **_: Any) -> None:
@@ -91,7 +95,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
     async def _start_kernel(self) -> None:
         self.km = self._place.manager
         try:
-            await self.async_start_new_kernel(env=self._place.environment, cwd=self._place.work)
+            await self.async_start_new_kernel(env=self._place.environment, cwd=self._folder)
             self.nb_man.kernel_started(warm=self.km.fork_server is not None, why_ordinary=self.km.why_ordinary)
             async with asyncio.timeout(self.startup_timeout):
                 await self.km.listening()

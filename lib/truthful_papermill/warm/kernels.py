@@ -104,7 +104,7 @@ def kernel_arguments(command: Sequence[str]) -> list[str]:
 
 
 async def fork_kernel(
-    server: ForkServer | None, *, environment: Mapping[str, str], folder: str, arguments: list[str]
+    server: ForkServer, *, environment: Mapping[str, str], folder: str, arguments: list[str]
 ) -> WarmKernel:
     """
     Have *server* fork a kernel.
@@ -119,8 +119,6 @@ async def fork_kernel(
     Raises:
         NoKernelError: It is started ordinarily instead.
     """
-    if server is None:
-        raise NoKernelError("no fork server was offered")
     if server.why_not:
         raise NoKernelError(server.why_not)
     ours, theirs = socket.socketpair()

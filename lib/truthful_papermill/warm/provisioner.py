@@ -37,9 +37,13 @@ class WarmProvisioner(LocalProvisioner):
         return getattr(self.parent, "fork_server", None)
 
     async def _launch(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        server = self._fork_server
+        if server is None:
+            # Somebody else's manager: what it starts may be of any language, and stand anywhere.
+            return await super().launch_kernel(cmd, **kwargs)
         try:
             kernel = getattr(self.parent, "prepared", None) or await fork_kernel(
-                self._fork_server,
+                server,
                 environment=kwargs["env"],
                 folder=str(kwargs["cwd"]),
                 arguments=kernel_arguments(cmd),
