@@ -15,16 +15,12 @@ def account_shape(account: Account) -> Json:
     """Return *account* as Stripe would send it now."""
     bank = account.bank
     paid_out = bank is not None and bank.status != "errored"
-    due = [] if paid_out else ["external_account"]
-    due += [] if account.tos_date else ["tos_acceptance.date", "tos_acceptance.ip"]
-    states = {"transfers": account.transfers, "card_payments": account.card_payments}
-    capabilities = {name: state for name, state in states.items() if state != "unrequested"}
     return {
         "id": account.id,
         "object": "account",
         "business_profile": _business_profile(account),
         "business_type": account.business_type,
-        "capabilities": capabilities,
+        "capabilities": capabilities_of(account),
         "charges_enabled": account.card_payments == "active",
         "controller": _controller() if account.controller else {"type": "account"},
         "country": account.country,
@@ -40,7 +36,7 @@ def account_shape(account: Account) -> Json:
         "future_requirements": _requirements([]),
         "metadata": dict(account.metadata),
         "payouts_enabled": paid_out and account.transfers == "active",
-        "requirements": _requirements(due),
+        "requirements": _requirements(_due(account)),
         "settings": _settings(account),
         "tos_acceptance": {
             "date": account.tos_date,
@@ -50,6 +46,34 @@ def account_shape(account: Account) -> Json:
         },
         "type": "custom" if account.controller else "standard",
     }
+
+
+def capabilities_of(account: Account) -> dict[str, str]:
+    """Return the state of each capability that was asked for."""
+    states = {"transfers": account.transfers, "card_payments": account.card_payments}
+    return {name: state for name, state in states.items() if state != "unrequested"}
+
+
+def capability(account: Account, name: str) -> Json:
+    """Return one of them as an object of its own."""
+    status = capabilities_of(account)[name]
+    return {
+        "id": name,
+        "object": "capability",
+        "account": account.id,
+        "future_requirements": _requirements([]),
+        "requested": True,
+        "requested_at": account.created,
+        "requirements": _requirements([] if status == "active" else _due(account)),
+        "status": status,
+    }
+
+
+def _due(account: Account) -> list[str]:
+    paid_out = account.bank is not None and account.bank.status != "errored"
+    return ([] if paid_out else ["external_account"]) + (
+        [] if account.tos_date else ["tos_acceptance.date", "tos_acceptance.ip"]
+    )
 
 
 def _business_profile(account: Account) -> Json:

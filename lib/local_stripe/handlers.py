@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from local_stripe import account_shapes, accounts_v2, connect_accounts, funding, payouts, shapes, transfers
+from local_stripe import account_shapes, accounts_v2, connect_accounts, funding, payouts, searching, shapes, transfers
 from local_stripe.books import Books
 from local_stripe.errors import Json, invalid, missing
 from local_stripe.listing import envelope, matching, page
@@ -112,9 +112,13 @@ def list_reversals(call: Call) -> Json:
 
 def get_reversal(call: Call) -> Json:
     """Show one reversal of the transfer that the path names."""
-    reversal = call.books.get(Reversal, call.path["reversal"], call.account)
-    if reversal.transfer != call.path["id"]:
-        raise missing("transfer_reversal", reversal.id)
+    return call.shape(_reversal(call))
+
+
+def update_reversal(call: Call) -> Json:
+    """Change the metadata of a reversal, all that can be changed of it."""
+    reversal = _reversal(call)
+    reversal.metadata = merged_metadata(reversal.metadata, call.params.get("metadata", {}))
     return call.shape(reversal)
 
 
@@ -153,6 +157,21 @@ def list_charges(call: Call) -> Json:
 def get_charge(call: Call) -> Json:
     """Show one charge or destination payment."""
     return call.shape(call.books.get(Charge, call.path["id"], call.account))
+
+
+def search_charges(call: Call) -> Json:
+    """Search charges."""
+    return _search(call, call.books.owned(Charge, call.account))
+
+
+def search_payment_intents(call: Call) -> Json:
+    """Search payment intents."""
+    return _search(call, call.books.owned(PaymentIntent, call.account))
+
+
+def search_absent(call: Call) -> Json:
+    """Search what nobody can make in the sandbox."""
+    return _search(call, [])
 
 
 def create_payout(call: Call) -> Json:
@@ -244,6 +263,21 @@ def get_account_v2(call: Call) -> Json:
     return accounts_v2.account_shape_v2(_account(call), call.params.get("include", []))
 
 
+def list_capabilities(call: Call) -> Json:
+    """List what a connected account may do, or has asked to."""
+    account = _account(call)
+    found = [account_shapes.capability(account, name) for name in account_shapes.capabilities_of(account)]
+    return envelope(found, has_more=False, url=call.url)
+
+
+def get_capability(call: Call) -> Json:
+    """Show one of these."""
+    account, name = _account(call), call.path["capability"]
+    if name not in account_shapes.capabilities_of(account):
+        raise missing("capability", name, param="capability")
+    return account_shapes.capability(account, name)
+
+
 def list_external_accounts(call: Call) -> Json:
     """List the bank account of a connected account."""
     account = _account(call)
@@ -314,6 +348,13 @@ def _transfer(call: Call) -> Transfer:
     return call.books.get(Transfer, call.path["id"], call.account)
 
 
+def _reversal(call: Call) -> Reversal:
+    reversal = call.books.get(Reversal, call.path["reversal"], call.account)
+    if reversal.transfer != call.path["id"]:
+        raise missing("transfer_reversal", reversal.id)
+    return reversal
+
+
 def _payout(call: Call) -> Payout:
     return call.books.get(Payout, call.path["id"], call.account)
 
@@ -322,6 +363,11 @@ def _account(call: Call) -> Account:
     if call.account not in {PLATFORM_ACCOUNT, call.path["id"]}:
         raise missing("account", call.path["id"])
     return call.books.get(Account, call.path["id"], call.path["id"])
+
+
+def _search(call: Call, records: Sequence[Record]) -> Json:
+    found = searching.found_by(call.params["query"], [call.shape(record) for record in records])
+    return searching.result(found, call.params, call.url)
 
 
 def _list(call: Call, records: Sequence[R], *filters: str) -> Json:

@@ -13,6 +13,7 @@ from local_stripe import accounts_v2, connect_accounts, handlers
 from local_stripe.errors import Json
 from local_stripe.handlers import Call
 from local_stripe.params import PAGING, Spec
+from local_stripe.searching import SEARCH_PARAMS
 
 RETRIEVE: Spec = {"expand": "list"}
 UPDATE: Spec = {"description": "clearable", "metadata": "metadata", "expand": "list"}
@@ -87,10 +88,19 @@ _ABSENT = (
     ("webhook_endpoints", "webhook_read", "webhook_endpoint"),
 )
 
+_ABSENT_FILTERS: dict[str, Spec] = {
+    "events": {"delivery_success": "boolean", "type": "text", "types": "list"},
+}
+
 _TRANSFER, _REVERSAL, _LINE = "transfer", "transfer_reversal", "balance_transaction"
 _ACCOUNT_READ = "accounts_kyc_basic_read"
 # The name of the permission to write accounts is an assumption; no restricted key of the sandbox has it.
 _ACCOUNT_WRITE = "accounts_kyc_basic_write"
+
+
+def _search(name: str, permission: str, returns: str, act: Callable[[Call], Json]) -> Operation:
+    return Operation("GET", f"/v1/{name}/search", permission, returns, SEARCH_PARAMS, act, listed=True)
+
 
 OPERATIONS = (
     Operation("POST", "/v1/transfers", "transfer_write", _TRANSFER, _CREATE_TRANSFER, handlers.create_transfer),
@@ -120,6 +130,14 @@ OPERATIONS = (
     Operation(
         "GET", "/v1/transfers/{id}/reversals/{reversal}", "transfer_read", _REVERSAL, RETRIEVE, handlers.get_reversal
     ),
+    Operation(
+        "POST",
+        "/v1/transfers/{id}/reversals/{reversal}",
+        "transfer_write",
+        _REVERSAL,
+        {"metadata": "metadata", "expand": "list"},
+        handlers.update_reversal,
+    ),
     Operation("GET", "/v1/balance", "balance_read", "balance", RETRIEVE, handlers.get_balance),
     Operation(
         "GET",
@@ -140,6 +158,8 @@ OPERATIONS = (
         handlers.list_charges,
         listed=True,
     ),
+    # Before the address of one object, which it would be taken for.
+    _search("charges", "charge_read", "charge", handlers.search_charges),
     Operation("GET", "/v1/charges/{id}", "charge_read", "charge", RETRIEVE, handlers.get_charge),
     Operation("POST", "/v1/payouts", "payout_write", "payout", _CREATE_PAYOUT, handlers.create_payout),
     Operation(
@@ -191,6 +211,25 @@ OPERATIONS = (
         "account",
         connect_accounts.UPDATE_PARAMS,
         handlers.update_account,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/accounts/{id}/capabilities",
+        _ACCOUNT_READ,
+        "capability",
+        {"expand": "list"},
+        handlers.list_capabilities,
+        listed=True,
+        connect_column=True,
+    ),
+    Operation(
+        "GET",
+        "/v1/accounts/{id}/capabilities/{capability}",
+        _ACCOUNT_READ,
+        "capability",
+        RETRIEVE,
+        handlers.get_capability,
         connect_column=True,
     ),
     Operation(
@@ -269,6 +308,7 @@ OPERATIONS = (
         _CREATE_PAYMENT,
         handlers.create_payment_intent,
     ),
+    _search("payment_intents", "payment_intent_read", "payment_intent", handlers.search_payment_intents),
     Operation(
         "GET",
         "/v1/payment_intents/{id}",
@@ -297,7 +337,20 @@ OPERATIONS = (
         listed=True,
     ),
     *(
-        Operation("GET", f"/v1/{name}", permission, returns, _CREATED, handlers.list_absent, listed=True)
+        Operation(
+            "GET",
+            f"/v1/{name}",
+            permission,
+            returns,
+            {**_CREATED, **_ABSENT_FILTERS.get(name, {})},
+            handlers.list_absent,
+            listed=True,
+        )
         for name, permission, returns in _ABSENT
+    ),
+    *(
+        _search(name, permission, returns, handlers.search_absent)
+        for name, permission, returns in _ABSENT
+        if name in {"customers", "invoices", "products", "subscriptions"}
     ),
 )

@@ -40,8 +40,7 @@ from local_stripe.permissions import (
 )
 from local_stripe.records import Account, RequestRecord
 from local_stripe.settlement import catch_up
-
-API_VERSION = "2026-10-28.endive"
+from local_stripe.versions import API_VERSION, check_version
 
 
 @dataclass(slots=True)
@@ -111,7 +110,7 @@ class Front:
         """Answer a request for something that is not there."""
         record = self._log(request)
         refusal = RefusalError(
-            f"Unrecognized request URL ({request.method}: {request.url.path}). Please see https://stripe.com/docs or "
+            f"Unrecognized request URL ({request.method}: {request.url.path}). {_hint(request.url.path)}Please see https://stripe.com/docs or "
             "we can help at https://support.stripe.com/.",
             status=404,
         )
@@ -138,6 +137,7 @@ class Front:
         headers = exchange.request.headers
         exchange.key = authenticate(headers.get("authorization"), self.books.switches.expired_keys)
         exchange.record.key = exchange.key.name
+        check_version(headers.get("stripe-version"))
         account = headers.get("stripe-account") or PLATFORM_ACCOUNT
         if not isinstance(self.books.find(account), Account):
             raise no_access(exchange.key, account)
@@ -272,7 +272,19 @@ def application(front: Front, admin: list[Route]) -> Starlette:
     async def unknown(request: Request, _error: Exception) -> Response:
         return front.unknown_url(request)
 
-    return Starlette(routes=[*stripe_routes(front), *admin], exception_handlers={404: unknown, 405: unknown})
+    app = Starlette(routes=[*stripe_routes(front), *admin], exception_handlers={404: unknown, 405: unknown})
+    # A redirect to the address without the slash would be followed, and a transfer made that Stripe does not make.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _hint(path: str) -> str:
+    if not path.endswith("/") and "//" not in path:
+        return ""
+    return (
+        "If you are trying to list objects, remove the trailing slash. If you are trying to retrieve an object, make sure "
+        "you passed a valid (non-empty) identifier in your code. "
+    )
 
 
 def _route(front: Front, operation: Operation) -> Route:

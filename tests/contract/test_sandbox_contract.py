@@ -45,6 +45,7 @@ LISTS = [
     ("/v1/accounts", stripe.Account, None),
     (f"/v1/accounts/{STUDIO}/external_accounts", stripe.BankAccount, None),
     ("/v1/payment_intents", stripe.PaymentIntent, None),
+    (f"/v1/accounts/{STUDIO}/capabilities", stripe.Capability, None),
 ]
 
 
@@ -222,6 +223,11 @@ TAKES = [
     ("POST", "/v1/payouts/{id}/cancel", stripe.params.PayoutCancelParams, set()),
     ("GET", "/v1/charges", stripe.params.ChargeListParams, {"customer"}),
     ("GET", "/v1/accounts", stripe.params.AccountListParams, set()),
+    ("POST", "/v1/transfers/{id}/reversals/{reversal}", stripe.params.TransferModifyReversalParams, set()),
+    ("GET", "/v1/accounts/{id}/capabilities", stripe.params.AccountListCapabilitiesParams, set()),
+    ("GET", "/v1/events", stripe.params.EventListParams, set()),
+    ("GET", "/v1/charges/search", stripe.params.ChargeSearchParams, set()),
+    ("GET", "/v1/payment_intents/search", stripe.params.PaymentIntentSearchParams, set()),
     ("POST", "/v1/accounts/{id}/external_accounts", stripe.params.AccountCreateExternalAccountParams, set()),
     ("GET", "/v1/accounts/{id}/external_accounts", stripe.params.AccountListExternalAccountsParams, set()),
     ("POST", "/v1/balance_settings", stripe.params.BalanceSettingsUpdateParams, set()),
