@@ -16,6 +16,7 @@ import payout_rehearsal
 import proofs
 from manual_payout import transfer
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.approval.requesting import file_request
 from manual_payout.database import engines
 from manual_payout.database.schema import APPEND_ONLY
@@ -99,7 +100,7 @@ class Scene:
         return approve(
             self.desk.store, self.desk.registry, request, approver=approver, amount=request.line_for().amount.text,
             destination_last4=request.line_for().destination_account[-4:],
-            rules=rules, key=key or sandbox_key(approver),
+            shown=shown_to_approver(self.desk, request), rules=rules, key=key or sandbox_key(approver),
         )  # fmt: skip
 
     def dry_run(self, request=None, operator=None):

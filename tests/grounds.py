@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 import local_stripe
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.approval.requesting import file_request
 from manual_payout.database.clock import SandboxClock
 from manual_payout.desk.messengers import NO_MESSENGERS
@@ -50,7 +51,8 @@ def approved(ground, parameters, approvers=("priya", "amara")):
     for approver in approvers:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=parameters.amount,
-            destination_last4=parameters.destination_account[-4:], rules=desk.settings.policy.request, key=ground.key_of(approver),
+            destination_last4=parameters.destination_account[-4:], shown=shown_to_approver(desk, request),
+            rules=desk.settings.policy.request, key=ground.key_of(approver),
         )  # fmt: skip
     return request
 

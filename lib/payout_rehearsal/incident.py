@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.approval.dry_runs import code_of
 from manual_payout.approval.requesting import file_request
 from manual_payout.desk.kernels import fork_server, needed_by
@@ -91,6 +92,7 @@ def file_and_approve(
             approver=approver,
             amount=parameters.amount,
             destination_last4=parameters.destination_account[-4:],
+            shown=shown_to_approver(desk, request),
             rules=rules,
             key=cast.key_of(approver),
         )

@@ -4,11 +4,15 @@ What an approver is shown before typing a yes: facts fetched afresh, effects rat
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from statistics import median
 
+from manual_payout.approval.approvals import Shown
+from manual_payout.approval.comparing import compared_table
 from manual_payout.approval.others import since, unexplained
-from manual_payout.approval.policy import LEDGER_SKEW_MAX, balance_at
+from manual_payout.approval.pinned import rules_digest
+from manual_payout.approval.policy import LEDGER_SKEW_MAX, Facts, StripeFacts, compared_facts
+from manual_payout.approval.reversal.showing import reversal_shown
 from manual_payout.approval.verification import rehearsal_at
 from manual_payout.desk.inventory import SHOWN
 from manual_payout.desk.people import Person
@@ -21,79 +25,109 @@ from manual_payout.domain.errors import (
     SettingsError,
     StripeRefusedError,
 )
-from manual_payout.domain.intent import in_the_way, other_transfer, transfer_group, unacknowledged
-from manual_payout.domain.models import PayoutRecord, Request, stream_of
+from manual_payout.domain.intent import transfer_group
+from manual_payout.domain.models import Kind, Line, PayoutRecord, Request, stream_of
 from manual_payout.domain.money import Money
-from manual_payout.ledger import PayoutDue, StudioBalance
+from manual_payout.domain.parameters import filed_values, validate
+from manual_payout.ledger import PayoutDue
 
 # Of the earlier payouts; the number of all is always said.
 _SHOWN = 3
 
 
-def facts_for_approver(desk: Desk, incident_id: str, ledger_payout_id: str) -> Table:
+def shown_to_approver(desk: Desk, request: Request) -> Shown:
     """
-    Show what this payout would do: before and after, the destination, how unusual it is, and what else was sent there.
+    Show what a request would do: its own fields beside the ledger's and Stripe's, and what is unusual about it.
 
-    Reads only. Without a key for Stripe on this machine that last row says so; the send looks again in any case.
+    Reads only. Of a payout, Stripe's column says so where no key is on this machine; the send looks again in any case.
 
     Raises:
-        PolicyRefusedError: There is no such request, or the ledger does not know the payout.
+        PolicyRefusedError: The ledger does not know a payout of it.
+
+        StripeRefusedError, SettingsError: It is to take money back, and Stripe cannot be asked.
     """
-    request = desk.store.find_request(incident_id, ledger_payout_id)
-    due = desk.ledger.find_payout_due(ledger_payout_id)
-    if request is None or due is None:
+    if request.kind is Kind.REVERSAL:
+        return reversal_shown(desk, request)
+    tables, compared = [], []
+    for line in request.lines:
+        facts = _facts(desk, request, line)
+        assert facts.due is not None, "Bug: a payout was found, and is not there"
+        lead = f"{request.incident_id}: you are asked to approve {line.amount.grouped} for {line.studio_name}."
+        tables += [compared_table(lead, facts, desk.settings.policy), _more(desk, request, line, facts, facts.due)]
+        compared.append(compared_facts(line, facts.due, facts.balance))
+    return Shown(tuple(tables), tuple(compared), rules_digest(desk.settings.policy), desk.registry.digest)
+
+
+def _facts(desk: Desk, request: Request, line: Line) -> Facts:
+    """Gather what can be compared from an approver's machine; Stripe is asked with whatever key there is."""
+    due = desk.ledger.find_payout_due(line.ledger_payout_id)
+    if due is None:
         raise PolicyRefusedError(
-            f"{incident_id} has no request for a payout that the ledger knows.", "Check the ticket."
+            f"The ledger has no payout {line.ledger_payout_id}, which {request.incident_id} asks for.",
+            "Check the ticket.",
         )
-    line = request.line_for(ledger_payout_id)
-    balance = desk.ledger.find_balance(due.studio_id, due.currency)
+    selected = {"incident_id": request.incident_id, "ledger_payout_id": line.ledger_payout_id}
+    fixed = {"operator": "later", "dry_run": True, "confirm": ""}
+    return Facts(
+        parameters=validate(selected | filed_values(request, line) | fixed),
+        mode=desk.settings.mode,
+        at=desk.now(),
+        request=request,
+        request_withdrawn=False,
+        approval_error=None,
+        approved_by="",
+        due=due,
+        balance=desk.ledger.find_balance(due.studio_id, due.currency),
+        record=None,
+        earlier=(),
+        dead_claims=tuple(desk.store.dead_claims(line.ledger_payout_id)),
+        stripe=_stripe(desk, request, line, due),
+    )
+
+
+def _stripe(desk: Desk, request: Request, line: Line, due: PayoutDue) -> StripeFacts:
+    """Ask what else went to this account since the payout was due, among which may be this payout, and what is there to pay from."""
+    begin, group = since(due, request.filed_at), transfer_group(line.ledger_payout_id)
+    try:
+        account, listed, grouped, funds = desk.read(
+            lambda key: (
+                key.account_id(), key.transfers_to(due.destination_account, begin), key.transfers_in_group(group),
+                key.funds(line.amount.currency),
+            )
+        )  # fmt: skip
+    except DatabaseError:
+        raise
+    except (StripeRefusedError, SettingsError, EvidenceError) as error:
+        return StripeFacts(error=error)
+    if account not in (None, request.platform_account):
+        other = f"The key is of {account}, not of {request.platform_account}."
+        return StripeFacts(error=SettingsError(other, "Look with a key of that account."))
+    return StripeFacts(
+        account_id=account,
+        available=funds[0],
+        drawable=funds[1],
+        foreign_transfers=tuple(one["id"] for one in grouped if not one["reversed"]),
+        unexplained=unexplained(desk, listed, line.ledger_payout_id, line.line_id),
+    )
+
+
+def _more(desk: Desk, request: Request, line: Line, facts: Facts, due: PayoutDue) -> Table:
+    """Say what is not compared: effects, and how unusual they are."""
+    balance = facts.balance
     earlier = desk.store.payouts_of(studio_id=line.studio_id, mode=request.mode.value)
-    facts = {
-        "studio": f"{due.studio_name} ({due.studio_id})",
-        "amount requested": line.amount.grouped,
-        "amount the ledger owes": due.amount.grouped,
+    told = {
         "balance before → after": _effect(balance.balance, line.amount) if balance else "no balance in the ledger",
-        "balance computed": _computed(desk, balance),
-        "minimum reserve": balance.reserve_minimum.grouped if balance else "unknown",
-        "destination requested": line.destination_account,
-        "destination on file": due.destination_account,
         "destination last changed": _since(due.destination_changed_at, desk.now()),
-        "ledger status": f"{due.status}{f', {due.failure_reason}' if due.failure_reason else ''}",
-        "other transfers to this account": _others(desk, request, due),
+        "why it failed": due.failure_reason or "the ledger does not say",
         "how unusual": _unusual(desk, due, line.amount),
         "earlier manual payouts to this studio": _listed(earlier),
         "reason and notes": f"{request.reason.value}: {request.notes}",
-        "requested by": desk.registry.name_of(request.requested_by),
+        "requested by": f"{desk.registry.name_of(request.requested_by)}, {'signed' if request.signature else 'not signed'}",
         "rehearsal": _rehearsal(desk),
         "mode and account": f"{request.mode}, {request.platform_account}",
         "request digest": request.digest,
     }
-    return facts_table(f"{incident_id}: you are asked to approve {line.amount.grouped} for {due.studio_name}.", facts)
-
-
-def _others(desk: Desk, request: Request, due: PayoutDue) -> str:
-    """Say what else went to this account since the payout was due: it may be this payout, made by a colleague."""
-    line = request.line_for(due.ledger_payout_id)
-    begin = since(due, request.filed_at)
-    try:
-        account, listed = desk.read(lambda key: (key.account_id(), key.transfers_to(due.destination_account, begin)))
-    except DatabaseError:
-        raise
-    except (StripeRefusedError, SettingsError, EvidenceError) as error:
-        return f"NOT CHECKED from here; the send checks it. {error.message}"
-    if account not in (None, request.platform_account):
-        return f"NOT CHECKED from here; the send checks it. The key is of {account}, not of {request.platform_account}."
-    found = unexplained(desk, listed, line.ledger_payout_id, line.line_id)
-    left = unacknowledged(found, line)
-    equal = in_the_way(left, line, line.amount, due.amount)
-    said = [f"WARNING: {one}, unexplained: it may be this payout" for one in equal]
-    said += [f"unexplained: {one}" for one in left if one not in equal]
-    group = transfer_group(line.ledger_payout_id)
-    same = [other_transfer(one) for one in listed if one.get("transfer_group") == group and not one["reversed"]]
-    said += [f"WARNING: {one} was made for this very payout" for one in same]
-    seen = {one.transfer_id: str(one) for one in found}
-    said += [f"acknowledged as not this payout: {seen.get(name, f'{name}, not seen')}" for name in line.acknowledged]
-    return "; ".join(said) or f"none unexplained since {datetime.fromtimestamp(begin, UTC):%Y-%m-%d %H:%M} UTC"
+    return facts_table(f"{line.studio_name}: what this would do, and how usual it is.", told)
 
 
 def note_warning(desk: Desk, request: Request, person: Person) -> None:
@@ -122,13 +156,6 @@ def _rehearsal(desk: Desk) -> str:
 
 def _effect(before: Money, amount: Money) -> str:
     return f"{before.grouped} → {(before - amount).grouped}"
-
-
-def _computed(desk: Desk, balance: StudioBalance | None) -> str:
-    if balance is None:
-        return "no balance in the ledger"
-    fine, found = balance_at(balance, desk.now(), desk.settings.policy)
-    return found if fine else f"WARNING: {found}. Nothing is sent while this is so."
 
 
 def _since(changed_at: datetime | None, now: datetime) -> str:

@@ -6,15 +6,17 @@ What is compared, and how, is the rules' of the verification (`policy`), so that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from manual_payout.approval import policy
 from manual_payout.approval.policy import Facts, verdict
 from manual_payout.desk.settings import Policy
-from manual_payout.domain.display import told_apart
+from manual_payout.domain.display import Table, told_apart
 from manual_payout.domain.errors import PolicyRefusedError
-from manual_payout.domain.models import Check
+from manual_payout.domain.models import Check, CheckStatus
+
+COMPARED_COLUMNS = ("result", "field", "request", "ledger", "Stripe")
 
 _Rule = Callable[[Facts, Policy], Check]
 
@@ -86,6 +88,31 @@ def require_as_in_ledger(facts: Facts, rules: Policy) -> None:
             "Correct what was typed, or leave it out: then the ledger's own value is taken. What is wrong in the ledger "
             "itself, its owner corrects.",
         )
+
+
+def compared_table(lead: str, facts: Facts, rules: Policy) -> Table:
+    """Show the request's own fields beside the ledger's and Stripe's, every difference marked, and counted in the caption."""
+    rows, differing = [], []
+    for field in FIELDS:
+        ledger, stripe = field.ledger(facts, rules), field.stripe(facts, rules) if field.stripe else None
+        found = [check for check in (ledger, stripe) if check is not None]
+        unseen = stripe is not None and facts.stripe.error is not None
+        differs = any(check.status is CheckStatus.FAIL for check in found)
+        if differs:
+            differing.append(field.name)
+        asked = ledger.expected if field.typed else f"(expected {ledger.expected})"
+        shown = "" if stripe is None else stripe.found
+        if unseen:
+            shown = f"NOT CHECKED from here; the send checks it. {shown}"
+        result = "differs" if differs else "warn" if any(c.status is CheckStatus.WARN for c in found) else "same"
+        rows.append((result, field.name, asked, ledger.found, shown))
+    return Table(f"{lead} {counted(differing)}", COMPARED_COLUMNS, tuple(rows))
+
+
+def counted(differing: Sequence[str]) -> str:
+    """Say how many fields differ, and which."""
+    many = "1 field differs" if len(differing) == 1 else f"{len(differing)} fields differ"
+    return f"{many}: {', '.join(differing)}." if differing else "No field differs."
 
 
 def _told(field: ComparedField, check: Check) -> str:

@@ -4,13 +4,15 @@ The rules of verification: facts in, checks out. Pure; every rule names its line
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
+from manual_payout.approval.approvals import Compared, changed_facts
 from manual_payout.desk.inventory import RehearsalStanding
 from manual_payout.desk.settings import Policy
+from manual_payout.domain.canonical import instant_text
 from manual_payout.domain.display import told_apart
 from manual_payout.domain.errors import ManualPayoutError
 from manual_payout.domain.intent import OtherTransfer, in_the_way, unacknowledged
@@ -129,6 +131,8 @@ class Facts:
 
         dead_claims: Lines whose claim on the ledger payout no longer stands for any money.
 
+        shown: What is kept of what each approver was shown; empty where the approvals do not stand, or once money has left.
+
         rehearsal: How the last rehearsal stands; None where it was not asked for, since no real money moves.
     """
 
@@ -147,6 +151,13 @@ class Facts:
     dead_claims: tuple[str, ...] = ()
     rehearsal: RehearsalStanding | None = None
     requester_may: bool = True
+    shown: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def compared(self) -> Compared | None:
+        """What is compared with what the approvers were shown; None where there is nothing to compare."""
+        line = self.line
+        return compared_facts(line, self.due, self.balance) if line is not None and self.due is not None else None
 
     @property
     def line(self) -> Line | None:
@@ -208,6 +219,61 @@ def approved(facts: ApprovalFacts, _policy: Policy) -> Check:
         "two people, two teams, neither requester nor operator", facts.approved_by if error is None else error.message,
         error.remedy if error is not None else "",
     )  # fmt: skip
+
+
+class FactsShown(Protocol):
+    """What the rule about shown facts looks at, of a payout as of a reversal."""
+
+    @property
+    def request(self) -> Request | None:
+        """The filed request."""
+
+    @property
+    def line(self) -> Line | None:
+        """The line in question."""
+
+    @property
+    def shown(self) -> tuple[Mapping[str, Any], ...]:
+        """What is kept of what each approver was shown."""
+
+    @property
+    def compared(self) -> Compared | None:
+        """The same facts as they are now."""
+
+
+def facts_as_shown(facts: FactsShown, _policy: Policy) -> Check:
+    """Design rule 1, facts digest: an approval is a yes to what was shown, and to nothing that has changed since."""
+    name, question, expected = (
+        "facts_as_shown",
+        "Is everything still as both approvers were shown it?",
+        "nothing changed since",
+    )
+    request, line, now = facts.request, facts.line, facts.compared
+    if not facts.shown or request is None or line is None or now is None:
+        return Check(name, question, CheckStatus.OK, expected, "no approvals to compare with")
+    at = request.lines.index(line)
+    found = dict.fromkeys(one for kept in facts.shown for one in changed_facts(kept["compared"][at], now))
+    told = "; ".join(f"{field}: shown {was}, now {so}" for field, was, so in found)
+    return verdict(
+        name, question, not found, expected, told or expected,
+        "Find out why it changed; then have both teams look and approve again.",
+    )  # fmt: skip
+
+
+def compared_facts(line: Line, due: PayoutDue, balance: StudioBalance | None) -> dict[str, Any]:
+    """Return what is compared between the moment of an approval and that of the sending; a balance may move."""
+    changed = due.destination_changed_at
+    return {
+        "ledger_payout_id": due.ledger_payout_id,
+        "amount_minor": due.amount.amount_minor,
+        "currency": due.currency,
+        "studio_id": due.studio_id,
+        "studio_name": due.studio_name,
+        "destination_account": due.destination_account,
+        "destination_changed_at": instant_text(changed) if changed else "",
+        "reserve_minimum_minor": balance.reserve_minimum.amount_minor if balance else None,
+        "acknowledged_transfers": list(line.acknowledged),
+    }
 
 
 def ledger_payout_exists(facts: Facts, _policy: Policy) -> Check:
@@ -519,6 +585,7 @@ PAYOUT_RULES: tuple[Callable[[Facts, Policy], Check], ...] = (
     request_in_force,
     same_as_requested,
     approved,
+    facts_as_shown,
     ledger_payout_exists,
     ledger_payout_of_studio,
     ledger_payout_unpaid,

@@ -13,7 +13,9 @@ from typing import Any
 
 from manual_payout.approval.comparing import require_as_in_ledger
 from manual_payout.approval.policy import Facts, StripeFacts, differences
+from manual_payout.approval.signed_forms import record_filed, with_signature
 from manual_payout.desk.people import Person
+from manual_payout.desk.signatures import SigningKey
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import digest_of, instant_text
 from manual_payout.domain.errors import (
@@ -77,8 +79,9 @@ def _reserve_after(desk: Desk, due: PayoutDue) -> str:
 
 
 def file_request(
-    desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = ()
-) -> tuple[Request, bool]:
+    desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = (),
+    key: SigningKey | None = None,
+) -> tuple[Request, bool]:  # fmt: skip
     """
     File a request, or return the one on record with the same content.
 
@@ -86,6 +89,8 @@ def file_request(
         replace: Withdraw an open request for the same ledger payout that says something else.
 
         acknowledge: Ids of other transfers to the same account that are not this payout, as the requester knows.
+
+        key: The requester's own; only in the sandbox a request may be unsigned.
 
     Returns:
         The request, and whether it is new.
@@ -101,23 +106,23 @@ def file_request(
 
         SecretError: A secret of this machine is one of the request's own values.
     """
-    request, replaced = draft_request(desk, parameters, requester, replace=replace, acknowledge=acknowledge)
-    if replaced == request.request_id:
-        return request, False
-    desk.store.record_request(request, replaces=replaced)
-    return request, True
+    request, new = draft_request(desk, parameters, requester, replace=replace, acknowledge=acknowledge)
+    if new:
+        request = with_signature(request, key)
+        record_filed(desk, request)
+    return request, new
 
 
 def draft_request(
     desk: Desk, parameters: Parameters, requester: Person, *, replace: bool, acknowledge: Collection[str] = ()
-) -> tuple[Request, str | None]:
+) -> tuple[Request, bool]:
     """
     Build a request as it would be filed, having compared it with the ledger; nothing is written.
 
     Arguments and what is raised are those of `file_request`.
 
     Returns:
-        The request, and the id of the one that it replaces, if any: its own where the same is on record already.
+        The request, and whether it is new: otherwise it is the one on record, which says the same.
     """
     acknowledged = _acknowledged(desk, acknowledge)
     due = _payout_due(desk, parameters.ledger_payout_id)
@@ -130,7 +135,7 @@ def draft_request(
     ):
         found = _differences(desk, parameters, earlier, acknowledged)
         if not found:
-            return earlier, earlier.request_id
+            return earlier, False
         if not replace:
             raise IntentConflictError(
                 found, remedy="Use the recorded value, or file again with --replace to withdraw it."
@@ -143,7 +148,7 @@ def draft_request(
     said = parameters.as_dict() | ({"acknowledged": list(acknowledged)} if acknowledged else {})
     request = freeze(desk, Kind.TRANSFER, line, said, requester, earlier, reason=parameters.reason)
     desk.require_keepable(request.statement())
-    return request, earlier.request_id if earlier is not None else None
+    return request, True
 
 
 def ticket_text(desk: Desk, request: Request) -> str:
@@ -270,7 +275,7 @@ def freeze(
 
         said: Everything that was asked; in the sandbox the request's id derives from it.
 
-        earlier: The request that stood until now, if any.
+        earlier: The request that stood until now, if any; it is withdrawn by the new one.
 
     Raises:
         SettingsError: The policy does not name the platform's account.
@@ -297,6 +302,7 @@ def freeze(
         filed_at=now,
         expires_at=now + timedelta(seconds=policy.request.request_lifetime_s),
         lines=(named(line, line_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"line {line.line_no} of {request_id}"))),),
+        replaces=earlier.request_id if earlier is not None else "",
     )
 
 

@@ -1,29 +1,43 @@
-"""The filing and the withdrawal of a request as their own signed statements: what a browser has somebody sign."""
+"""The filing and the withdrawal of a request, each signed by whoever does it: at a terminal or in a browser."""
 
 from __future__ import annotations
 
+from dataclasses import replace as named
 from typing import Any
 
+from manual_payout.approval.approvals import check_filed, check_own
 from manual_payout.desk.people import Person
-from manual_payout.desk.signatures import REQUEST, WITHDRAWAL, check_signature, signer_of
+from manual_payout.desk.signatures import REQUEST, WITHDRAWAL, SigningKey
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import canonical_json, instant_text
-from manual_payout.domain.errors import ApprovalError, SignatureError
-from manual_payout.domain.models import Request
+from manual_payout.domain.errors import ApprovalError
+from manual_payout.domain.models import Mode, Request
 
 
-def record_filed(desk: Desk, request: Request, replaced: str | None, signature: str) -> None:
+def record_filed(desk: Desk, request: Request) -> None:
     """
-    File a request that was drafted and has been signed by its requester since.
+    File a request that was drafted and has been signed by its requester since, if only by its name in the sandbox.
 
     Raises:
         ApprovalError: The requester may not file, or the signature is not theirs.
 
         ClaimError: Money for the ledger payout is under way, or the same was filed a moment ago.
     """
-    person = desk.registry.get_allowed(request.requested_by, "request", desk.now(), field="as")
-    _check_signed(desk, person, canonical_json(request.statement()), signature, REQUEST)
-    desk.store.record_request(request, replaces=replaced, signature=signature)
+    desk.registry.get_allowed(request.requested_by, "request", desk.now(), field="as")
+    check_filed(desk.registry, request)
+    desk.store.record_request(request)
+
+
+def with_signature(request: Request, key: SigningKey | None) -> Request:
+    """
+    Return *request* as its requester has signed it; unsigned where there is no key.
+
+    Raises:
+        SignatureError: The key does not sign.
+    """
+    if key is None:
+        return request
+    return named(request, signature=key.sign(REQUEST, canonical_json(request.statement()).encode()))
 
 
 def withdrawal_of(desk: Desk, request: Request, person: Person, nonce: str) -> dict[str, Any]:
@@ -54,7 +68,8 @@ def record_withdrawn(desk: Desk, request: Request, person: Person, statement: di
         ClaimError: Money of the request is under way.
     """
     _check_may_withdraw(desk, request, person)
-    _check_signed(desk, person, canonical_json(statement), signature, WITHDRAWAL)
+    if signature or request.mode is not Mode.SANDBOX:
+        check_own(desk.registry, person, canonical_json(statement), signature, WITHDRAWAL, desk.now())
     desk.store.record_withdrawal(request, actor=person.person_id, statement=statement, signature=signature)
 
 
@@ -67,13 +82,3 @@ def _check_may_withdraw(desk: Desk, request: Request, person: Person) -> None:
         )
     if desk.store.is_withdrawn(request):
         raise ApprovalError(f"Request {request.request_id} was withdrawn already.", "Run `manual-payout status`.")
-
-
-def _check_signed(desk: Desk, person: Person, text: str, signature: str, namespace: str) -> None:
-    signers = desk.registry.signers
-    try:
-        key = signer_of(signature)
-        signers.judge(key, person.email, namespace, desk.now())
-        check_signature(text.encode(), signature, key, namespace, signers.passkeys.origins)
-    except SignatureError as error:
-        raise ApprovalError(f"The signature by {person.name} is not valid. {error.message}", error.remedy) from error

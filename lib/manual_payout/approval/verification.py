@@ -5,11 +5,12 @@ Fetch the facts afresh, and have them judged (SOP, pre-conditions and step 1).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from manual_payout.approval import policy
 from manual_payout.approval.approvals import check_approvals, given_approvals
 from manual_payout.approval.others import since, unexplained
+from manual_payout.approval.pinned import rules_digest
 from manual_payout.approval.policy import AS_FILED, Facts, StripeFacts
 from manual_payout.desk.inventory import RehearsalStanding, find_inventory, standing_of
 from manual_payout.desk.reviewed import procedure_digest
@@ -93,7 +94,7 @@ def gather_facts(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
     request = desk.store.find_request(parameters.incident_id, parameters.ledger_payout_id)
     record = desk.store.find_payout(request.line_for(parameters.ledger_payout_id).line_id) if request else None
     due = desk.ledger.find_payout_due(parameters.ledger_payout_id)
-    error, approved_by = approvals_at(desk, request, record, operator_id)
+    error, approved_by, shown = approvals_at(desk, request, record, operator_id)
     return Facts(
         parameters=parameters,
         mode=desk.settings.mode,
@@ -110,6 +111,7 @@ def gather_facts(desk: Desk, parameters: Parameters, operator_id: str) -> Facts:
         dead_claims=tuple(desk.store.dead_claims(parameters.ledger_payout_id)),
         stripe=_stripe(desk, parameters, request, due),
         rehearsal=rehearsal_at(desk),
+        shown=shown,
     )
 
 
@@ -129,10 +131,15 @@ def rehearsal_at(desk: Desk) -> RehearsalStanding | None:
 
 def approvals_at(
     desk: Desk, request: Request | None, record: Record | None, operator_id: str
-) -> tuple[ApprovalError | None, str]:
-    """Say why the approvals of *request* do not stand, and who gave those that do."""
+) -> tuple[ApprovalError | None, str, tuple[dict[str, Any], ...]]:
+    """
+    Say why the approvals of *request* do not stand, and who gave those that do.
+
+    Returns:
+        The error, or None; the names; and what the two were shown, where what is so now has to be the same.
+    """
     if request is None:
-        return ApprovalError("There is no request, so there are no approvals.", "File the request first."), ""
+        return ApprovalError("There is no request, so there are no approvals.", "File the request first."), "", ()
     # What has begun was approved when it began; it is finished and recorded under those approvals. A new attempt, after
     # a refusal by Stripe, needs approvals that stand now.
     begun = record is not None and record.state is not State.REFUSED
@@ -141,9 +148,13 @@ def approvals_at(
         given = given_approvals(desk.store, request)
         # What has begun was judged by the policy of its moment, too.
         rules = AS_WRITTEN if begun else desk.settings.policy.request
-        return None, str(check_approvals(request, given, desk.registry, rules, operator_id=operator_id, at=at))
+        found = check_approvals(
+            request, given, desk.registry, rules, operator_id=operator_id, at=at,
+            rules_digest="" if begun else rules_digest(desk.settings.policy),
+        )  # fmt: skip
+        return None, str(found), () if begun else found.shown
     except ApprovalError as error:
-        return error, ""
+        return error, "", ()
 
 
 def _earlier(desk: Desk, parameters: Parameters, request: Request | None) -> tuple[PayoutRecord, ...]:

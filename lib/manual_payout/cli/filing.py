@@ -33,13 +33,11 @@ from manual_payout.cli.values import flags_given, form_of, open_operators_desk, 
 from manual_payout.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from manual_payout.desk.people import Person
     from manual_payout.desk.signatures import SigningKey
     from manual_payout.desk.wiring import Desk
-    from manual_payout.domain.display import Table
     from manual_payout.domain.models import Request
     from manual_payout.domain.parameters import Parameters
 
@@ -63,6 +61,7 @@ def request(
         typer.Option("--acknowledge", metavar="TR", help="Another transfer, not this payout; may be repeated."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Withdraw an open request that differs.")] = False,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """File the fallback request form: prints the request id, its digest, and the ticket text.
@@ -87,6 +86,7 @@ def request(
     )  # fmt: skip
     typed = form_of(values_of(file, flags))
     from manual_payout.approval.requesting import file_request, filled_from_ledger, ticket_text
+    from manual_payout.desk.signatures import REQUEST
 
     desk = open_operators_desk()
     money.about(desk, typed["incident_id"], typed["ledger_payout_id"])
@@ -94,7 +94,10 @@ def request(
     parameters = parameters_from(filled_from_ledger(desk, typed), operator="later", dry_run=True, confirm="")
     who = required("as", requester or desk.settings.operator)
     person = desk.registry.get_allowed(who, "request", desk.now(), field="as")
-    filed, new = file_request(desk, parameters, person, replace=replace, acknowledge=acknowledge or ())
+    filed, new = file_request(
+        desk, parameters, person, replace=replace, acknowledge=acknowledge or (),
+        key=signing_key(desk, person, REQUEST, key),
+    )  # fmt: skip
     path = _keep_parameters(desk, filed, parameters)
     ticket = ticket_text(desk, filed)
     told = _tell(desk, filed, person)
@@ -151,28 +154,20 @@ def approve(
       manual-payout approve INC-123 --as priya --key ~/.ssh/manual_payout
       manual-payout approve INC-123 --as amara --amount 1250.75 --destination-last4 _123
     """
-    from manual_payout.approval.approving import facts_for_approver, note_warning
-
     desk = open_operators_desk()
     money.about(desk, incident, ledger_payout_id)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
     found = request_to_approve(desk, incident, ledger_payout_id)
 
-    def facts() -> Table:
-        note_warning(desk, found, person)
-        return facts_for_approver(desk, found.incident_id, found.line_for(ledger_payout_id or "").ledger_payout_id)
-
     ask_for_approval(
-        desk, found, person, facts,
-        amount=amount, destination_last4=destination_last4, key_file=key, as_json=as_json,
-    )  # fmt: skip
+        desk, found, person, amount=amount, destination_last4=destination_last4, key_file=key, as_json=as_json
+    )
 
 
 def ask_for_approval(
     desk: Desk,
     found: Request,
     person: Person,
-    facts: Callable[[], Table],
     *,
     amount: str | None,
     destination_last4: str | None,
@@ -182,6 +177,8 @@ def ask_for_approval(
     """Show the facts, ask for amount and destination where they were not given, sign and record the yes."""
     from manual_payout.approval.approvals import approve as record_approval
     from manual_payout.approval.approvals import check_amount
+    from manual_payout.approval.approving import note_warning, shown_to_approver
+    from manual_payout.desk.signatures import APPROVAL
 
     # What is signed under other settings counts nowhere; it is said before anybody types.
     desk.require_same_world(found)
@@ -190,7 +187,11 @@ def ask_for_approval(
     if amount is None or destination_last4 is None:
         _require_terminal("amount and destination")
     # Shown even where both are given: nobody approves what they were not shown.
-    show_table(facts(), err=True)
+    note_warning(desk, found, person)
+    shown = shown_to_approver(desk, found)
+    for table in shown.tables:
+        show_table(table, err=True)
+        typer.echo(err=True)
     require_shown()
     if amount is None:
         amount = str(typer.prompt(f"\n{person.name}, type the amount in {found.total.currency.upper()}", err=True))
@@ -198,10 +199,11 @@ def ask_for_approval(
     check_amount(found, amount)
     if destination_last4 is None:
         destination_last4 = str(typer.prompt("Type the last four characters of the destination", err=True))
-    key = _signing_key(desk, person, key_file)
+    key = signing_key(desk, person, APPROVAL, key_file)
+    assert key is not None, "Bug: an approval is signed in every mode"
     given = record_approval(
         desk.store, desk.registry, found, approver=person.person_id, amount=amount, destination_last4=destination_last4,
-        rules=desk.settings.policy.request, key=key,
+        shown=shown, rules=desk.settings.policy.request, key=key,
     )  # fmt: skip
     if as_json:
         told = {"approval_id": given.approval_id, "request_digest": given.request_digest, "team": given.team.value}
@@ -217,13 +219,23 @@ def ask_for_approval(
     typer.echo(f"Request digest {given.request_digest}")
 
 
-def _signing_key(desk: Desk, person: Person, file: Path | None) -> SigningKey:
-    from manual_payout.desk.signatures import APPROVAL
-    from manual_payout.desk.signing import find_signing_key
+def signing_key(desk: Desk, person: Person, namespace: str, file: Path | None) -> SigningKey | None:
+    """
+    Return the key with which *person* signs for *namespace*; None where in the sandbox a requester has none.
 
-    named = file or desk.settings.signing_key
+    Raises:
+        SignatureError, SettingsError: There is none, or the one that was named cannot be used.
+    """
+    from manual_payout.desk.signatures import REQUEST, WITHDRAWAL
+    from manual_payout.desk.signing import find_signing_key
+    from manual_payout.domain.models import Mode
+
+    named, now = file or desk.settings.signing_key, desk.now()
+    keyless = not desk.registry.signers.keys_for(person.email, namespace, now)
+    if named is None and keyless and namespace in (REQUEST, WITHDRAWAL) and desk.settings.mode is Mode.SANDBOX:
+        return None
     return find_signing_key(
-        desk.registry, person, APPROVAL, desk.now(), mode=desk.settings.mode,
+        desk.registry, person, namespace, now, mode=desk.settings.mode,
         file=named.expanduser() if named is not None else None, ask_passphrase=ask_passphrase,
     )  # fmt: skip
 

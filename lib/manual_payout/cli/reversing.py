@@ -8,7 +8,7 @@ import typer
 
 from manual_payout.cli import money
 from manual_payout.cli.answers import ask_passphrase, progress, show_json
-from manual_payout.cli.filing import ask_for_approval
+from manual_payout.cli.filing import ask_for_approval, signing_key
 from manual_payout.cli.options import (
     EXIT_CODES,
     Approver,
@@ -64,6 +64,7 @@ def request(
         str, typer.Option("--as", metavar="WHO", help="Who files it; else MANUAL_PAYOUT_OPERATOR.")
     ] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Withdraw an open request that differs.")] = False,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """File the request to take money back: which transfer, how much, and why.
@@ -87,6 +88,7 @@ def request(
     text = check_text("notes", notes or "", NOTES_LENGTH_MAX, empty=True)
     refuse_typed_secret({"notes": text})
     from manual_payout.approval.reversal import ReversalAsked, file_reversal, reversal_ticket
+    from manual_payout.desk.signatures import REQUEST
 
     desk = open_operators_desk()
     money.about(desk, incident, wanted, reversal=_NOT_FILED)
@@ -96,7 +98,8 @@ def request(
         incident, wanted or _only_payout(desk, incident), why, text, check("amount", amount) if amount else "",
         check("stripe_transfer_id", transfer) if transfer else "",
     )  # fmt: skip
-    filed, new = file_reversal(desk, asked, person, replace=replace)
+    signing = signing_key(desk, person, REQUEST, key)
+    filed, new = file_reversal(desk, asked, person, replace=replace, key=signing)
     ticket = reversal_ticket(desk, filed)
     if as_json:
         show_json(
@@ -123,8 +126,6 @@ def approve(
     \b
     Example: manual-payout reversal approve INC-123 --as priya
     """
-    from manual_payout.approval.reversal import reversal_facts_for_approver
-
     desk = open_operators_desk()
     money.about(desk, incident, reversal=_NOT_FILED)
     person = desk.registry.get_allowed(approver, "approve", desk.now(), field="as")
@@ -132,9 +133,8 @@ def approve(
     line = found.line_for()
     money.about(desk, incident, line.ledger_payout_id, reversal=line.line_id)
     ask_for_approval(
-        desk, found, person, lambda: reversal_facts_for_approver(desk, found), amount=amount,
-        destination_last4=destination_last4, key_file=key, as_json=as_json,
-    )  # fmt: skip
+        desk, found, person, amount=amount, destination_last4=destination_last4, key_file=key, as_json=as_json
+    )
 
 
 def run(

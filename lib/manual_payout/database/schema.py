@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, MessageState, State
 
 # The newest migration; a database that is at another one is not used.
-HEAD = "0008"
+HEAD = "0009"
 
 APPEND_ONLY = ("requests", "request_lines", "approvals", "events")
 
@@ -79,6 +79,8 @@ requests = sa.Table(
     _instant("filed_at"),
     _instant("expires_at"),
     _text("digest", unique=True),
+    _text("replaces", server_default=""),
+    _text("signature", server_default=""),
 )
 
 request_lines = sa.Table(
@@ -119,6 +121,9 @@ approvals = sa.Table(
     _text("statement_digest"),
     _text("signature"),
     _text("signed_text", server_default=""),
+    _text("facts", server_default=""),
+    _text("rules_digest", server_default=""),
+    _text("registry_digest", server_default=""),
 )
 
 _states = ", ".join(f"'{state}'" for state in State if state is not State.APPROVED)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 import tomllib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from manual_payout.desk.signatures import NO_PASSKEYS, AllowedSigners, PasskeyRules, load_signers
 from manual_payout.domain.addresses import is_address
+from manual_payout.domain.canonical import digest_of
 from manual_payout.domain.errors import ApprovalError, ParameterError, SettingsError
 from manual_payout.domain.models import Team
 from truthful_papermill.plain_text import find_invisible
@@ -74,12 +76,22 @@ class Registry:
 
         signers: Whose key is whose; each principal is the email of one of *people*.
 
+        files: The three files as they were read, by name; the digest of a registry is taken over them.
+
     Raises:
         SettingsError: A name is two people's, or a key is nobody's.
     """
 
-    def __init__(self, people: tuple[Person, ...], source: str, signers: AllowedSigners = NO_SIGNERS) -> None:
+    def __init__(
+        self,
+        people: tuple[Person, ...],
+        source: str,
+        signers: AllowedSigners = NO_SIGNERS,
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.people = people
+        self.files = files
+        self.digest = digest_of(dict(files))
         self.source = source
         self.signers = signers
         self._index: dict[str, Person] = {}
@@ -147,20 +159,31 @@ def load_registry(path: Path, signers_path: Path | None = None, passkeys: Passke
         SettingsError: One of the three cannot be read, an entry is incomplete or contradicts another, or one key is two
             people's or nobody's.
     """
-    people = _people(path)
+    text = _text(path)
     signers_path = signers_path or path.with_name("allowed_signers")
-    return Registry(people, path.name, load_signers(signers_path, signers_path.with_name("revoked_keys"), passkeys))
+    signers = load_signers(signers_path, signers_path.with_name("revoked_keys"), passkeys)
+    return Registry(_people(path, text), path.name, signers, {"approvers.toml": text, **signers.files})
 
 
-def _people(path: Path) -> tuple[Person, ...]:
+def _text(path: Path) -> str:
     try:
-        content = tomllib.loads(path.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(
-            f"The registry of people {path} cannot be read: {str(why).rstrip('.')}.",
-            "Correct MANUAL_PAYOUT_APPROVERS or the file.",
-        ) from None
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error.strerror if isinstance(error, OSError) else error) from None
+
+
+def _unreadable(path: Path, why: object) -> SettingsError:
+    return SettingsError(
+        f"The registry of people {path} cannot be read: {str(why).rstrip('.')}.",
+        "Correct MANUAL_PAYOUT_APPROVERS or the file.",
+    )
+
+
+def _people(path: Path, text: str) -> tuple[Person, ...]:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(path, error) from None
     entries = content.get("person")
     if set(content) != {"person"} or not isinstance(entries, list) or not entries:
         raise SettingsError(

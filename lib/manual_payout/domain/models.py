@@ -235,6 +235,10 @@ class Request:
         nonce: Makes two requests with equal content two requests.
 
         expires_at: After this instant it can neither be approved nor sent.
+
+        replaces: Id of the request that it withdraws by being filed; empty where it replaces none.
+
+        signature: The requester's own over the canonical statement, armored; empty where nobody signed, as in the sandbox.
     """
 
     request_id: str
@@ -249,10 +253,13 @@ class Request:
     filed_at: datetime
     expires_at: datetime
     lines: tuple[Line, ...]
+    replaces: str = ""
+    signature: str = ""
 
     def statement(self) -> dict[str, Any]:
         """Everything that an approval binds to; a changed byte is another request."""
-        return {
+        replaced = {"replaces": self.replaces} if self.replaces else {}
+        return replaced | {
             "version": 1,
             "request_id": self.request_id,
             "incident_id": self.incident_id,
@@ -306,6 +313,12 @@ class Approval:
         signature: OpenSSH's, armored; empty for what was given before approvals were signed, and counts no more.
 
         signed_text: Exactly what was signed: the canonical JSON of its statement.
+
+        facts: What the approver was shown, as canonical JSON; the statement names its digest.
+
+        rules_digest: Of the rules of money under which it was given.
+
+        registry_digest: Of the people and keys as they were then.
     """
 
     approval_id: str
@@ -321,11 +334,15 @@ class Approval:
     statement_digest: str
     signature: str = ""
     signed_text: str = ""
+    facts: str = ""
+    rules_digest: str = ""
+    registry_digest: str = ""
 
     def told(self) -> dict[str, Any]:
         """What the journal is told of it."""
         statement = json.loads(self.signed_text) if self.signed_text else {}
-        return {"statement": statement, "digest": self.statement_digest, "signature": self.signature}
+        facts = json.loads(self.facts) if self.facts else {}
+        return {"statement": statement, "digest": self.statement_digest, "signature": self.signature, "facts": facts}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,4 +169,4 @@ def _require_approved(desk: Desk, request: Request, line: Line, made: dict[str, 
             f"It was made at {made_at:%Y-%m-%d %H:%M:%S} UTC, when the approvals did not stand: {error.message}",
             "Take it back by a reversal in the Dashboard, and run the request.",
         ) from error
-    return check_standing(desk, request, operator)
+    return check_standing(desk, request, operator, sending=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from manual_payout.approval.approvals import Approved, by_passkey, check_approvals, given_approvals
+from manual_payout.approval.approvals import Approved, by_passkey, check_approvals, given_approvals, in_browser
 from manual_payout.approval.dry_runs import require_proved
+from manual_payout.approval.pinned import pinned_rules, rules_digest
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ApprovalError, ClaimError, PolicyRefusedError
@@ -85,16 +86,22 @@ def admit(
     return approved
 
 
-def check_standing(desk: Desk, request: Request, operator: Person) -> Approved:
+def check_standing(desk: Desk, request: Request, operator: Person, *, sending: bool = True) -> Approved:
     """
     Return the two approvals that allow this operator to send *request* now.
+
+    Args:
+        sending: Whether money is about to move; what has left is recorded under any rules.
 
     Raises:
         ApprovalError: They do not stand.
     """
     given = given_approvals(desk.store, request)
     rules = desk.settings.policy.request
-    return check_approvals(request, given, desk.registry, rules, operator_id=operator.person_id, at=desk.now())
+    return check_approvals(
+        request, given, desk.registry, rules, operator_id=operator.person_id, at=desk.now(),
+        rules_digest=rules_digest(desk.settings.policy) if sending else "",
+    )  # fmt: skip
 
 
 def rules_now(desk: Desk, request: Request, line: Line) -> dict[str, Any]:
@@ -108,8 +115,11 @@ def rules_now(desk: Desk, request: Request, line: Line) -> dict[str, Any]:
         "request_lifetime_s": rules.request_lifetime_s,
         "approval_lifetime_s": rules.approval_lifetime_s,
         "amount_minor_max": rules.amount_minor_max.get(currency) if request.kind is Kind.TRANSFER else None,
+        "pinned": pinned_rules(desk.settings.policy),
+        "rules_digest": rules_digest(desk.settings.policy),
+        "registry_digest": desk.registry.digest,
     }
-    if by_passkey(desk.store.approvals_of(request.request_id)):
+    if in_browser(request.signature) or by_passkey(desk.store.approvals_of(request.request_id)):
         # Where one was used: at which pages it might be, and how many of the two.
         passkeys = desk.registry.signers.passkeys
         told |= {"origins": list(passkeys.origins), "passkeys_max": passkeys.at_most}

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from manual_payout.approval.approvals import Shown
 from manual_payout.desk.signatures import PublicKey, challenge_of
 from manual_payout.domain.errors import ApprovalError
 
@@ -34,14 +35,14 @@ class WebSession:
     One signed-in browser.
 
     Attributes:
-        seen: When the facts of a request were last shown, by its id.
+        seen: When the facts of a request were last shown, and what, by its id.
     """
 
     token: str
     person_id: str
     key: PublicKey
     ends: float
-    seen: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, tuple[float, Shown]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,15 @@ from typing import Any
 
 from starlette.responses import Response
 
-from manual_payout.approval.approvals import draft_approval, record_signed
-from manual_payout.approval.approving import facts_for_approver, note_warning
+from manual_payout.approval.approvals import Shown, draft_approval, record_signed
+from manual_payout.approval.approving import note_warning, shown_to_approver
 from manual_payout.approval.requesting import draft_request, filled_from_ledger
-from manual_payout.approval.reversal import reversal_facts_for_approver
 from manual_payout.approval.signed_forms import record_filed, record_withdrawn, withdrawal_of
 from manual_payout.desk.signatures import APPROVAL, REQUEST, WITHDRAWAL, PublicKey
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import canonical_json
-from manual_payout.domain.display import Table
 from manual_payout.domain.errors import ManualPayoutError, ParameterError
-from manual_payout.domain.models import Kind, Reason, Request
+from manual_payout.domain.models import Reason, Request
 from manual_payout.domain.parameters import Parameters, check, validate
 from manual_payout.monitoring import tell_request
 from manual_payout.web.office import Office, Visit, encoded, form_of, require, web_log
@@ -71,12 +69,12 @@ def _confirm_filing(office: Office, visit: Visit, typed: dict[str, Any]) -> Resp
     requester = desk.registry.get_allowed(visit.person.person_id, "request", desk.now(), field="as")
     fixed = {"operator": "later", "dry_run": True, "confirm": ""}
     parameters: Parameters = validate(filled_from_ledger(desk, typed) | fixed)
-    request, replaced = draft_request(desk, parameters, requester, replace=False)
-    if replaced == request.request_id:
+    request, new = draft_request(desk, parameters, requester, replace=False)
+    if not new:
         return request_page(office, visit, request)
 
     def finish(_: PublicKey, armored: str) -> dict[str, str]:
-        record_filed(desk, request, replaced, armored)
+        record_filed(desk, replace(request, signature=armored))
         web_log.info("%s filed request %s", visit.person.handle, request.request_id)
         try:
             tell_request(desk, request, actor=visit.person.person_id)
@@ -95,18 +93,18 @@ def request_page(office: Office, visit: Visit, request: Request, error: ManualPa
     """Show the approver's page: the facts, fetched now, who has approved, and what this person may do."""
     desk, rules = visit.desk, visit.desk.settings.policy.request
     try:
-        facts: Table | None = facts_of(desk, request)
-        visit.session.seen[request.request_id] = time.monotonic()
+        shown: Shown | None = shown_to_approver(desk, request)
+        visit.session.seen[request.request_id] = time.monotonic(), shown
     except ManualPayoutError as unseen:
-        facts, error = None, error or unseen
+        shown, error = None, error or unseen
     given = desk.store.approvals_of(request.request_id)
     approvals = [(one, desk.registry.name_of(one.approver_id), rules.approval_ends(one, request)) for one in given]
     withdrawn, ends = desk.store.is_withdrawn(request), rules.request_ends(request)
     open_now = not withdrawn and desk.now() < ends
     may_withdraw = visit.person.person_id == request.requested_by or "approve" in visit.person.may
     values = {
-        "request": request, "line": request.lines[0], "facts": facts, "approvals": approvals, "withdrawn": withdrawn,
-        "ends": ends, "may_approve": open_now and facts is not None and "approve" in visit.person.may
+        "request": request, "line": request.lines[0], "tables": shown.tables if shown else (), "approvals": approvals, "withdrawn": withdrawn,
+        "ends": ends, "may_approve": open_now and shown is not None and "approve" in visit.person.may
         and visit.person.person_id != request.requested_by, "may_withdraw": open_now and may_withdraw, "error": error,
         "bars": _bars(desk, request), "requester": desk.registry.name_of(request.requested_by), "open": open_now,
         "statement": canonical_json(request.statement()),
@@ -114,17 +112,11 @@ def request_page(office: Office, visit: Visit, request: Request, error: ManualPa
     return office.page("request", visit, status=409 if error else 200, **values)
 
 
-def facts_of(desk: Desk, request: Request) -> Table:
-    """Return what an approver is shown at a terminal, from the same functions."""
-    if request.kind is Kind.REVERSAL:
-        return reversal_facts_for_approver(desk, request)
-    return facts_for_approver(desk, request.incident_id, request.line_for().ledger_payout_id)
-
-
 def confirm_approval(office: Office, visit: Visit, request: Request) -> Response:
     """Take what the approver typed, and show what they are about to sign."""
     desk, typed, rules = visit.desk, form_of(visit.call), visit.desk.settings.policy.request
-    if time.monotonic() - visit.session.seen.get(request.request_id, -FACTS_S) >= FACTS_S:
+    seen_at, shown = visit.session.seen.get(request.request_id, (-FACTS_S, None))
+    if shown is None or time.monotonic() - seen_at >= FACTS_S:
         old = ParameterError(
             "facts", "older than ten minutes", "facts that were looked at now",
             "They were fetched again and stand below: look, and type again.",
@@ -137,7 +129,7 @@ def confirm_approval(office: Office, visit: Visit, request: Request) -> Response
         note_warning(desk, request, visit.person)
         draft = draft_approval(
             desk.store, desk.registry, request, approver=visit.person.person_id, amount=typed.get("amount", ""),
-            destination_last4=typed.get("destination_last4", ""), rules=rules,
+            destination_last4=typed.get("destination_last4", ""), shown=shown, rules=rules,
         )  # fmt: skip
     except ManualPayoutError as error:
         return request_page(office, visit, request, error)

@@ -7,6 +7,7 @@ from typing import Any
 from tests.proofs import leave_dry_run
 
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.approval.requesting import file_request
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.desk.wiring import Desk
@@ -41,7 +42,7 @@ def _approve(desk: Desk, request: Any, approver: str) -> None:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=request.line_for().amount.text,
             destination_last4=request.line_for().destination_account[-4:],
-            rules=desk.settings.policy.request, key=sandbox_key(approver),
+            shown=shown_to_approver(desk, request), rules=desk.settings.policy.request, key=sandbox_key(approver),
         )  # fmt: skip
     except ApprovalError as error:
         if "already" not in error.message:

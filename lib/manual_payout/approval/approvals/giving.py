@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import uuid
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from manual_payout.approval.approvals.filed import check_filed
+from manual_payout.approval.approvals.shown import Shown
 from manual_payout.approval.approvals.standing import by_passkey, check_passkeys, check_signed
 from manual_payout.approval.approvals.statement import check_statement, statement_of
 from manual_payout.database.store import Store
@@ -26,6 +29,7 @@ def approve(
     approver: str,
     amount: str,
     destination_last4: str,
+    shown: Shown,
     rules: RequestPolicy,
     key: SigningKey,
 ) -> Approval:
@@ -38,6 +42,8 @@ def approve(
         amount: As the approver typed it, in major units.
 
         destination_last4: The last four characters of the destination as the approver typed them.
+
+        shown: What they were shown; it is kept, and its digest is signed.
 
         rules: For how long the approval stands; it is judged again by those of the moment of sending.
 
@@ -52,8 +58,9 @@ def approve(
         SignatureError: The key did not sign.
     """
     draft = draft_approval(
-        store, registry, request, approver=approver, amount=amount, destination_last4=destination_last4, rules=rules
-    )
+        store, registry, request, approver=approver, amount=amount, destination_last4=destination_last4, shown=shown,
+        rules=rules,
+    )  # fmt: skip
     signed = replace(draft, signature=key.sign(APPROVAL, draft.signed_text.encode()))
     return record_signed(store, registry, request, signed, rules)
 
@@ -66,6 +73,7 @@ def draft_approval(
     approver: str,
     amount: str,
     destination_last4: str,
+    shown: Shown,
     rules: RequestPolicy,
 ) -> Approval:
     """
@@ -78,12 +86,18 @@ def draft_approval(
     person = registry.get_allowed(approver, "approve", now, field="as")
     team = _check_person(request, person)
     _check_open(store, request, rules, now)
+    check_filed(registry, request)
     _check_typed(request, amount, destination_last4)
     given = store.approvals_of(request.request_id)
-    own = [one for one in given if one.approver_id == person.person_id and now < rules.approval_ends(one, request)]
-    _check_first(request, own, person, registry, now)
     ends = min(now + timedelta(seconds=rules.approval_lifetime_s), rules.request_ends(request))
-    approval = _build(request, person, team, now, ends, number=len(given))
+    approval = replace(
+        _build(request, person, team, now, ends, number=len(given)),
+        facts=shown.text(request),
+        rules_digest=shown.rules_digest,
+        registry_digest=shown.registry_digest,
+    )
+    standing = [one for one in given if now < rules.approval_ends(one, request)]
+    _check_first(request, [one for one in standing if _repeats(approval, one)], person, registry, now)
     text = canonical_json(statement_of(request, approval))
     return replace(approval, statement_digest=digest_bytes(text.encode()), signed_text=text)
 
@@ -103,7 +117,7 @@ def record_signed(
     _check_open(store, request, rules, now)
     standing = [one for one in store.approvals_of(request.request_id) if now < rules.approval_ends(one, request)]
     others = [one for one in standing if one.approver_id != person.person_id]
-    _check_first(request, [one for one in standing if one not in others], person, registry, now)
+    _check_first(request, [one for one in standing if _repeats(approval, one)], person, registry, now)
     # What will be asked inside the send is asked here first.
     check_statement(request, approval)
     key = check_signed(approval, person, registry, now)
@@ -139,6 +153,14 @@ def _check_first(request: Request, own: list[Approval], person: Person, registry
             f"{person.name} approved this request at {approval.approved_at:%H:%M} UTC already.",
             "Ask the other team; one person counts once.",
         )
+
+
+def _repeats(approval: Approval, earlier: Approval) -> bool:
+    """Whether it says nothing new: the same person, of the same facts, under the same rules of money."""
+    if (approval.approver_id, approval.rules_digest) != (earlier.approver_id, earlier.rules_digest):
+        return False
+    now, then = (json.loads(one.facts or "{}").get("compared") for one in (approval, earlier))
+    return bool(now == then)
 
 
 def _check_open(store: Store, request: Request, rules: RequestPolicy, now: datetime) -> None:

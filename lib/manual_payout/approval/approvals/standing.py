@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from manual_payout.approval.approvals.filed import check_filed
 from manual_payout.approval.approvals.statement import check_statement
 from manual_payout.database.store import Store
 from manual_payout.desk.people import Person, Registry
@@ -31,6 +34,11 @@ class Approved:
     payments_ops_person: Person
     finance_person: Person
     stand_until: datetime
+
+    @property
+    def shown(self) -> tuple[dict[str, Any], ...]:
+        """What is kept of what each of the two was shown: Payments Ops, Finance."""
+        return json.loads(self.payments_ops.facts), json.loads(self.finance.facts)
 
     @property
     def approval_ids(self) -> tuple[str, str]:
@@ -82,12 +90,16 @@ def check_approvals(
     *,
     operator_id: str,
     at: datetime,
+    rules_digest: str = "",
 ) -> Approved:
     """
     Find the two approvals that allow *request* to be sent by *operator_id* at *at*.
 
     Args:
         rules: How long they stand: the policy of the moment at which it is judged, not of the one at which they were given.
+
+        rules_digest: Of the rules of money at that moment, which have to be those of the approvals; empty where money that
+            has left is looked up, which is recorded under any rules.
 
     Raises:
         ApprovalError: One is missing, unsigned, expired, altered, over another request, with a key that may not sign, or
@@ -109,18 +121,30 @@ def check_approvals(
             "Each person signs with their own key: have the second approver approve again with theirs.",
         )
     check_passkeys(keys, registry)
+    check_filed(registry, request)
+    _check_rules(found.values(), people, rules_digest)
     lines = (registry.signers.find(key) for key in keys)
     ends = [line.valid_before for line in lines if line is not None and line.valid_before is not None]
     until = min(ends + [rules.approval_ends(approval, request) for approval in found.values()])
     return Approved(found[Team.PAYMENTS_OPS], found[Team.FINANCE], payments_ops, finance, until)
 
 
+def _check_rules(found: Iterable[Approval], people: dict[Team, Person], rules_digest: str) -> None:
+    others = [people[one.team].name for one in found if one.rules_digest != rules_digest]
+    if rules_digest and others:
+        raise ApprovalError(
+            f"The policy's rules of money are not those under which {' and '.join(others)} approved.",
+            "Have it approved again under the rules of now, or run it under those of then.",
+        )
+
+
 def by_passkey(approvals: Iterable[Approval]) -> list[Approval]:
     """Return those of *approvals* that were signed in a browser, whether or not their signatures are good."""
-    return [one for one in approvals if _in_browser(one.signature)]
+    return [one for one in approvals if in_browser(one.signature)]
 
 
-def _in_browser(signature: str) -> bool:
+def in_browser(signature: str) -> bool:
+    """Whether a signature was made with a passkey, whether or not it is good."""
     try:
         return is_passkey(signer_of(signature))
     except SignatureError:

@@ -1,23 +1,25 @@
-"""What an approver signs: the whole request and their own part, in the shape of an in-toto Statement (v1)."""
+"""What an approver signs: the request, what they were shown of it, and their own part, as an in-toto Statement (v1)."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from manual_payout.domain.canonical import canonical_json, digest_bytes, instant_text
+from manual_payout.domain.canonical import canonical_json, digest_bytes, digest_of, instant_text
 from manual_payout.domain.errors import ApprovalError
 from manual_payout.domain.models import Approval, Request
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:manual-payout:approval:v1"
+PREDICATE_TYPE = "urn:manual-payout:approval:v2"
 
 
 def statement_of(request: Request, approval: Approval) -> dict[str, Any]:
     """
-    Return what *approval*, if it is one of *request*, says: every fact of the request, not only its digest.
+    Return what *approval*, if it is one of *request*, says.
 
-    The subject is the request by its digest, which is taken over the canonical JSON of ``predicate.request``.
+    The subject is the request by its digest, which is taken over the canonical JSON of the request as it was filed.
+    ``predicate.request`` says the same but for its lines, which it gives by count, total and digest; a single line
+    stands there as well.
     """
     return {
         "_type": STATEMENT_TYPE,
@@ -30,9 +32,28 @@ def statement_of(request: Request, approval: Approval) -> dict[str, Any]:
             "nonce": approval.nonce,
             "approved_at": instant_text(approval.approved_at),
             "expires_at": instant_text(approval.expires_at),
-            "request": request.statement(),
+            "facts_digest": digest_bytes(approval.facts.encode()),
+            "rules_digest": approval.rules_digest,
+            "registry_digest": approval.registry_digest,
+            "request_signature": request.signature,
+            "request": asked_of(request.statement()),
         },
     }
+
+
+def asked_of(statement: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's statement with its lines by count, total and digest, whatever their number."""
+    lines: list[dict[str, Any]] = statement["lines"]
+    told: dict[str, Any] = {
+        "count": len(lines),
+        "total_minor": sum(line["amount_minor"] for line in lines),
+        "currency": lines[0]["currency"],
+        "sha256": digest_of(lines),
+        "acknowledged_transfers": sorted({one for line in lines for one in line.get("acknowledged_transfers", ())}),
+    }
+    if len(lines) == 1:
+        told["line"] = lines[0]
+    return statement | {"lines": told}
 
 
 def check_statement(request: Request, approval: Approval) -> None:
@@ -49,6 +70,11 @@ def check_statement(request: Request, approval: Approval) -> None:
             "Have this exact request approved.",
         )
     expected = statement_of(request, approval)
+    if _form_of(approval.signed_text) not in ("", PREDICATE_TYPE):
+        raise ApprovalError(
+            f"Approval {approval.approval_id} is of an older form, which counts no more.",
+            "Have this request approved again.",
+        )
     if approval.signed_text != canonical_json(expected):
         raise ApprovalError(
             f"What was signed for approval {approval.approval_id} is not what is on record: "
@@ -63,6 +89,13 @@ def check_statement(request: Request, approval: Approval) -> None:
             f"Approval {approval.approval_id} is valid for longer than its request.",
             "Have this request approved again.",
         )
+
+
+def _form_of(signed_text: str) -> str:
+    try:
+        return str(json.loads(signed_text)["predicateType"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _altered(approval: Approval) -> ApprovalError:

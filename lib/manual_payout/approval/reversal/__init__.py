@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from manual_payout.approval.reversal.checks import ReversalFacts, verify_reversal
 from manual_payout.approval.reversal.requesting import ReversalAsked, file_reversal, reversal_ticket
-from manual_payout.approval.reversal.showing import reversal_facts_for_approver
 
 __all__ = [
     "ReversalAsked",
     "ReversalFacts",
     "file_reversal",
-    "reversal_facts_for_approver",
     "reversal_ticket",
     "verify_reversal",
 ]

@@ -7,12 +7,13 @@ connected account's available balance, and never more than the transfer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from manual_payout.approval import policy
+from manual_payout.approval.approvals import Compared
 from manual_payout.approval.policy import StripeFacts, verdict
 from manual_payout.approval.verification import Verification, approvals_at, requester_may
 from manual_payout.desk.settings import Policy
@@ -40,6 +41,8 @@ class ReversalFacts:
         requester_may: Whether who filed it may still file requests.
 
         studio_available: What the connected account has available, or None where the key may not see it.
+
+        shown: What is kept of what each approver was shown; empty where the approvals do not stand, or once money came back.
     """
 
     request: Request
@@ -56,6 +59,23 @@ class ReversalFacts:
     own_minor: int = 0
     studio_available: Money | None = None
     requester_may: bool = True
+    shown: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def compared(self) -> Compared | None:
+        """What is compared with what the approvers were shown; None where Stripe shows nothing."""
+        return compared_transfer(self.line, self.transfer) if self.transfer is not None else None
+
+
+def compared_transfer(line: Line, seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is compared between the moment of an approval and that of the reversal; what came back meanwhile is judged by itself."""
+    return {
+        "ledger_payout_id": line.ledger_payout_id,
+        "stripe_transfer_id": seen["id"],
+        "amount_minor": int(seen["amount"]),
+        "currency": seen["currency"],
+        "destination_account": seen["destination"],
+    }
 
 
 def verify_reversal(desk: Desk, request: Request, line: Line, operator_id: str) -> Verification[ReversalFacts]:
@@ -168,6 +188,7 @@ def studio_can_return_it(facts: ReversalFacts, _policy: Policy) -> Check:
 REVERSAL_RULES: tuple[Callable[[ReversalFacts, Policy], Check], ...] = (
     reversal_in_force,
     policy.approved,
+    policy.facts_as_shown,
     transfer_as_filed,
     nothing_came_back_since,
     enough_left,
@@ -182,7 +203,7 @@ REVERSAL_RULES: tuple[Callable[[ReversalFacts, Policy], Check], ...] = (
 def _gather(desk: Desk, request: Request, line: Line, operator_id: str) -> ReversalFacts:
     record = desk.store.find_reversal(line.line_id)
     other = desk.store.find_open_reversal(line.stripe_transfer_id)
-    error, approved_by = approvals_at(desk, request, record, operator_id)
+    error, approved_by, shown = approvals_at(desk, request, record, operator_id)
     identity = desk.gateway.identity
     facts = ReversalFacts(
         request=request,
@@ -196,6 +217,7 @@ def _gather(desk: Desk, request: Request, line: Line, operator_id: str) -> Rever
         record=record,
         other=other if other is not None and other.reversal_id != line.line_id else None,
         stripe=StripeFacts(key=str(identity), key_restricted=identity.restricted, key_livemode=identity.livemode),
+        shown=shown,
     )
     try:
         return _with_stripe(desk, facts)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from manual_payout.approval.requesting import freeze, markdown_safe, ticket
+from manual_payout.approval.signed_forms import record_filed, with_signature
 from manual_payout.desk.people import Person
+from manual_payout.desk.signatures import SigningKey
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import (
     ClaimError,
@@ -39,12 +41,16 @@ class ReversalAsked:
     stripe_transfer_id: str = ""
 
 
-def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replace: bool) -> tuple[Request, bool]:
+def file_reversal(
+    desk: Desk, asked: ReversalAsked, requester: Person, *, replace: bool, key: SigningKey | None = None
+) -> tuple[Request, bool]:
     """
     File the request for a reversal, or return the open one on record with the same content.
 
     Args:
         replace: Withdraw an open one for the same ledger payout that says something else.
+
+        key: The requester's own; only in the sandbox a request may be unsigned.
 
     Returns:
         The request, and whether it is new.
@@ -83,7 +89,8 @@ def file_reversal(desk: Desk, asked: ReversalAsked, requester: Person, *, replac
     }  # fmt: skip
     request = freeze(desk, Kind.REVERSAL, line, said, requester, earlier, reason=asked.reason)
     desk.require_keepable(request.statement())
-    desk.store.record_request(request, replaces=earlier.request_id if earlier is not None else None)
+    request = with_signature(request, key)
+    record_filed(desk, request)
     return request, True
 
 

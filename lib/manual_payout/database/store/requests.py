@@ -18,12 +18,9 @@ from manual_payout.domain.models import LIVE_STATES, OPEN_STATES, Approval, Kind
 class RequestsAndApprovals(StorePart):
     """What was asked for, and who said yes."""
 
-    def record_request(self, request: Request, *, replaces: str | None = None, signature: str = "") -> None:
+    def record_request(self, request: Request) -> None:
         """
-        Write *request* and its lines; with *replaces*, withdraw that request in the same transaction.
-
-        Args:
-            signature: The requester's own, over the canonical statement; empty where nobody signed.
+        Write *request* and its lines, and withdraw the request that it replaces, if any, in the same transaction.
 
         Raises:
             ClaimError: The same was filed a moment ago, or money of the replaced request is under way.
@@ -32,18 +29,19 @@ class RequestsAndApprovals(StorePart):
         try:
             with self._write() as connection:
                 at = self._hold(connection, *streams)
-                if replaces is not None:
-                    self._require_nothing_under_way(connection, replaces)
+                if request.replaces:
+                    self._require_nothing_under_way(connection, request.replaces)
                 self._insert_request(connection, request)
                 for stream in streams:
-                    if replaces is not None:
-                        data = {"request_id": replaces}
+                    if request.replaces:
+                        data = {"request_id": request.replaces}
                         self._append(connection, at, stream, "request_withdrawn", request.requested_by, data)
                     told = {
                         "request_id": request.request_id,
                         "digest": request.digest,
                         "statement": request.statement(),
-                    } | ({"signature": signature} if signature else {})
+                        "signature": request.signature,
+                    }
                     self._append(connection, at, stream, "request_filed", request.requested_by, told)
         except IntegrityError:
             raise ClaimError(
@@ -151,7 +149,8 @@ class RequestsAndApprovals(StorePart):
             return [approval_of(row) for row in connection.execute(query)]
 
     def _insert_request(self, connection: sa.Connection, request: Request) -> None:
-        values = request.statement() | {"filed_at": request.filed_at, "expires_at": request.expires_at}
+        own = ("filed_at", "expires_at", "replaces", "signature")
+        values = request.statement() | {name: getattr(request, name) for name in own}
         for name in ("version", "lines"):
             del values[name]
         connection.execute(requests.insert().values(**values, digest=request.digest))

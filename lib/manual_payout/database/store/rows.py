@@ -66,6 +66,8 @@ def request_of(row: sa.Row[Any], lines: Iterable[sa.Row[Any]]) -> Request:
         filed_at=row.filed_at,
         expires_at=row.expires_at,
         lines=tuple(_line(line) for line in lines),
+        replaces=row.replaces,
+        signature=row.signature,
     )
 
 
@@ -100,8 +102,8 @@ def approval_of(row: sa.Row[Any]) -> Approval:
     """
     values = row_values(row)
     try:
-        if values["signed_text"]:
-            json.loads(values["signed_text"])
+        for name in ("signed_text", "facts"):
+            json.loads(values[name] or "{}")
         return Approval(team=Team(values.pop("team")), mode=Mode(values.pop("mode")), **values)
     except ValueError:
         raise EvidenceError(

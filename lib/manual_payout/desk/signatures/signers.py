@@ -16,7 +16,6 @@ from types import MappingProxyType
 
 from manual_payout.desk.signatures.keys import PublicKey, public_key
 from manual_payout.desk.signatures.passkeys import NO_PASSKEYS, PasskeyRules
-from manual_payout.domain.canonical import digest_bytes
 from manual_payout.domain.errors import SettingsError, SignatureError
 
 # One principal, options, key, and a comment.
@@ -57,7 +56,7 @@ class AllowedSigners:
 
         source: Where the entries came from, for messages.
 
-        digests: SHA-256 of the files they were read from, in hexadecimal, by name.
+        files: What they were read from, by name.
 
         passkeys: What the reviewed policy says of passkeys; by default that none counts.
 
@@ -70,13 +69,13 @@ class AllowedSigners:
         entries: tuple[AllowedSigner, ...],
         revoked: frozenset[PublicKey],
         source: str,
-        digests: Mapping[str, str] = MappingProxyType({}),
+        files: Mapping[str, str] = MappingProxyType({}),
         passkeys: PasskeyRules = NO_PASSKEYS,
     ) -> None:
         self.entries = entries
         self.revoked = revoked
         self.source = source
-        self.digests = digests
+        self.files = files
         self.passkeys = passkeys
         self._by_key: dict[PublicKey, AllowedSigner] = {}
         for entry in entries:
@@ -142,11 +141,8 @@ def load_signers(signers_file: Path, revoked_file: Path, passkeys: PasskeyRules 
             revoked.append(public_key(line))
         except ValueError as error:
             raise _wrong(str(revoked_file), number, str(error)) from None
-    digests = {
-        "allowed_signers": digest_bytes(allowed_text.encode()),
-        "revoked_keys": digest_bytes(revoked_text.encode()),
-    }
-    return AllowedSigners(entries, frozenset(revoked), signers_file.name, digests, passkeys)
+    files = {"allowed_signers": allowed_text, "revoked_keys": revoked_text}
+    return AllowedSigners(entries, frozenset(revoked), signers_file.name, files, passkeys)
 
 
 def parse_signers(text: str, source: str) -> tuple[AllowedSigner, ...]:

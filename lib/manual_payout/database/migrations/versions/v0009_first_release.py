@@ -7,7 +7,7 @@ from alembic import op
 
 from manual_payout.database.schema import append_only_triggers
 
-revision = "0008"
+revision = "0009"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -63,6 +63,8 @@ def upgrade() -> None:
         sa.Column("filed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("replaces", sa.Text(), server_default="", nullable=False),
+        sa.Column("signature", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("request_id", name="pk_requests"),
         sa.UniqueConstraint("digest", name="uq_requests_digest"),
         sa.UniqueConstraint("nonce", name="uq_requests_nonce"),
@@ -84,6 +86,9 @@ def upgrade() -> None:
         sa.Column("statement_digest", sa.Text(), nullable=False),
         sa.Column("signature", sa.Text(), nullable=False),
         sa.Column("signed_text", sa.Text(), server_default="", nullable=False),
+        sa.Column("facts", sa.Text(), server_default="", nullable=False),
+        sa.Column("rules_digest", sa.Text(), server_default="", nullable=False),
+        sa.Column("registry_digest", sa.Text(), server_default="", nullable=False),
         sa.ForeignKeyConstraint(["request_id"], ["requests.request_id"], name="fk_approvals_request_id"),
         sa.PrimaryKeyConstraint("approval_id", name="pk_approvals"),
         sa.UniqueConstraint("nonce", name="uq_approvals_nonce"),
