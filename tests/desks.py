@@ -89,7 +89,12 @@ class Scene:
     def file(self, *, replace=False, requester=incident.REQUESTER, **changes):
         """File a request with the demo's values, some of them changed."""
         person = self.desk.registry.find(requester)
-        return file_request(self.desk, self.typed(**changes), person, replace=replace)[0]
+        key = self.request_key(requester)
+        return file_request(self.desk, self.typed(**changes), person, replace=replace, key=key)[0]
+
+    def request_key(self, _handle):
+        """The key with which a request is signed; in the sandbox it may be unsigned."""
+        return
 
     def approve(self, approver, request=None, *, lifetime_s=None, key=None):
         """Have somebody approve, having typed what the request says, with their sandbox key."""

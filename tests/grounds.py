@@ -47,7 +47,7 @@ def approved(ground, parameters, approvers=("priya", "amara")):
     """File the request of a case and have both teams approve it with the keys of this rehearsal."""
     desk = ground.desk
     requester = desk.registry.get_allowed("maya", "request", desk.now(), field="as")
-    request, _ = file_request(desk, parameters, requester, replace=False)
+    request, _ = file_request(desk, parameters, requester, replace=False, key=ground.key_of("maya"))
     for approver in approvers:
         approve(
             desk.store, desk.registry, request, approver=approver, amount=parameters.amount,

@@ -20,7 +20,7 @@ import local_stripe
 import payout_rehearsal
 from desks import Scene
 from manual_payout.desk.people import load_registry
-from manual_payout.desk.signatures import APPROVAL, SEAL, AllowedSigner, key_from_file, new_key_file, signer_line
+from manual_payout.desk.signatures import AllowedSigner, key_from_file, new_key_file, signer_line
 from manual_payout.desk.wiring import open_desk
 from manual_payout.domain.models import Mode
 from payout_rehearsal.demo.ledger import balances_table
@@ -115,7 +115,7 @@ class LiveScene(Scene):
             new_key_file(path, "", handle)
         return key_from_file(path, lambda _: "")
 
-    seal_key = key_of
+    seal_key = request_key = key_of
 
     def _signers(self):
         path = self.people / "allowed_signers"
@@ -123,12 +123,11 @@ class LiveScene(Scene):
             signer_line(
                 AllowedSigner(
                     person.email,
-                    (APPROVAL,) if "approve" in person.may else (SEAL,),
+                    person.purposes(),
                     self.key_of(person.handle).public_key,
                 )
             )
             for person in load_registry(self.settings.approvers_path()).people
-            if {"approve", "operate"} & person.may
         ]
         path.write_text("\n".join(lines) + "\n", "utf-8")
         (self.people / "revoked_keys").touch()

@@ -85,7 +85,8 @@ class Mistake:
             "reason": ReversalReason.PAID_TWICE, "notes": "The automation had paid it",
         }  # fmt: skip
         person = desk.registry.find(requester)
-        return file_reversal(desk, ReversalAsked(**asked | changes), person, replace=replace)[0]
+        key = self.scene.request_key(person.handle)
+        return file_reversal(desk, ReversalAsked(**asked | changes), person, replace=replace, key=key)[0]
 
     def prepare(self, **changes):
         """Request, two approvals, dry run."""

@@ -82,7 +82,7 @@ def file_and_approve(
     if lifetime_s is not None:
         rules = rules.model_copy(update={"approval_lifetime_s": lifetime_s})
     requester = desk.registry.get_allowed(cast.requester, "request", desk.now(), field="as")
-    request, _ = file_request(desk, parameters, requester, replace=False)
+    request, _ = file_request(desk, parameters, requester, replace=False, key=cast.key_of(cast.requester))
     for approver in cast.approvers:
         desk.clock.wait(pause_s)
         approve(

@@ -104,7 +104,7 @@ class Both:
         self.clock.wait(seconds)
 
     def file(self, number, replaces):
-        self.call("record_request", request_of(number), replaces=replaces and f"request-{number ^ 2}")
+        self.call("record_request", replace(request_of(number), replaces=f"request-{number ^ 2}" if replaces else ""))
 
     def approve(self, number, person):
         if number in (0, 1):

@@ -41,7 +41,7 @@ def note(desk, text):
 
 
 def sealed(desk):
-    return seal_again(desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, incident.OPERATOR)
+    return seal_again(desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID, incident.OPERATOR)[0]
 
 
 def compared(folder, digest):

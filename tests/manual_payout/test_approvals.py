@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from desks import LAST4, STREAM
 from manual_payout.approval.approvals import approve, check_approvals, given_approvals, statement_of, teams_approved
-from manual_payout.approval.approving import facts_for_approver
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.desk.people import Person, Registry
 from manual_payout.desk.settings import SANDBOX_APPROVERS, RequestPolicy
 from manual_payout.desk.signatures import APPROVAL, SEAL, AllowedSigner, AllowedSigners, key_from_seed
@@ -138,7 +138,7 @@ OTHER = {
     "approval_id": "x", "request_id": "x", "request_digest": "x", "approver_id": "lucia", "team": Team.PAYMENTS_OPS,
     "mode": Mode.LIVE, "platform_account": "x", "nonce": "x", "approved_at": AT - timedelta(microseconds=1),
     "expires_at": AT + timedelta(days=9), "statement_digest": "x", "signature": PRIYA.signature,
-    "signed_text": PRIYA.signed_text,
+    "signed_text": PRIYA.signed_text, "facts": '{"version":2}', "rules_digest": "x", "registry_digest": "x",
 }  # fmt: skip
 
 
@@ -191,13 +191,13 @@ BACK = replace(LINE, stripe_transfer_id="tr_1", reversed_before_minor=0)
         ({"kind": Kind.REVERSAL}, "predicate.request.kind"),
         ({"filed_at": AT - LIFETIME}, "predicate.request.filed_at"),
         ({"expires_at": AT + timedelta(hours=25)}, "predicate.request.expires_at"),
-        ({"lines": (replace(LINE, amount=Money(125_076, "usd")),)}, "lines.0.amount_minor was 125076, expected 125075"),
-        ({"lines": (replace(LINE, amount=Money(125_075, "eur")),)}, "lines.0.currency"),
-        ({"lines": (replace(LINE, destination_account="acct_124"),)}, "lines.0.destination_account"),
-        ({"lines": (replace(LINE, ledger_payout_id="ledger-2"),)}, "lines.0.ledger_payout_id"),
-        ({"lines": (STUDIO,)}, "lines.0.reserve_after_minor"),
-        ({"lines": (BACK,)}, "lines.0.reversed_before_minor was 0, expected missing"),
-        ({"lines": (LINE, replace(LINE, line_id="line-2", line_no=2))}, "lines.1."),
+        ({"lines": (replace(LINE, amount=Money(125_076, "usd")),)}, "lines.line.amount_minor was 125076, expected 125075"),
+        ({"lines": (replace(LINE, amount=Money(125_075, "eur")),)}, "lines.currency was 'eur', expected 'usd'"),
+        ({"lines": (replace(LINE, destination_account="acct_124"),)}, "lines.line.destination_account"),
+        ({"lines": (replace(LINE, ledger_payout_id="ledger-2"),)}, "lines.line.ledger_payout_id"),
+        ({"lines": (STUDIO,)}, "lines.line.reserve_after_minor"),
+        ({"lines": (BACK,)}, "lines.line.reversed_before_minor was 0, expected missing"),
+        ({"lines": (LINE, replace(LINE, line_id="line-2", line_no=2))}, "lines.count was 2, expected 1"),
     ],
 )  # fmt: skip
 def test_signature_over_another_request_is_refused_by_the_field_that_differs(changes, field):
@@ -369,7 +369,8 @@ def say_yes(scene, who, *, amount=incident.AMOUNT, last4=LAST4, request=None, li
     signs = person is not None and scene.desk.registry.signers.keys_for(person.email, APPROVAL, scene.desk.now())
     return approve(
         scene.desk.store, scene.desk.registry, request or scene.request, approver=who, amount=amount,
-        destination_last4=last4, rules=RequestPolicy.model_construct(approval_lifetime_s=lifetime_s), key=key or (sandbox_key(person.handle) if signs else STRANGER),
+        destination_last4=last4, shown=shown_to_approver(scene.desk, request or scene.request),
+        rules=RequestPolicy.model_construct(approval_lifetime_s=lifetime_s), key=key or (sandbox_key(person.handle) if signs else STRANGER),
     )  # fmt: skip
 
 
@@ -552,9 +553,9 @@ def test_command_of_the_documentation_checks_an_approval_with_stock_openssh(scen
 
 def test_approver_sees_earlier_manual_payouts_and_how_fresh_the_destination_is(scene):
     """What would make somebody look twice: the last ones by amount and date, and an account that was changed today."""
-    shown = dict(facts_for_approver(scene.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    shown = dict(shown_to_approver(scene.desk, scene.request).tables[1].rows)
     scene.send()
-    later = dict(facts_for_approver(scene.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    later = dict(shown_to_approver(scene.desk, scene.request).tables[1].rows)
     name = "earlier manual payouts to this studio"
 
     assert ("0", "1: 1,250.75 USD on 2026-03-02, paid") == (shown[name], later[name])

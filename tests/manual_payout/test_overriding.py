@@ -17,9 +17,9 @@ from pydantic import SecretStr
 from desks import LAST4
 from live import LiveScene, live_stripe
 from manual_payout import steps
-from manual_payout.approval.approving import facts_for_approver, note_warning
+from manual_payout.approval.approving import note_warning, shown_to_approver
 from manual_payout.approval.verification import verify
-from manual_payout.cli.answers import show_results
+from manual_payout.cli.run_results import show_results
 from manual_payout.comms.telling import sent_messages
 from manual_payout.desk.reviewed import procedure_digest, reviewed_digests
 from manual_payout.domain.errors import ClaimError, DatabaseError, UnknownOutcomeError
@@ -163,10 +163,10 @@ def test_intent_that_is_refused_leaves_no_override(live, monkeypatch):
 def test_approver_is_shown_the_warning_and_it_is_noted_who_was_not(live):
     """What the first is shown is noted; the second approved while the rehearsal was good still."""
     live.rehearsed(entry(live, 1))
-    approve_facts = dict(facts_for_approver(live.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    approve_facts = dict(shown_to_approver(live.desk, live.request).tables[1].rows)
     note_warning(live.desk, live.request, live.desk.registry.find("amara"))
     live.rehearsed(entry(live, 1, procedure=OTHER))
-    warned_facts = dict(facts_for_approver(live.desk, incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID).rows)
+    warned_facts = dict(shown_to_approver(live.desk, live.request).tables[1].rows)
     note_warning(live.desk, live.request, live.desk.registry.find("priya"))
     live.approve_both().send()
     data = live.events("rehearsal_overridden")[0].data

@@ -9,6 +9,7 @@ from tests.passkeys import USUAL, Authenticator, encoded
 
 from desks import LAST4
 from manual_payout.approval.approvals import check_approvals, draft_approval, record_signed
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.desk.settings import ApprovalsPolicy, Policy, StripePolicy
 from manual_payout.desk.signatures import (
     ANY_LOCALHOST,
@@ -182,17 +183,22 @@ def test_localhost_is_the_sandboxs_and_one_passkey_is_the_rule():
 def with_passkeys(desk, at_most, **people):
     """Let people of the demo sign with passkeys, as if a reviewer had taken their lines."""
     before = desk.registry.signers
-    before = AllowedSigners(desk.registry.signers.entries[:7], before.revoked, before.source, before.digests)
+    before = AllowedSigners(desk.registry.signers.entries[:7], before.revoked, before.source, before.files)
     lines = tuple(AllowedSigner(desk.registry.find(who).email, (APPROVAL,), one.key) for who, one in people.items())
     passkeys = PasskeyRules((ANY_LOCALHOST,), at_most)
     desk.registry.signers = AllowedSigners(
-        (*before.entries, *lines), before.revoked, before.source, before.digests, passkeys
+        (*before.entries, *lines), before.revoked, before.source, before.files, passkeys
     )
 
 
 def approve_by(desk, request, who, passkey, **how):
     """A whole ceremony."""
-    told = {"approver": who, "amount": request.total.text, "destination_last4": LAST4}
+    told = {
+        "shown": shown_to_approver(desk, request),
+        "approver": who,
+        "amount": request.total.text,
+        "destination_last4": LAST4,
+    }
     rules = desk.settings.policy.request
     draft = draft_approval(desk.store, desk.registry, request, rules=rules, **told)
     armored = passkey.sign(APPROVAL, draft.signed_text.encode(), origin="http://localhost:8000", **how)

@@ -416,7 +416,7 @@ def test_dead_claims_are_those_that_no_money_can_follow(begun, raw):
     """Refused lines, and lines that never began of requests that are withdrawn or expired."""
     for number in (2, 3, 4):
         expires_at = NOW + timedelta(hours=1 if number == 2 else 24)
-        begun.record_request(filed(number, expires_at=expires_at), replaces="request-3" if number == 4 else None)
+        begun.record_request(filed(number, expires_at=expires_at, replaces="request-3" if number == 4 else ""))
     first = begun.dead_claims("ledger-1")
     begun.clock.wait(3600)
     second = begun.dead_claims("ledger-1")

@@ -14,6 +14,7 @@ import yaml
 from manual_payout.database.schema import metadata
 from manual_payout.desk.wiring import kernel_environment
 from manual_payout.domain.models import Stage
+from manual_payout.evidence import whole
 from manual_payout.steps.closing import read_results
 from manual_payout.steps.runner import seal_again
 from payout_rehearsal import CLOSING, PAUSE_S, demo_parameters, file_and_approve, stage_set
@@ -143,6 +144,12 @@ def _state(database):
             for table in metadata.sorted_tables
         }
     engine.dispose()
+    # The runner notes which notebook it begins, and its machine seals at its end; plain papermill does neither.
+    found["events"] = [
+        {name: value for name, value in event.items() if name != "seq"}
+        for event in found["events"]
+        if event["kind"] not in (whole.BEGUN, whole.KEPT)
+    ]
     return found
 
 

@@ -27,7 +27,7 @@ class ComparedField:
     One field of a request, and the rules that compare it.
 
     Attributes:
-        ledger: Judges it by the ledger.
+        ledger: Judges it by the ledger; None where the ledger does not know it.
 
         stripe: Judges it by what Stripe shows; None where Stripe does not know it.
 
@@ -35,7 +35,7 @@ class ComparedField:
     """
 
     name: str
-    ledger: _Rule
+    ledger: _Rule | None
     stripe: _Rule | None = None
     typed: bool = True
 
@@ -58,7 +58,8 @@ FIELDS: tuple[ComparedField, ...] = (
     ComparedField("studio_id", _studio_id),
     ComparedField("studio_name", _studio_name),
     ComparedField("amount", policy.amount_as_on_file, policy.stripe_balance),
-    ComparedField("destination_account", policy.destination_as_on_file, policy.no_unexplained_transfer),
+    ComparedField("destination_account", policy.destination_as_on_file),
+    ComparedField("other transfers to this account", None, policy.no_unexplained_transfer, typed=False),
     ComparedField("reserve_after", policy.reserve_arithmetic),
     ComparedField("minimum reserve", policy.reserve_minimum, typed=False),
     ComparedField("ledger payout", policy.ledger_payout_unpaid, policy.no_transfer_in_group, typed=False),
@@ -79,7 +80,7 @@ def require_as_in_ledger(facts: Facts, rules: Policy) -> None:
     # Of a balance that does not cover the payout no reserve is right, whatever was typed.
     covered = owed is not None and balance is not None and balance >= owed
     asked = [field for field in FIELDS if covered or field.ledger is not policy.reserve_arithmetic]
-    judged = [(field, field.ledger(facts, rules)) for field in asked]
+    judged = [(field, field.ledger(facts, rules)) for field in asked if field.ledger is not None]
     wrong = [f"\n  {_told(field, check)}" for field, check in judged if check.stops]
     if wrong:
         many = f"in {len(wrong)} points" if len(wrong) > 1 else "in 1 point"
@@ -94,18 +95,17 @@ def compared_table(lead: str, facts: Facts, rules: Policy) -> Table:
     """Show the request's own fields beside the ledger's and Stripe's, every difference marked, and counted in the caption."""
     rows, differing = [], []
     for field in FIELDS:
-        ledger, stripe = field.ledger(facts, rules), field.stripe(facts, rules) if field.stripe else None
+        ledger, stripe = (rule(facts, rules) if rule else None for rule in (field.ledger, field.stripe))
         found = [check for check in (ledger, stripe) if check is not None]
-        unseen = stripe is not None and facts.stripe.error is not None
-        differs = any(check.status is CheckStatus.FAIL for check in found)
-        if differs:
+        seen = stripe.found if stripe else ""
+        if stripe and facts.stripe.error is not None:
+            seen = f"NOT CHECKED from here; the send checks it. {seen}"
+        statuses = {check.status for check in found}
+        result = "differs" if CheckStatus.FAIL in statuses else "warn" if CheckStatus.WARN in statuses else "same"
+        if result == "differs":
             differing.append(field.name)
-        asked = ledger.expected if field.typed else f"(expected {ledger.expected})"
-        shown = "" if stripe is None else stripe.found
-        if unseen:
-            shown = f"NOT CHECKED from here; the send checks it. {shown}"
-        result = "differs" if differs else "warn" if any(c.status is CheckStatus.WARN for c in found) else "same"
-        rows.append((result, field.name, asked, ledger.found, shown))
+        asked = found[0].expected if field.typed else f"(expected: {found[0].expected})"
+        rows.append((result, field.name, asked, ledger.found if ledger else "", seen))
     return Table(f"{lead} {counted(differing)}", COMPARED_COLUMNS, tuple(rows))
 
 

@@ -11,7 +11,7 @@ import typer
 
 from manual_payout.cli.answers import show_json, show_table
 from manual_payout.cli.options import EXIT_CODES, Json
-from manual_payout.domain.errors import ApprovalError, ParameterError, UsageError
+from manual_payout.domain.errors import ParameterError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -148,16 +148,12 @@ def _line_for(person: Person) -> AllowedSigner:
     """The line of a key that *person* is about to make."""
     from datetime import timedelta
 
-    from manual_payout.desk.signatures import APPROVAL, SEAL, AllowedSigner, PublicKey
+    from manual_payout.desk.signatures import AllowedSigner, PublicKey
 
-    purposes = tuple(name for name, may in ((APPROVAL, "approve"), (SEAL, "operate")) if may in person.may)
-    if not purposes:
-        raise ApprovalError(
-            f"{person.name} may neither approve nor operate, and has nothing to sign.",
-            "Make a key for whoever approves or operates.",
-        )
     today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
-    return AllowedSigner(person.email, purposes, PublicKey(""), today, today + timedelta(days=_VALID_DAYS), person.name)
+    return AllowedSigner(
+        person.email, person.purposes(), PublicKey(""), today, today + timedelta(days=_VALID_DAYS), person.name
+    )
 
 
 def _new_passphrase(settings: Settings) -> str:

@@ -17,7 +17,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from manual_payout.desk.signatures import NO_PASSKEYS, AllowedSigners, PasskeyRules, load_signers
+from manual_payout.desk.signatures import (
+    APPROVAL,
+    NO_PASSKEYS,
+    REQUEST,
+    SEAL,
+    WITHDRAWAL,
+    AllowedSigners,
+    PasskeyRules,
+    load_signers,
+)
 from manual_payout.domain.addresses import is_address
 from manual_payout.domain.canonical import digest_of
 from manual_payout.domain.errors import ApprovalError, ParameterError, SettingsError
@@ -59,6 +68,11 @@ class Person:
     def valid_at(self, at: datetime) -> bool:
         """Whether the entry is in force at *at*."""
         return self.valid_from <= at and (self.valid_until is None or at < self.valid_until)
+
+    def purposes(self) -> tuple[str, ...]:
+        """What a key of this person's signs for (namespaces of signatures)."""
+        rights = {APPROVAL: {"approve"}, SEAL: {"operate"}, REQUEST: {"request"}, WITHDRAWAL: {"approve", "request"}}
+        return tuple(namespace for namespace, any_of in rights.items() if any_of & self.may)
 
     def approving_team(self) -> Team | None:
         """The team for which this person approves, if any."""

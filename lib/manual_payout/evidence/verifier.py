@@ -17,6 +17,7 @@ import base64
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -37,8 +38,10 @@ SIGNATURE = "manifest.json.sig"
 SEALS = "seals"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:manual-payout:evidence:v1"
-APPROVAL_TYPE = "urn:manual-payout:approval:v1"
+APPROVAL_TYPE = "urn:manual-payout:approval:v2"
+DRY_RUN_TYPE = "urn:manual-payout:dry-run:v1"
 SEAL_NAMESPACE, APPROVAL_NAMESPACE = "seal@manual-payout", "approval@manual-payout"
+REQUEST_NAMESPACE, WITHDRAWAL_NAMESPACE = "request@manual-payout", "withdrawal@manual-payout"
 MODES = ("sandbox", "test", "live")
 # Of a passkey, and of an OpenSSH key on hardware, told apart by the application; the sandbox's pages.
 _SSHSIG = b"SSHSIG\x00\x00\x00\x01"
@@ -69,6 +72,7 @@ _SANDBOX_KEYS = frozenset(
         "MPkKKMaiprom5KZdD5mhvZ0SQeAHe/Khp3pb86GIa9s",
         "DKMnEzchQQtvKz6diX1e562ZHd/iBjGFqc8CtkT4qb0",
         "AhFu93hPm4KVGIDQPRlUtUJPYoxtGBXlKRb4oZ/R1gH",
+        "NYaRqXY2qLM7YYSxIQcw5sVV0GZlzpwmhAmnansfV3l",
     )
 )
 # What a file that somebody edited can make of reading it.
@@ -678,6 +682,10 @@ def check_signatures(folder: Folder, registry: Registry, judge: Judge) -> list[F
             "seals", "Are the earlier seals those it builds on?", lambda: _seals(folder, registry, judge), "They are."
         ),
         _asked("signatures", "Did the approvers sign?", lambda: _signed(folder, registry, judge), "They did."),
+        _asked("filing", "Did who filed or withdrew it sign?", lambda: _filed(folder, registry, judge), "They did."),
+        _asked(
+            "operator", "Did the operator sign a dry run first?", lambda: _proved(folder, registry, judge), "They did."
+        ),
     ]
 
 
@@ -768,6 +776,113 @@ def _signed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
         said = judge(canonical(statement), armored, email, APPROVAL_NAMESPACE, at)
         if said := said or _unlike_its_page(armored, rules, sandbox=sandbox):
             wrong.append(f"event {event['seq']}: the signature of {email} {said}")
+    return wrong
+
+
+def _filed(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    """Judge who filed each request, and who withdrew one; only in the sandbox may either be unsigned."""
+    wrong, events, sandbox = [], folder.events(), folder.facts["mode"] == "sandbox"
+    rules = {str(_request_digest(event)): _rules(event) for event in folder.events("intent_recorded")}
+    for event, following in itertools.zip_longest(events, events[1:]):
+        data, seq = event["data"], event["seq"]
+        if event["kind"] == "request_filed":
+            by, text, namespace, right = (
+                data["statement"]["requested_by"],
+                data["statement"],
+                REQUEST_NAMESPACE,
+                "request",
+            )
+        elif event["kind"] == "request_withdrawn" and "statement" in data:
+            by, text, namespace = data["statement"]["withdrawn_by"], data["statement"], WITHDRAWAL_NAMESPACE
+            right = "request" if "request" in registry.people.get(by, {"may": ()})["may"] else "approve"
+            if data["request_id"] != text["request_id"]:
+                wrong.append(f"event {seq}: the withdrawal is of another request")
+        elif event["kind"] == "request_withdrawn":
+            # It was replaced: the request that follows says so, and that one is signed.
+            new = following["data"]["statement"] if following and following["kind"] == "request_filed" else {}
+            if new.get("replaces") != data["request_id"]:
+                wrong.append(f"event {seq}: nobody signed the withdrawal, and no request replaced it")
+            continue
+        else:
+            continue
+        armored = data.get("signature", "")
+        if event["actor"] != by:
+            wrong.append(f"event {seq} is by another person than it says")
+        if armored or not sandbox:
+            page = rules.get(str(data.get("digest"))) if right == "request" else None
+            wrong += _own(
+                seq, registry, judge, (by, right, event["at"]), (text, armored, namespace), page, sandbox=sandbox
+            )
+    return wrong
+
+
+def _own(
+    seq: int,
+    registry: Registry,
+    judge: Judge,
+    who: tuple[str, str, str],
+    signed: tuple[Any, str, str],
+    rules: Mapping[str, Any] | None,
+    *,
+    sandbox: bool,
+) -> list[str]:
+    (by, right, at), (statement, armored, namespace) = who, signed
+    if not armored:
+        return [f"event {seq} is not signed"]
+    try:
+        email = registry.email_of(by, right, at)
+    except ValueError as error:
+        return [f"event {seq}: {error}"]
+    said = judge(canonical(statement), armored, email, namespace, at)
+    # At which pages passkeys might sign is on record where something was sent.
+    said = said or (_unlike_its_page(armored, rules, sandbox=sandbox) if rules is not None else "")
+    return [f"event {seq}: the signature of {email} {said}"] if said else []
+
+
+def _request_digest(intent: Mapping[str, Any]) -> str:
+    return str(json.loads(intent["data"]["payload"])["metadata"]["request_digest"])
+
+
+def _proved(folder: Folder, registry: Registry, judge: Judge) -> list[str]:
+    """Find a first attempt before which its operator had sealed no dry run of that request, under those rules."""
+    wrong, filed = (
+        [],
+        {event["data"]["digest"]: event["data"]["request_id"] for event in folder.events("request_filed")},
+    )
+    begun: set[str] = set()
+    made_by_hand = {event["seq"] - 1 for event in folder.events(_ADOPTED)}
+    for intent in folder.events("intent_recorded"):
+        digest = _request_digest(intent)
+        first, seq = digest not in begun, intent["seq"]
+        begun.add(digest)
+        if not first or seq in made_by_hand:
+            continue
+        made = [
+            event["data"] | {"at": event["at"], "seq": event["seq"]}
+            for event in folder.events("dry_run_sealed")
+            if event["seq"] < seq and (event["actor"], event["data"]["request_id"]) == (intent["actor"], filed[digest])
+        ]
+        if not made:
+            wrong.append(f"event {seq} was begun by somebody who had sealed no dry run of it")
+            continue
+        last = made[-1]
+        statement = {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": MANIFEST, "digest": {"sha256": last["manifest_sha256"]}}],
+            "predicateType": DRY_RUN_TYPE,
+            "predicate": {
+                "request_id": filed[digest], "request_digest": digest, "operator_id": intent["actor"],
+                "rules_digest": last["rules_digest"],
+            },
+        }  # fmt: skip
+        if last["signed_text"].encode() != canonical(statement):
+            wrong.append(f"event {last['seq']} does not say what its operator signed")
+        if last["rules_digest"] != _rules(intent).get("rules_digest"):
+            wrong.append(f"event {seq} was begun under other rules than its dry run")
+        who = (intent["actor"], "operate", last["at"])
+        wrong += _own(
+            last["seq"], registry, judge, who, (statement, last["signature"], SEAL_NAMESPACE), None, sandbox=False
+        )
     return wrong
 
 
@@ -1042,7 +1157,8 @@ def _as_requested(payload: Mapping[str, Any], requests: Mapping[str, Any]) -> li
 def _approvals(folder: Folder) -> list[str]:
     """Judge the approvals that each intent, and each leave to send its key again, names, as the journal tells of them."""
     given = {_said(event)["approval_id"]: event for event in folder.events("approved")}
-    filed = {event["data"]["digest"]: event["data"]["statement"] for event in folder.events("request_filed")}
+    filed = {event["data"]["digest"]: event["data"] for event in folder.events("request_filed")}
+    by_hand = {event["seq"] - 1 for event in folder.events(_ADOPTED)}
     begun = {
         event["data"]["idempotency_key"]: json.loads(event["data"]["payload"])["metadata"]["request_digest"]
         for event in folder.events("intent_recorded")
@@ -1051,7 +1167,9 @@ def _approvals(folder: Folder) -> list[str]:
     for event in folder.events(*_ALLOWING):
         digest = begun[event["data"]["idempotency_key"]]
         named = [given[number] for number in event["data"]["approval_ids"]]
-        wrong += _stand(event, filed[digest], digest, named)
+        request = filed[digest]
+        wrong += _stand(event, request["statement"], request.get("signature", ""), digest, named)
+        wrong += _pinned(event, request["statement"], [] if event["seq"] in by_hand else named)
     return wrong + _left_unasked(folder)
 
 
@@ -1074,13 +1192,42 @@ def _said(event: Mapping[str, Any]) -> dict[str, Any]:
     return predicate | {"request_digest": subject["digest"]["sha256"], "mode": predicate["request"]["mode"]}
 
 
+def asked_of(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an approval says of a request: its lines by count, total and digest, a single line whole besides."""
+    lines = request["lines"]
+    told = {
+        "count": len(lines),
+        "total_minor": sum(line["amount_minor"] for line in lines),
+        "currency": lines[0]["currency"],
+        "sha256": digest_of(lines),
+        "acknowledged_transfers": sorted({one for line in lines for one in line.get("acknowledged_transfers", ())}),
+    }
+    return {**request, "lines": told | ({"line": lines[0]} if len(lines) == 1 else {})}
+
+
+def _unlike(facts: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether an approver was shown anything else than what the request says; a balance and a date may be anything."""
+    names = ["ledger_payout_id", "currency", "studio_id", "destination_account", "stripe_transfer_id"]
+    # Of a reversal the amount that was shown is that of the transfer.
+    names += ["amount_minor"] if request["kind"] == "transfer" else []
+    pairs = zip(facts["compared"], request["lines"], strict=True)
+    return any(shown[name] != line.get(name) for shown, line in pairs for name in names if name in shown)
+
+
 def _stand(
-    intent: Mapping[str, Any], request: Mapping[str, Any], digest: str, named: list[dict[str, Any]]
+    intent: Mapping[str, Any], request: Mapping[str, Any], signature: str, digest: str, named: list[dict[str, Any]]
 ) -> list[str]:
     statements = [_said(event) for event in named]
     people = {statement["approver_id"] for statement in statements}
+    asked, kept = asked_of(request), [event["data"]["facts"] for event in named]
     wrong = {
-        "is for another request": any((s["request_digest"], s["request"]) != (digest, request) for s in statements),
+        "is for another request": any((s["request_digest"], s["request"]) != (digest, asked) for s in statements),
+        "names other facts than are kept": any(
+            digest_of(facts) != s["facts_digest"] or facts["request_digest"] != digest
+            for facts, s in zip(kept, statements, strict=True)
+        ),
+        "was of other facts than were paid": any(_unlike(facts, request) for facts in kept),
+        "names another filing": any(s["request_signature"] != signature for s in statements),
         "is none": any(event["data"]["statement"]["predicateType"] != APPROVAL_TYPE for event in named),
         "is not signed": not all(event["data"]["signature"] for event in named),
         "is not by both teams": {statement["team"] for statement in statements} != {"payments_ops", "finance"},
@@ -1128,6 +1275,26 @@ def _by_the_rules(intent: Mapping[str, Any], request: Mapping[str, Any], stateme
         "its amount was above the policy's ceiling": limit is not None and not (_is_whole(limit) and amount <= limit),
     }
     return [f"at event {intent['seq']} {what}" for what, found in wrong.items() if found]
+
+
+def _pinned(event: Mapping[str, Any], request: Mapping[str, Any], named: list[dict[str, Any]]) -> list[str]:
+    """Compare the rules of money that an event names with themselves, and with those that its approvals were given under."""
+    rules, currency = _rules(event), request["lines"][0]["currency"]
+    pinned = rules["pinned"]
+    told = {name: rules[name] for name in ("request_lifetime_s", "approval_lifetime_s", "amount_minor_max")}
+    limits = pinned["request"]["amount_minor_max"] if request["kind"] == "transfer" else {}
+    same = told == {
+        "request_lifetime_s": pinned["request"]["request_lifetime_s"],
+        "approval_lifetime_s": pinned["request"]["approval_lifetime_s"],
+        "amount_minor_max": limits.get(currency),
+    }
+    wrong = {
+        "tells other rules than those it names": not same or digest_of(pinned) != rules["rules_digest"],
+        "has approvals that were given under other rules": any(
+            _said(one)["rules_digest"] != rules["rules_digest"] for one in named
+        ),
+    }
+    return [f"event {event['seq']} {what}" for what, found in wrong.items() if found]
 
 
 def _answers(folder: Folder, sent: list[dict[str, Any]]) -> list[str]:

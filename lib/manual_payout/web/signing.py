@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from manual_payout.approval.approvals import Shown, draft_approval, record_signed
+from manual_payout.approval.approvals import draft_approval, record_signed
 from manual_payout.approval.approving import note_warning, shown_to_approver
 from manual_payout.approval.requesting import draft_request, filled_from_ledger
 from manual_payout.approval.signed_forms import record_filed, record_withdrawn, withdrawal_of
@@ -93,18 +93,19 @@ def request_page(office: Office, visit: Visit, request: Request, error: ManualPa
     """Show the approver's page: the facts, fetched now, who has approved, and what this person may do."""
     desk, rules = visit.desk, visit.desk.settings.policy.request
     try:
-        shown: Shown | None = shown_to_approver(desk, request)
+        shown = shown_to_approver(desk, request)
         visit.session.seen[request.request_id] = time.monotonic(), shown
+        tables = shown.tables
     except ManualPayoutError as unseen:
-        shown, error = None, error or unseen
+        tables, error = (), error or unseen
     given = desk.store.approvals_of(request.request_id)
     approvals = [(one, desk.registry.name_of(one.approver_id), rules.approval_ends(one, request)) for one in given]
     withdrawn, ends = desk.store.is_withdrawn(request), rules.request_ends(request)
     open_now = not withdrawn and desk.now() < ends
     may_withdraw = visit.person.person_id == request.requested_by or "approve" in visit.person.may
     values = {
-        "request": request, "line": request.lines[0], "tables": shown.tables if shown else (), "approvals": approvals, "withdrawn": withdrawn,
-        "ends": ends, "may_approve": open_now and shown is not None and "approve" in visit.person.may
+        "request": request, "line": request.lines[0], "tables": tables, "approvals": approvals, "withdrawn": withdrawn,
+        "ends": ends, "may_approve": open_now and tables and "approve" in visit.person.may
         and visit.person.person_id != request.requested_by, "may_withdraw": open_now and may_withdraw, "error": error,
         "bars": _bars(desk, request), "requester": desk.registry.name_of(request.requested_by), "open": open_now,
         "statement": canonical_json(request.statement()),
@@ -115,8 +116,8 @@ def request_page(office: Office, visit: Visit, request: Request, error: ManualPa
 def confirm_approval(office: Office, visit: Visit, request: Request) -> Response:
     """Take what the approver typed, and show what they are about to sign."""
     desk, typed, rules = visit.desk, form_of(visit.call), visit.desk.settings.policy.request
-    seen_at, shown = visit.session.seen.get(request.request_id, (-FACTS_S, None))
-    if shown is None or time.monotonic() - seen_at >= FACTS_S:
+    seen = visit.session.seen.get(request.request_id)
+    if seen is None or time.monotonic() - seen[0] >= FACTS_S:
         old = ParameterError(
             "facts", "older than ten minutes", "facts that were looked at now",
             "They were fetched again and stand below: look, and type again.",
@@ -129,7 +130,7 @@ def confirm_approval(office: Office, visit: Visit, request: Request) -> Response
         note_warning(desk, request, visit.person)
         draft = draft_approval(
             desk.store, desk.registry, request, approver=visit.person.person_id, amount=typed.get("amount", ""),
-            destination_last4=typed.get("destination_last4", ""), shown=shown, rules=rules,
+            destination_last4=typed.get("destination_last4", ""), shown=seen[1], rules=rules,
         )  # fmt: skip
     except ManualPayoutError as error:
         return request_page(office, visit, request, error)

@@ -16,8 +16,6 @@ from pathlib import Path
 from manual_payout.desk.people import Person, load_registry
 from manual_payout.desk.settings import SANDBOX_APPROVERS
 from manual_payout.desk.signatures import (
-    APPROVAL,
-    SEAL,
     AllowedSigner,
     SigningKey,
     key_from_file,
@@ -85,14 +83,15 @@ def make_cast(folder: Path, private: Path, at: datetime) -> Cast:
     approvers.write_text(SANDBOX_APPROVERS.read_text("utf-8"), "utf-8")
     keys, lines = {}, []
     for person in load_registry(SANDBOX_APPROVERS).people:
-        purposes = tuple(name for name, may in ((APPROVAL, "approve"), (SEAL, "operate")) if may in person.may)
-        if not purposes or not person.valid_at(at):
+        if not person.valid_at(at):
             continue
         keys[person.handle] = _new_key(private, person, keep=person.handle == incident.OPERATOR)
         public = keys[person.handle].public_key
         lines.append(
             signer_line(
-                AllowedSigner(person.email, purposes, public, at - _EARLIER, at + _VALID, "this rehearsal only")
+                AllowedSigner(
+                    person.email, person.purposes(), public, at - _EARLIER, at + _VALID, "this rehearsal only"
+                )
             )
         )
     signers = folder / "allowed_signers"

@@ -102,11 +102,11 @@ class MemoryStore:
 
     # ---------------------------------------------------------------------------------- requests and approvals
 
-    def record_request(self, request: Request, *, replaces: str | None = None) -> None:
+    def record_request(self, request: Request) -> None:
         streams = [stream_of(request.incident_id, line.ledger_payout_id) for line in request.lines]
         self.hooks.step("record_request:before")
-        if replaces is not None:
-            self._require_nothing_under_way(replaces)
+        if request.replaces:
+            self._require_nothing_under_way(request.replaces)
         if self._request_conflicts(request):
             raise ClaimError(
                 f"The same request for {request.incident_id} was filed a moment ago.",
@@ -114,9 +114,12 @@ class MemoryStore:
             )
         self.requests[request.request_id] = (request, request.digest, True)
         for stream in streams:
-            if replaces is not None:
-                self._append(stream, "request_withdrawn", request.requested_by, {"request_id": replaces})
-            told = {"request_id": request.request_id, "digest": request.digest, "statement": request.statement()}
+            if request.replaces:
+                self._append(stream, "request_withdrawn", request.requested_by, {"request_id": request.replaces})
+            told = {
+                "request_id": request.request_id, "digest": request.digest, "statement": request.statement(),
+                "signature": request.signature,
+            }  # fmt: skip
             self._append(stream, "request_filed", request.requested_by, told)
         self.hooks.step("record_request:after")
 

@@ -20,8 +20,10 @@ from pydantic import SecretStr
 
 import local_stripe
 from manual_payout import transfer
-from manual_payout.approval.approvals import approve, standing, statement_of
+from manual_payout.approval.approvals import Shown, approve, standing, statement_of
 from manual_payout.approval.dry_runs import DRY_RUN_SEALED, code_of, sealed_data
+from manual_payout.approval.pinned import rules_digest
+from manual_payout.approval.policy import compared_facts
 from manual_payout.approval.requesting import file_request
 from manual_payout.database.clock import FixedClock
 from manual_payout.desk.people import Person, Registry, load_registry
@@ -462,7 +464,7 @@ class Night:
     def approve(self, request: Request) -> None:
         """Have two approvers approve *request*, once more where they did before."""
         self.result.hits[f"{self.world.act}approved again"] += 1
-        _approve(self.store, self.registry, self.settings, request, self.rng.choice(APPROVERS))
+        _approve(self.desk, request, self.rng.choice(APPROVERS))
 
     def _refiled(self) -> None:
         # With other notes: what the operator is running right now no longer fits.
@@ -652,7 +654,7 @@ def _stage(*, long: bool, competing: bool) -> Stage:
     requester = registry.find(incident.REQUESTER)
     for name, approvers in zip(INCIDENTS[: 2 if competing else 1], APPROVERS, strict=False):
         request, _ = file_unseen(desk, replace(_typed(), incident_id=name), requester, replace=False)
-        _approve(store, registry, settings, request, approvers)
+        _approve(desk, request, approvers)
         _dry_runs(store, registry, request)
         clock.wait(60)
     return Stage(settings, registry, store, due, balance)
@@ -664,15 +666,16 @@ def forget_stages() -> None:
         one.cache_clear()
 
 
-def _approve(
-    store: MemoryStore, registry: Registry, settings: Settings, request: Request, approvers: tuple[str, str]
-) -> None:
+def _approve(desk: Desk, request: Request, approvers: tuple[str, str]) -> None:
+    line, policy = request.line_for(), desk.settings.policy
+    due = desk.ledger.find_payout_due(line.ledger_payout_id)
+    compared = compared_facts(line, due, desk.ledger.find_balance(due.studio_id, due.currency))
+    shown = Shown((), (compared,), rules_digest(policy), desk.registry.digest)
     for approver in approvers:
         try:
             approve(
-                store, registry, request, approver=approver, amount=request.line_for().amount.text,
-                destination_last4=request.line_for().destination_account[-4:],
-                rules=settings.policy.request, key=sandbox_key(approver),
+                desk.store, desk.registry, request, approver=approver, amount=line.amount.text, shown=shown,
+                destination_last4=line.destination_account[-4:], rules=policy.request, key=sandbox_key(approver),
             )  # fmt: skip
         except ManualPayoutError:
             # Approved already, or no longer in force: both are ordinary, and the send says so.
