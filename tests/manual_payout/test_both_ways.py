@@ -116,15 +116,34 @@ def test_dry_run_that_says_something_else_than_was_signed_moves_nothing(moving, 
 
 
 def test_rules_have_to_be_those_of_the_dry_run_until_something_was_begun(moving):
-    """What was read under other rules was not read; what was begun is finished under whichever."""
+    """What was approved, or read, under other rules was not; a new attempt needs approvals under its rules, and no new dry run."""
     other = moving.scene.new_desk(request={"reserve_minimum_minor": {"usd": 1}})
+
+    assert "rules of money are not those under which" in refusal(moving.run, other).message
+    moving.fault("refuse", code="resource_missing")
+    assert AttemptRefusedError is type(refusal(moving.run))
+    assert "rules of money are not those under which" in refusal(moving.run, other).message
+    approve_under(moving, other)
+    assert moving.done is moving.run(other).state
+
+
+def test_dry_run_under_other_rules_lets_nothing_begin(moving):
+    """Approved again under the rules of now, and read under those of then."""
+    other = moving.scene.new_desk(request={"reserve_minimum_minor": {"usd": 1}})
+    approve_under(moving, other)
     error = refusal(moving.run, other)
 
     assert ("The policy's rules of money are not those of the dry run" in error.message, []) == (True, moving.posts)
 
-    moving.fault("refuse", code="resource_missing")
-    assert AttemptRefusedError is type(refusal(moving.run))
-    assert moving.done is moving.run(other).state
+
+def approve_under(moving, desk):
+    """Have both approve again, under the policy of that desk."""
+    moving.scene.pass_time(minutes=1)
+    before, moving.scene.desk = moving.scene.desk, desk
+    settings, moving.scene.settings = moving.scene.settings, desk.settings
+    for approver in ("priya", "amara"):
+        moving.approve(approver)
+    moving.scene.desk, moving.scene.settings = before, settings
 
 
 @pytest.mark.parametrize("handle", ["priya", "maya"])
@@ -141,11 +160,11 @@ def test_who_may_not_operate_moves_nothing(moving, handle):
 def test_begun_movement_keeps_its_request(any_moving, monkeypatch):
     """What has begun, or is done, keeps its request from being replaced."""
     deliver, errors = transfer.sending.deliver_attempt, []
-    twin = replace(any_moving.request, request_id="r2", nonce="n2")
+    twin = replace(any_moving.request, request_id="r2", nonce="n2", replaces=any_moving.request.request_id)
 
     def supplant():
         store = any_moving.scene.desk.store
-        errors.append(refusal(store.record_request, twin, replaces=any_moving.request.request_id))
+        errors.append(refusal(store.record_request, twin))
 
     def withdraw_then_deliver(desk, record):
         errors.append(refusal(any_moving.file, notes="other", replace=True))

@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from tests.mishaps import refusal
 
 from manual_payout.approval.approving import shown_to_approver
+from manual_payout.approval.pinned import pinned_rules
+from manual_payout.desk.settings import Policy
 from manual_payout.desk.signatures import REQUEST, SEAL, WITHDRAWAL
 from manual_payout.desk.signing import sandbox_key
 from manual_payout.domain.canonical import canonical_json, digest_bytes
 from manual_payout.domain.errors import ApprovalError, PolicyRefusedError
 from manual_payout.domain.models import Mode, State
+from manual_payout.evidence import verifier
 from payout_rehearsal.demo import incident
 from payout_rehearsal.demo.ledger import payouts_table
 
@@ -110,3 +113,15 @@ def test_outside_the_sandbox_a_request_is_signed_by_its_requester(scene):
             check_filed(scene.desk.registry, replace(live, signature=signature))
 
     check_filed(scene.desk.registry, replace(live, signature=sandbox_key("maya").sign(REQUEST, text)))
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_verifier_knows_the_rules_that_a_policy_file_leaves_out(mode):
+    """Its own table says what the settings say, in every mode."""
+    text = {"stripe": {"mode": mode.value, "platform_account": "acct_1"}}
+    pinned = pinned_rules(Policy.model_validate(text))
+    unless_said = verifier.RULES_UNLESS_SAID | (
+        {"approvals": verifier.SANDBOX_APPROVALS} if mode is Mode.SANDBOX else {}
+    )
+
+    assert {name: pinned[name] for name in unless_said} == unless_said

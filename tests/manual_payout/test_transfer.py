@@ -467,6 +467,7 @@ def test_account_out_of_sight_is_refused_unless_policy_accepts_it(scene, monkeyp
 
     assert (PolicyRefusedError, []) == (type(error), scene.posts)
     scene.desk = lenient
+    scene.pass_time(minutes=1)
     for approver in ("priya", "amara"):
         scene.approve(approver)
     scene.dry_run()

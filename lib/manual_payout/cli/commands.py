@@ -17,6 +17,7 @@ COMMANDS = {
     "due": ("manual_payout.cli.due:due", "List the payouts that the ledger says have failed."),
     "request": ("manual_payout.cli.filing:request", "File the fallback request form."),
     "approve": ("manual_payout.cli.filing:approve", "See the facts afresh and approve one exact request."),
+    "withdraw": ("manual_payout.cli.withdrawing:withdraw", "Withdraw a request that nobody shall run."),
     "run": ("manual_payout.cli.running:run", "Run the stage notebooks: dry, then live with a code."),
     "reconcile": ("manual_payout.cli.reconciling:reconcile", "Settle an unknown outcome by asking Stripe."),
     "status": ("manual_payout.cli.standing:status", "Say where things stand; reads only."),

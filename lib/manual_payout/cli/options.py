@@ -38,3 +38,4 @@ TypedAmount = Annotated[str | None, typer.Option(metavar="AMOUNT", help="As you 
 TypedLast4 = Annotated[str | None, typer.Option(metavar="TEXT", help="Of the destination; asked for when not given.")]
 Decide = Annotated[str, typer.Option(metavar="not-moved", help="A person's decision, where Stripe cannot tell.")]
 Because = Annotated[str, typer.Option(metavar="TEXT", help="The reason for the decision.")]
+RequestId = Annotated[str | None, typer.Option("--request", metavar="UUID", help="Where the incident has several.")]

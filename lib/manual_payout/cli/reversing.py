@@ -20,6 +20,7 @@ from manual_payout.cli.options import (
     LedgerPayoutId,
     Notes,
     Operator,
+    RequestId,
     TypedAmount,
     TypedLast4,
 )
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 # A refusal of what has no line yet says of itself alone that nothing was taken back.
 _NOT_FILED = "not filed yet"
 
-RequestId = Annotated[str | None, typer.Option("--request", metavar="UUID", help="Where the incident has several.")]
 
 reversal = typer.Typer(
     help="Take back money that was transferred by mistake: request, approve, run, reconcile.\n\n\b\n"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +36,12 @@ def verify(
             help="The reviewed people, keys beside it; else the settings'.",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="A policy file to compare the rules of money with."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Re-check an evidence folder, offline.
@@ -53,6 +60,7 @@ def verify(
         MANIFEST,
         MODES,
         check_all,
+        ended_keys,
         read_folder,
         verdict_line,
     )
@@ -64,8 +72,11 @@ def verify(
         raise EvidenceError(
             f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
         )
-    people, judge = _who_signs(registry, sealed.facts.get("mode"))
-    findings = check_all(sealed, people, judge, reviewed_digests(), mode=mode, anchor=anchor)
+    people, judge, signers = _who_signs(registry, sealed.facts.get("mode"))
+    findings = check_all(
+        sealed, people, judge, reviewed_digests(), mode=mode, anchor=anchor, policy=_policy(policy),
+        ended=ended_keys(signers, datetime.now(UTC)),
+    )  # fmt: skip
     if as_json:
         show_json([found.as_dict() for found in findings])
     else:
@@ -89,9 +100,18 @@ def _require_sound(folder: Path, findings: Sequence[Finding]) -> None:
         )
 
 
-def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
+def _policy(file: Path | None) -> dict[str, Any] | None:
+    import tomllib
+
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig")) if file is not None else None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterError("policy", str(file), f"a policy file in TOML ({error})") from None
+
+
+def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge, Path]:
     """
-    Read people and keys; for the sandbox those of the demo, which anybody can use, as the verdict says.
+    Read people and keys: those that are named, else the settings'; the demo's for the sandbox where the settings name none.
 
     Args:
         mode: What the evidence says it is, whatever stands there.
@@ -102,10 +122,26 @@ def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
     from manual_payout.desk.people import load_registry
     from manual_payout.desk.settings import SANDBOX_APPROVERS, load_settings
     from manual_payout.desk.signing import judge_of, refuse_sandbox_keys
+    from manual_payout.domain.errors import SettingsError
     from manual_payout.domain.models import Mode
     from manual_payout.evidence.verifier import Registry
 
-    settings = load_settings() if file is None and mode != Mode.SANDBOX else None
+    settings = None
+    if file is None:
+        try:
+            settings = load_settings()
+        except SettingsError:
+            # Sandbox evidence is checked wherever it lies, whatever is configured there.
+            if mode != Mode.SANDBOX:
+                raise
+    # In the sandbox passkeys that were taken, and people who were configured, sign beside the demo's.
+    if (
+        settings is not None
+        and mode == Mode.SANDBOX
+        and settings.mode is not Mode.SANDBOX
+        and not settings.approvers_file
+    ):
+        settings = None
     path = settings.approvers_path() if settings else file or SANDBOX_APPROVERS
     real = mode in (Mode.TEST, Mode.LIVE)
     if real and path.resolve() == SANDBOX_APPROVERS:
@@ -113,7 +149,8 @@ def _who_signs(file: Path | None, mode: object) -> tuple[Reviewed, Judge]:
             f"This is {mode} evidence, and the only people known here are the sandbox's, whose keys anybody can make.",
             "Name the reviewed people with --registry, their keys beside them, or set MANUAL_PAYOUT_APPROVERS.",
         )
-    reviewed = load_registry(path, settings.allowed_signers_path() if settings else None)
+    signers = settings.allowed_signers_path() if settings else path.with_name("allowed_signers")
+    reviewed = load_registry(path, signers)
     if real:
         refuse_sandbox_keys(reviewed.signers, Mode(str(mode)))
-    return Registry(path), judge_of(reviewed.signers)
+    return Registry(path), judge_of(reviewed.signers), signers

@@ -128,9 +128,9 @@ class Registry:
         """Return the person of that id, handle or email, or None."""
         return self._index.get(name.lower())
 
-    def get_allowed(self, name: str, action: str, at: datetime, *, field: str) -> Person:
+    def get_allowed(self, name: str, action: str | None, at: datetime, *, field: str) -> Person:
         """
-        Return the person who may do *action* at *at*.
+        Return the person who may do *action* at *at*; whatever they may do where it is None.
 
         Raises:
             ParameterError: Nobody is called that.
@@ -139,9 +139,10 @@ class Registry:
         """
         person = self.find(name)
         if person is None:
-            known = ", ".join(sorted(p.handle for p in self.people if action in p.may))
-            raise ParameterError(field, name, f"a registered person who may {action}", f"Use one of: {known}.")
-        if action not in person.may:
+            known = ", ".join(sorted(p.handle for p in self.people if action is None or action in p.may))
+            wanted = f"a registered person who may {action}" if action else "a registered person"
+            raise ParameterError(field, name, wanted, f"Use one of: {known}.")
+        if action is not None and action not in person.may:
             raise ApprovalError(
                 f"{person.name} may not {action}.", f"Ask somebody whom {self.source} allows to {action}."
             )

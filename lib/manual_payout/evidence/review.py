@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 from dataclasses import replace
 from datetime import datetime
 from importlib.resources import files
@@ -119,6 +120,7 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
             line=line,
             lead=_lead(line, story.record, verdict),
             given=[approval for approval in story.approvals if approval.approver_id],
+            shown={one.approval_id: json.loads(one.facts)["tables"] for one in story.approvals if one.facts},
             operators=_operators(story),
             rungs=_rungs(story),
             timeline=draw(story.events, desk.registry.name_of),

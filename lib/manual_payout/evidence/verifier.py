@@ -87,6 +87,19 @@ _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
 
+# What the rules of money are where a policy file does not say.
+RULES_UNLESS_SAID: dict[str, dict[str, Any]] = {
+    "request": {
+        "request_lifetime_s": 86_400, "approval_lifetime_s": 14_400, "amount_minor_max": {}, "reserve_minimum_minor": {},
+    },
+    "approvals": {"passkeys_max": 1, "origins": []},
+    "ledger": {
+        "payouts_relation": "manual_payout_due", "balances_relation": "manual_payout_balance", "claim_relation": "",
+        "failed_status": "failed", "claimed_status": "claimed_by_fallback", "paid_status": "paid", "balance_age_max_s": 93_600,
+    },
+}  # fmt: skip
+SANDBOX_APPROVALS = {"passkeys_max": 2, "origins": [_ANY_LOCALHOST]}
+
 # The events at which approvals had to stand: an attempt is begun, and its key is allowed to be sent again.
 _ALLOWING = ("intent_recorded", "resend_allowed")
 
@@ -477,11 +490,30 @@ def _otherwise(file: Path) -> str:
 
 
 def check_all(
-    folder: Folder, registry: Registry, judge: Judge, reviewed: Mapping[str, str], *, mode: str = "", anchor: str = ""
+    folder: Folder,
+    registry: Registry,
+    judge: Judge,
+    reviewed: Mapping[str, str],
+    *,
+    mode: str = "",
+    anchor: str = "",
+    policy: Mapping[str, Any] | None = None,
+    ended: Mapping[str, datetime] = {},  # read only
 ) -> list[Finding]:
-    """Make every check: of the files, of the signatures, of what the files say; arguments as of the three."""
+    """
+    Make every check: of the files, of the signatures, of what the files say; arguments as of the three.
+
+    Args:
+        policy: A reviewed policy file's content, with which the rules of money on record are compared; None to leave it out.
+
+        ended: Keys that are valid no more, as `ended_keys` reads them.
+    """
     found = check_files(folder) + check_signatures(folder, registry, judge)
-    return found + check_contents(folder, reviewed, mode, anchor) + [check_complete(folder)]
+    found += check_contents(folder, reviewed, mode, anchor)
+    if policy is not None:
+        asked, right = "Was it paid under the rules of the policy file?", "It was."
+        found.append(_asked("policy", asked, lambda: _by_policy(folder, policy), right))
+    return [*found, check_keys(folder, ended, anchor), check_complete(folder)]
 
 
 def check_files(folder: Folder) -> list[Finding]:
@@ -687,6 +719,70 @@ def check_signatures(folder: Folder, registry: Registry, judge: Judge) -> list[F
             "operator", "Did the operator sign a dry run first?", lambda: _proved(folder, registry, judge), "They did."
         ),
     ]
+
+
+def check_keys(folder: Folder, ended: Mapping[str, datetime], anchor: str) -> Finding:
+    """
+    Say which keys that signed here have ended since: what they signed before stays good, if it was signed before.
+
+    That a thief did not sign afterwards and date it back, only a digest shows that was told elsewhere before the end. A key
+    that was revoked for misuse vouches for nothing, whenever it signed: `check_signatures` finds it.
+    """
+    question, told = "Is every key that signed still in force?", []
+    try:
+        at = _anchored_at(folder, anchor)
+        for key in sorted(_keys_used(folder) & ended.keys()):
+            before = f"{ended[key]:%Y-%m-%d %H:%M} UTC"
+            proof = "the anchor is older" if at and at < ended[key] else "ask for an --anchor that was kept before then"
+            told.append(f"one ended at {before}: what it signed earlier stays good; {proof}")
+    except _DAMAGE as error:
+        return Finding("keys", question, (f"cannot be read ({type(error).__name__})",), "")
+    return Finding("keys", question, (), "; ".join(told) or "Each is.")
+
+
+def ended_keys(allowed_signers: Path, at: datetime) -> dict[str, datetime]:
+    """
+    Return the keys whose line says that they were valid before some instant earlier than *at* only, with that instant.
+
+    Raises:
+        ValueError, OSError: The file cannot be read.
+    """
+    found: dict[str, datetime] = {}
+    for line in allowed_signers.read_text("utf-8-sig").splitlines():
+        before = re.search(r'valid-before="(\d{8})(\d{4})?(\d{2})?Z"', line)
+        key = re.search(r" (?:ssh-|ecdsa-|sk-)\S+ (\S+)", line)
+        if before and key and not line.startswith("#"):
+            digits = before[1] + (before[2] or "0000") + (before[3] or "00")
+            ends = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            found |= {key[1]: ends} if ends <= at else {}
+    return found
+
+
+def _keys_used(folder: Folder) -> set[str]:
+    armored = [event["data"].get("signature") for event in folder.events()]
+    armored += [
+        read_file(folder.path / name).decode()
+        for name in folder.present
+        if name.startswith(f"{SEALS}/") and name.endswith(".sig")
+    ]
+    if (folder.path / SIGNATURE).exists():
+        armored.append(read_file(folder.path / SIGNATURE).decode())
+    blobs = (base64.b64decode("".join(one.splitlines()[1:-1])) for one in armored if one)
+    return {base64.b64encode(_strings(blob[len(_SSHSIG) :], 1)[0][0]).decode() for blob in blobs}
+
+
+def _anchored_at(folder: Folder, anchor: str) -> datetime | None:
+    """Return when what the anchor names was written, or None."""
+    if len(anchor) < _ANCHOR_LENGTH_MIN:
+        return None
+    events = [event["at"] for event in folder.events() if event["digest"].startswith(anchor.lower())]
+    seals = [
+        name
+        for name in folder.present
+        if _EARLIER_SEAL.fullmatch(name) and folder.present[name].startswith(anchor.lower())
+    ]
+    events += [json.loads(read_file(folder.path / name))["predicate"]["facts"]["sealed_at"] for name in seals]
+    return min(map(_instant, events), default=None)
 
 
 def by_ssh_keygen(allowed_signers: Path, revoked_keys: Path) -> Judge:
@@ -1297,6 +1393,31 @@ def _pinned(event: Mapping[str, Any], request: Mapping[str, Any], named: list[di
     return [f"event {event['seq']} {what}" for what, found in wrong.items() if found]
 
 
+def _by_policy(folder: Folder, policy: Mapping[str, Any]) -> list[str]:
+    """Compare the rules on record with a policy file: what it names, and the built-in value of what it leaves out."""
+    wrong: list[str] = []
+    for event in folder.events(*_ALLOWING):
+        pinned = _rules(event)["pinned"]
+        named = {
+            "mode": policy.get("stripe", {}).get("mode"),
+            "platform_account": policy.get("stripe", {}).get("platform_account"),
+        }
+        pairs = [(name, pinned[name], value) for name, value in named.items() if value is not None]
+        for table, unless_said in RULES_UNLESS_SAID.items():
+            given = (SANDBOX_APPROVALS if table == "approvals" and pinned["mode"] == "sandbox" else {}) | policy.get(
+                table, {}
+            )
+            for name, value in pinned[table].items():
+                expected = given.get(name, unless_said.get(name))
+                pairs.append((f"{table}.{name}", value, expected))
+        wrong += [
+            f"event {event['seq']}: {name} was {was!r}, the file says {says!r}"
+            for name, was, says in pairs
+            if was != says
+        ]
+    return wrong
+
+
 def _answers(folder: Folder, sent: list[dict[str, Any]]) -> list[str]:
     """Compare each saved answer of Stripe with the journal's outcome and with a payload that was sent."""
     wrong: list[str] = []
@@ -1435,6 +1556,7 @@ def main() -> int:
         "--registry", type=Path, required=True, help="the reviewed people; allowed_signers, revoked_keys beside it"
     )
     parser.add_argument("--anchor", default="", help="a digest kept elsewhere: of the manifest or of an event")
+    parser.add_argument("--policy", type=Path, help="a reviewed policy file, to compare the rules of money with")
     parser.add_argument("--mode", choices=MODES, default="", help="refuse evidence of another mode")
     parser.add_argument("--json", action="store_true", help="answer as JSON")
     given = parser.parse_args()
@@ -1465,7 +1587,14 @@ def main() -> int:
             f"line {sandbox[0]} of {signers} is a key of the sandbox, which anybody can make; take the reviewed file"
         )
     judge = by_ssh_keygen(signers, revoked)
-    findings = check_all(folder, registry, judge, reviewed, mode=given.mode, anchor=given.anchor)
+    try:
+        policy = tomllib.loads(given.policy.read_text("utf-8-sig")) if given.policy else None
+    except _DAMAGE as error:
+        parser.error(f"--policy {given.policy} cannot be read ({type(error).__name__})")
+    ended = ended_keys(signers, datetime.now(UTC))
+    findings = check_all(
+        folder, registry, judge, reviewed, mode=given.mode, anchor=given.anchor, policy=policy, ended=ended
+    )
     lines = [finding.line() for finding in findings] + [verdict_line(folder, findings)]
     if given.json:
         lines = [json.dumps([finding.as_dict() for finding in findings])]

@@ -14,7 +14,7 @@ from manual_payout.evidence.folder import Folder, json_text
 
 def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None:
     """
-    Save *given* as one list under *name*, and each with its signature as ``approval-<team>-<id>.json`` and ``.json.sig``.
+    Save *given* as one list under *name*, and each as ``approval-<team>-<id>.json`` with ``.json.sig`` and what was shown.
 
     Raises:
         EvidenceError: They cannot be written.
@@ -25,6 +25,7 @@ def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None
             file = f"approval-{approval.team.value}-{approval.approval_id[:8]}.json"
             folder.keep(file, approval.signed_text)
             folder.keep(f"{file}.sig", approval.signature)
+            folder.keep(file.replace(".json", "-facts.json"), approval.facts)
 
 
 def approvals_table(caption: str, given: Sequence[Approval], request: Request | None, desk: Desk) -> Table:
@@ -46,7 +47,8 @@ def approvals_table(caption: str, given: Sequence[Approval], request: Request | 
 
 
 def _content(approval: Approval) -> dict[str, object]:
-    return approval.told() | {"approval_id": approval.approval_id, "key": _key(approval)}
+    told = {name: value for name, value in approval.told().items() if name != "facts"}
+    return told | {"approval_id": approval.approval_id, "key": _key(approval)}
 
 
 def _key(approval: Approval) -> str:
