@@ -346,13 +346,14 @@ def test_the_send_refuses_a_balance_that_is_not_of_now(scene, as_of, found):
 
 
 def test_a_stale_balance_is_shown_to_approvers_and_refused_to_operators(shell):
-    """Through the command line: a warning to each approver, exit 3 with the check's own sentence to the operator."""
+    """Through the command line: marked to each approver, exit 3 with the check's own sentence to the operator."""
     shell.request()
     set_balance(shell.desk, "2021-03-02T03:00:00+00:00")
     approvals = [approve(shell, "priya"), approve(shell, "amara")]
     dry = shell("run", "-f", shell.root / FOLDER / "incident.yaml", "--operator", "tomas", "--dry-run")
 
-    assert all("WARNING: 2021-03-02 03:00 UTC, 1826 days old" in one.err for one in approvals)
+    assert all("1 field differs: balance." in one.err for one in approvals)
+    assert all("2021-03-02 03:00 UTC, 1826 days old" in one.err for one in approvals)
     assert 3 == dry.code
     assert "Was the studio's balance computed recently?" in dry.said
     assert "found 2021-03-02 03:00 UTC, 1826 days old" in dry.said

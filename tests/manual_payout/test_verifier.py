@@ -347,7 +347,7 @@ def test_one_file_and_python_are_enough(original, tmp_path):
     none = subprocess.run([*command[:4], tmp_path, *command[5:]], capture_output=True, text=True, check=False)
 
     assert (0, "") == (good.returncode, good.stderr)
-    assert 17 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
+    assert 18 == sum(line.startswith("ok ") for line in good.stdout.splitlines())
     assert (5, ["mode"]) == (live.returncode, [one["name"] for one in json.loads(live.stdout) if one["wrong"]])
     assert (5, "") == (none.returncode, none.stdout)
     assert "has no readable manifest.json: it is missing" in none.stderr

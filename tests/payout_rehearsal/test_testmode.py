@@ -258,8 +258,8 @@ def test_keys_to_sign_with_are_this_rehearsals_alone(ground, tmp_path, stripe_bo
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
     assert 0o700 == stat.S_IMODE(file.parent.stat().st_mode)
     assert [file.name] == sorted(path.stem for path in file.parent.iterdir() if path.suffix != ".pub")
-    with pytest.raises(SettingsError, match="Nobody called 'maya' signs"):
-        ground.key_of("maya")
+    with pytest.raises(SettingsError, match="Nobody called 'greta' signs"):
+        ground.key_of("greta")
 
 
 LIVE_SK, LIVE_RK, PUBLISHABLE = "sk_live_" + "x" * 99, "rk_live_" + "x" * 99, "pk_test_" + "x" * 99

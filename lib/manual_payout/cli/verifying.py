@@ -15,7 +15,7 @@ from manual_payout.domain.errors import NotFinishedError, ParameterError, UsageE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from manual_payout.evidence.verifier import Finding, Judge
+    from manual_payout.evidence.verifier import Finding, Folder, Judge
     from manual_payout.evidence.verifier import Registry as Reviewed
 
 
@@ -30,10 +30,7 @@ def verify(
     registry: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="The reviewed people, keys beside it; else the settings'.",
+            metavar="FILE", exists=True, dir_okay=False, help="The reviewed people, keys beside it; else the settings'."
         ),
     ] = None,
     policy: Annotated[
@@ -55,23 +52,11 @@ def verify(
       manual-payout verify --mode live --anchor 81331c8112cf2e84 FOLDER
     """
     from manual_payout.desk.reviewed import reviewed_digests
-    from manual_payout.domain.errors import EvidenceError
-    from manual_payout.evidence.verifier import (
-        MANIFEST,
-        MODES,
-        check_all,
-        ended_keys,
-        read_folder,
-        verdict_line,
-    )
+    from manual_payout.evidence.verifier import MODES, check_all, ended_keys, verdict_line
 
     if mode and mode not in MODES:
         raise ParameterError("mode", mode, f"one of {', '.join(MODES)}")
-    sealed = read_folder(folder)
-    if isinstance(sealed, str):
-        raise EvidenceError(
-            f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
-        )
+    sealed = _read(folder)
     people, judge, signers = _who_signs(registry, sealed.facts.get("mode"))
     findings = check_all(
         sealed, people, judge, reviewed_digests(), mode=mode, anchor=anchor, policy=_policy(policy),
@@ -82,6 +67,18 @@ def verify(
     else:
         typer.echo("\n".join([*(found.line() for found in findings), verdict_line(sealed, findings)]))
     _require_sound(folder, findings)
+
+
+def _read(folder: Path) -> Folder:
+    from manual_payout.domain.errors import EvidenceError
+    from manual_payout.evidence.verifier import MANIFEST, read_folder
+
+    sealed = read_folder(folder)
+    if isinstance(sealed, str):
+        raise EvidenceError(
+            f"{folder} has no readable {MANIFEST}: {sealed}.", "Get the folder again from the ticket; change nothing."
+        )
+    return sealed
 
 
 def _require_sound(folder: Path, findings: Sequence[Finding]) -> None:

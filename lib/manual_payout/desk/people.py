@@ -175,9 +175,10 @@ def load_registry(path: Path, signers_path: Path | None = None, passkeys: Passke
             people's or nobody's.
     """
     text = _text(path)
+    people = _people(path, text)
     signers_path = signers_path or path.with_name("allowed_signers")
     signers = load_signers(signers_path, signers_path.with_name("revoked_keys"), passkeys)
-    return Registry(_people(path, text), path.name, signers, {"approvers.toml": text, **signers.files})
+    return Registry(people, path.name, signers, {"approvers.toml": text, **signers.files})
 
 
 def _text(path: Path) -> str:

@@ -1376,8 +1376,10 @@ def _by_the_rules(intent: Mapping[str, Any], request: Mapping[str, Any], stateme
 def _pinned(event: Mapping[str, Any], request: Mapping[str, Any], named: list[dict[str, Any]]) -> list[str]:
     """Compare the rules of money that an event names with themselves, and with those that its approvals were given under."""
     rules, currency = _rules(event), request["lines"][0]["currency"]
-    pinned = rules["pinned"]
-    told = {name: rules[name] for name in ("request_lifetime_s", "approval_lifetime_s", "amount_minor_max")}
+    pinned = rules.get("pinned")
+    if not isinstance(pinned, dict):
+        return [f"event {event['seq']} does not tell the rules of money"]
+    told = {name: rules.get(name) for name in ("request_lifetime_s", "approval_lifetime_s", "amount_minor_max")}
     limits = pinned["request"]["amount_minor_max"] if request["kind"] == "transfer" else {}
     same = told == {
         "request_lifetime_s": pinned["request"]["request_lifetime_s"],
@@ -1385,9 +1387,9 @@ def _pinned(event: Mapping[str, Any], request: Mapping[str, Any], named: list[di
         "amount_minor_max": limits.get(currency),
     }
     wrong = {
-        "tells other rules than those it names": not same or digest_of(pinned) != rules["rules_digest"],
+        "tells other rules than those it names": not same or digest_of(pinned) != rules.get("rules_digest"),
         "has approvals that were given under other rules": any(
-            _said(one)["rules_digest"] != rules["rules_digest"] for one in named
+            _said(one)["rules_digest"] != rules.get("rules_digest") for one in named
         ),
     }
     return [f"event {event['seq']} {what}" for what, found in wrong.items() if found]
