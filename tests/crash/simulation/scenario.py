@@ -25,6 +25,7 @@ from manual_payout.approval.dry_runs import DRY_RUN_SEALED, code_of, sealed_data
 from manual_payout.approval.pinned import rules_digest
 from manual_payout.approval.policy import compared_facts
 from manual_payout.approval.requesting import file_request
+from manual_payout.approval.reversal.checks import compared_transfer
 from manual_payout.database.clock import FixedClock
 from manual_payout.desk.people import Person, Registry, load_registry
 from manual_payout.desk.settings import Settings, load_settings
@@ -464,7 +465,9 @@ class Night:
     def approve(self, request: Request) -> None:
         """Have two approvers approve *request*, once more where they did before."""
         self.result.hits[f"{self.world.act}approved again"] += 1
-        _approve(self.desk, request, self.rng.choice(APPROVERS))
+        line = request.line_for()
+        seen = next((one.shown for one in self.books.transfers if one.shown["id"] == line.stripe_transfer_id), None)
+        _approve(self.desk, request, self.rng.choice(APPROVERS), seen)
 
     def _refiled(self) -> None:
         # With other notes: what the operator is running right now no longer fits.
@@ -666,10 +669,12 @@ def forget_stages() -> None:
         one.cache_clear()
 
 
-def _approve(desk: Desk, request: Request, approvers: tuple[str, str]) -> None:
+def _approve(desk: Desk, request: Request, approvers: tuple[str, str], seen: dict[str, Any] | None = None) -> None:
+    """Approve as people do who look at the ledger, or at the transfer that was *seen* at Stripe."""
     line, policy = request.line_for(), desk.settings.policy
     due = desk.ledger.find_payout_due(line.ledger_payout_id)
-    compared = compared_facts(line, due, desk.ledger.find_balance(due.studio_id, due.currency))
+    balance = desk.ledger.find_balance(due.studio_id, due.currency)
+    compared = compared_transfer(line, seen) if seen is not None else compared_facts(line, due, balance)
     shown = Shown((), (compared,), rules_digest(policy), desk.registry.digest)
     for approver in approvers:
         try:
