@@ -14,6 +14,7 @@ from manual_payout.cli.options import EXIT_CODES
 
 # Name: where its function or its group is, and its line in the list.
 COMMANDS = {
+    "check": ("manual_payout.cli.checking:check", "Try everything that a night will need; reads only."),
     "due": ("manual_payout.cli.due:due", "List the payouts that the ledger says have failed."),
     "request": ("manual_payout.cli.filing:request", "File the fallback request form."),
     "approve": ("manual_payout.cli.filing:approve", "See the facts afresh and approve one exact request."),
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 
 # What is run for its answer alone: where that is lost, nothing was done.
-ANSWERING = frozenset({"status", "due", "verify", "keys"})
+ANSWERING = frozenset({"check", "status", "due", "verify", "keys"})
 
 
 class Commands(TyperGroup):

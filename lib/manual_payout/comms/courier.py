@@ -75,6 +75,10 @@ class Courier(Protocol):
         """Ask the provider whether it has a message that was handed over without an answer."""
         ...
 
+    def reach(self) -> str | None:
+        """Try without a message whether one could be handed over: say what is wrong, nothing where it is not, None where that cannot be tried."""
+        ...
+
 
 def never_reached(error: BaseException) -> bool:
     """Whether *error* shows that not a byte of the message can have reached the provider."""

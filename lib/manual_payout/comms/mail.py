@@ -84,6 +84,16 @@ class Mailbox:
         """Say that a mail server cannot tell."""
         return Unknowable()
 
+    def reach(self) -> str | None:
+        """Open a session, signed in where there is a user, and hand over nothing."""
+        try:
+            with self._session():
+                return ""
+        except smtplib.SMTPResponseException as error:
+            return brief(f"The mail server refused the session: {error.smtp_code}.")
+        except (OSError, smtplib.SMTPException) as error:
+            return f"The mail server {self._host}:{self._port} cannot be used ({type(error).__name__})."
+
     def _transmit(self, session: smtplib.SMTP, message: Message, hand_over: HandOver) -> Outcome:
         sender = parseaddr(self._sender)[1]
         # The envelope is the one address the message was written for, never what a header parser makes of a text.

@@ -77,6 +77,10 @@ class Pager:
         """Say that it may be sent again: with the same key it is the same alert. A change has no key, and cannot be asked for."""
         return Unknowable() if json.loads(message.body_json)["event_action"] == _CHANGE else Absent()
 
+    def reach(self) -> str | None:
+        """Say that only a message could try it."""
+        return None
+
     def _enqueue(self, action: str, key: str, event: dict[str, Any]) -> dict[str, str]:
         if action == _CHANGE:
             self._client.send_change_event(**event)

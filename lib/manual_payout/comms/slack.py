@@ -132,6 +132,16 @@ class SlackBot:
         except _FAILURES as error:
             return _still_in_doubt(_unanswered(error))
 
+    def reach(self) -> str | None:
+        """Ask Slack whose token it is (Slack documentation, *auth.test*)."""
+        try:
+            self._client.auth_test()
+        except SlackApiError as error:
+            return f"Slack refuses the token: {_word_of(error)}."
+        except _FAILURES as error:
+            return f"Slack does not answer ({type(error).__name__})."
+        return ""
+
     def _window(self, handed_over_at: datetime, *, once: bool) -> tuple[str | None, str | None]:
         """Say when the message must have been posted, if it was: around the one time when it was handed over."""
         if not self._dates:
@@ -189,6 +199,10 @@ class SlackWebhook:
     def find(self, message: Message) -> Lookup:  # noqa: ARG002  # a webhook can be asked nothing
         """Say that a webhook cannot tell."""
         return Unknowable()
+
+    def reach(self) -> str | None:
+        """Say that only a message could try it."""
+        return None
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:

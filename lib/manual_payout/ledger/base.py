@@ -76,19 +76,19 @@ class AnyLedger:
         return due
 
     @contextmanager
-    def _transaction(self, *, writes: bool = False) -> Iterator[Connection]:
+    def _transaction(self, *, writes: bool = False, lock_s: int = LOCK_TIMEOUT_S) -> Iterator[Connection]:
         # Looked up before, since what is looked up in between takes a second connection, and a pooler may have none.
         _ = self._due
-        with self._connection(writes=writes) as connection:
+        with self._connection(writes=writes, lock_s=lock_s) as connection:
             yield connection
 
     @contextmanager
-    def _connection(self, *, writes: bool = False) -> Iterator[Connection]:
+    def _connection(self, *, writes: bool = False, lock_s: int = LOCK_TIMEOUT_S) -> Iterator[Connection]:
         try:
             # `write` asks our SQLite engines for the lock at once (see database.py); others ignore it.
             with self._engine.connect().execution_options(write=writes) as connection, connection.begin():
                 if writes and self._is_postgresql:
-                    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+                    connection.execute(text(f"SET LOCAL lock_timeout = '{lock_s}s'"))
                 if writes and self._engine.dialect.name == "mysql":
                     from manual_payout.database.mariadb import require_transactions
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
-from sqlalchemy import Update, and_, bindparam, case, null, or_, update
+from sqlalchemy import Connection, Update, and_, bindparam, case, null, or_, update
 
 from manual_payout.domain.errors import ClaimError, DatabaseError, ParameterError, shorten
 from manual_payout.ledger.base import AnyLedger
@@ -13,6 +14,10 @@ from manual_payout.ledger.instants import UtcDateTime, aware
 from manual_payout.ledger.mapping import LedgerMapping
 from manual_payout.ledger.relations import plain
 from manual_payout.ledger.values import PayoutDue
+
+
+class _TakenBackError(Exception):
+    """Ends a transaction that was only a try."""
 
 
 class Claiming(AnyLedger):
@@ -39,16 +44,30 @@ class Claiming(AnyLedger):
         key = ledger_payout_id
         if not claim_id:
             raise ParameterError("claim_id", claim_id, "the name under which the payout is claimed")
-        statement = self._claim_statement(key, claim_id, aware(at), releasable)
         with self._transaction(writes=True) as connection:
-            changed = connection.execute(statement).rowcount
-            # Read back in the same transaction: a view's trigger may say that it wrote, and not have written.
-            found = self._read_due(connection, key)
-            if found is not None and found.is_claimed_by(claim_id):
-                return found
-            if changed > 0:
-                raise self._not_kept(key)
-            raise _claim_error(key, found, self.mapping)
+            return self._write_claim(connection, key, claim_id, at, releasable)
+
+    def try_claim(self, ledger_payout_id: str, claim_id: str, *, at: datetime, releasable: Sequence[str] = ()) -> None:
+        """
+        Find out whether `claim` would succeed now: it is written, read back and rolled back, before anybody can see it.
+
+        Whoever holds the row is waited for at most a second. Arguments and what is raised are those of `claim`.
+        """
+        with suppress(_TakenBackError), self._transaction(writes=True, lock_s=1) as connection:
+            self._write_claim(connection, ledger_payout_id, claim_id, at, releasable)
+            raise _TakenBackError
+
+    def _write_claim(
+        self, connection: Connection, key: str, claim_id: str, at: datetime, releasable: Sequence[str]
+    ) -> PayoutDue:
+        changed = connection.execute(self._claim_statement(key, claim_id, aware(at), releasable)).rowcount
+        # Read back in the same transaction: a view's trigger may say that it wrote, and not have written.
+        found = self._read_due(connection, key)
+        if found is not None and found.is_claimed_by(claim_id):
+            return found
+        if changed > 0:
+            raise self._not_kept(key)
+        raise _claim_error(key, found, self.mapping)
 
     def release(self, ledger_payout_id: str, claim_id: str) -> bool:
         """

@@ -10,6 +10,7 @@ from typing import Any
 from manual_payout.approval.approvals import teams_approved
 from manual_payout.approval.books import account_at
 from manual_payout.approval.policy import AS_FILED, Facts, balance_at
+from manual_payout.approval.verification import Verification
 from manual_payout.approval.verification import verify as verify_afresh
 from manual_payout.domain.account import Standing
 from manual_payout.domain.canonical import instant_text
@@ -20,6 +21,7 @@ from manual_payout.evidence.folder import json_text
 from manual_payout.gateway.privileges import clocks_differ, least_privilege, try_key
 from manual_payout.steps.papers import approvals_table, keep_approvals
 from manual_payout.steps.run import Run, question
+from manual_payout.transfer.gate import try_claim
 
 # What a spreadsheet would run as a formula (OWASP, *CSV Injection*), full-width forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the full-width forms are meant
@@ -89,7 +91,11 @@ def ledger_payout(run: Run) -> Table:
 def verify(run: Run) -> Table:
     """Fetch every fact afresh and judge it; the verdict is in the caption."""
     found = verify_afresh(run.desk, run.parameters, run.operator.person_id)
-    answers, done = found.checks, _done(run, found.facts.record)
+    done = _done(run, found.facts.record)
+    if found.go and found.facts.record is None and found.facts.line is not None:
+        # What else says no is told alone: a claim that nobody may write yet proves nothing.
+        found = Verification(found.facts, (*found.checks, try_claim(run.desk, found.facts.line)))
+    answers = found.checks
     said = done or go_or_no_go(answers)
     if run.stage is Stage.VERIFY:
         # Here only: what the key may do besides neither allows nor forbids a payout, and asking takes a while.

@@ -9,8 +9,8 @@ from manual_payout.approval.dry_runs import require_proved
 from manual_payout.approval.pinned import pinned_rules, rules_digest
 from manual_payout.desk.people import Person
 from manual_payout.desk.wiring import Desk
-from manual_payout.domain.errors import ApprovalError, ClaimError, PolicyRefusedError
-from manual_payout.domain.models import Kind, Line, Mode, Record, Request, stream_of
+from manual_payout.domain.errors import ApprovalError, ClaimError, DatabaseError, PolicyRefusedError
+from manual_payout.domain.models import Check, CheckStatus, Kind, Line, Mode, Record, Request, stream_of
 from manual_payout.domain.parameters import Parameters, ReversalParameters
 
 
@@ -154,6 +154,18 @@ def claim(desk: Desk, line: Line) -> None:
         if told is error:
             raise
         raise told from error
+
+
+def try_claim(desk: Desk, line: Line) -> Check:
+    """Try the claim and roll it back, for the operator: a forgotten grant or relation is found while nothing has moved."""
+    dead = [one for one in desk.store.dead_claims(line.ledger_payout_id) if one != line.line_id]
+    name, question = "claim_can_be_written", "Can the payout be taken away from the automation?"
+    expected = "a claim that the ledger keeps, tried and rolled back"
+    try:
+        desk.ledger.try_claim(line.ledger_payout_id, line.line_id, at=desk.now(), releasable=dead)
+    except (ClaimError, DatabaseError) as error:
+        return Check(name, question, CheckStatus.FAIL, expected, error.message, error.remedy)
+    return Check(name, question, CheckStatus.OK, expected, "it would be kept")
 
 
 def _named(desk: Desk, ledger_payout_id: str, error: ClaimError) -> ClaimError:

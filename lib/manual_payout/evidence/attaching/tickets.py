@@ -12,7 +12,7 @@ import io
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from manual_payout.desk.settings import Settings
 from manual_payout.domain.connections import explain_connection
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from jira import JIRA
+
+T = TypeVar("T")
 
 _ISSUE = re.compile(r"[A-Z][A-Z0-9_]+-[1-9][0-9]*")
 _NEXT = "Run the same command again: it uploads nothing twice."
@@ -95,6 +97,14 @@ class Jira:
 
     def __init__(self, client: JIRA) -> None:
         self._client = client
+
+    def reach(self) -> str:
+        """Ask Jira whose token it is; say what is wrong, and nothing where it is not."""
+        try:
+            _answered(self._client.myself)
+        except (SettingsError, NotFinishedError) as error:
+            return f"{error.message} {error.remedy}"
+        return ""
 
     def attach(self, issue: str, archive: Archive, comment: str) -> Attached:
         """
@@ -206,7 +216,7 @@ def comment_text(archive: Archive, verdict: str) -> str:
     )
 
 
-def _answered(ask: Callable[[], Attached]) -> Attached:
+def _answered(ask: Callable[[], T]) -> T:
     from jira.exceptions import JIRAError
     from requests.exceptions import RequestException
 
