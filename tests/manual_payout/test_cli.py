@@ -467,7 +467,10 @@ def test_approver_signs_with_a_key_of_their_own(keyed):
     assert (3, True) == (others.code, "is amara.diallo@marketplace.example's, not priya.raman@" in others.err)
     assert (2, True) == (locked.code, "no terminal on which to ask for the passphrase" in locked.err)
     assert (2, True) == (missing.code, "The key nowhere cannot be used: it cannot be read" in missing.err)
-    assert "requested, 0 of 2 approved" in keyed("status").out
+    status = keyed("status")
+    assert "requested, 0 of 2 approved, waits for Payments Ops and Finance until 2026-03-03 03:00 UTC" in status.out
+    asked = json.loads(keyed("status", "--json").out)[0]
+    assert ("requested", ["Payments Ops", "Finance"], False) == (asked["state"], asked["missing_teams"], asked["closed"])
     keyed.environment |= {"MANUAL_PAYOUT_SIGNING_KEY": amaras}
     given = json.loads(approve(keyed, "amara", incident.AMOUNT, "_123", "--json").out)
     check_signature(
@@ -482,7 +485,8 @@ def test_approver_signs_with_a_key_of_their_own(keyed):
             terminal.sendline(answer)
         terminal.expect("Signed with    SHA256:")
         terminal.expect(pexpect.EOF)
-    assert "requested, 2 of 2 approved" in keyed("status").out
+    assert "requested, 2 of 2 approved, waits for the operator until 2026-03-02 07:00 UTC" in keyed("status").out
+    assert "approved" == json.loads(keyed("status", "--json").out)[0]["state"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,9 @@ def test_nothing_is_open_when_everything_is_done(done):
     [
         ({"automation_restored": False}, "automation is restored"),
         ({"root_cause": ""}, "root cause is written"),
+        ({"root_cause": "…"}, "root cause is written"),
+        ({"root_cause": "tbd"}, "root cause is written"),
+        ({"root_cause": "See ticket."}, "root cause is written"),
         ({"follow_ups": ""}, "follow-ups have owners and dates"),
         ({"follow_ups": "Reconnect on failure"}, "follow-ups have owners and dates"),
         ({"follow_ups": "Reconnect on failure, Tomas, soon"}, "follow-ups have owners and dates"),

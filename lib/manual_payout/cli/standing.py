@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,7 +83,7 @@ def _standing(desk: Desk, incident: str) -> tuple[Table, Sequence[dict[str, Any]
     told = (
         *(_told(record, accounts[record.payout_id]) | {"state": alone[record.payout_id].state} for record in records),
         *(_told(record, _account_of_reversal(record)) for record in reversals),
-        *(_ids(line, found.request_id) | {"safe_to_repeat": True} for found in waiting for line in found.lines),
+        *(_asked(desk, found, line) for found in waiting for line in found.lines),
     )
     # What is to be copied has a text and a person; what waits without either is shown by itself.
     unsent = [m for m in desk.store.undelivered_messages(incident) if m.state is not MessageState.TO_COPY]
@@ -101,7 +101,34 @@ def _told(record: Record, found: Account) -> dict[str, Any]:
     from manual_payout.domain.account import Standing
 
     safe = found.standing not in (Standing.OPEN, Standing.ASTRAY)
-    return _ids(record, record.request_id) | {"state": found.state, "money": found.sentence, "safe_to_repeat": safe}
+    told = {"state": found.state, "money": found.sentence, "closed": found.closed, "safe_to_repeat": safe}
+    return _ids(record, record.request_id) | told
+
+
+def _awaited(desk: Desk, found: Request) -> tuple[list[str], datetime]:
+    """Return the teams whose approval is missing, and when the next of what stands ends: an approval, or the request."""
+    from manual_payout.approval.approvals import teams_approved
+    from manual_payout.domain.models import Team
+
+    rules, now = desk.settings.policy.request, desk.now()
+    given = desk.store.approvals_of(found.request_id)
+    approved = teams_approved(given, found, rules, now)
+    ends = [
+        max(rules.approval_ends(one, found) for one in given if one.team is team and one.signature) for team in approved
+    ]
+    return [team.label for team in Team if team not in approved], min([*ends, rules.request_ends(found)])
+
+
+def _asked(desk: Desk, found: Request, line: Line) -> dict[str, Any]:
+    """Say for a program what an open request waits for."""
+    missing, until = _awaited(desk, found)
+    return _ids(line, found.request_id) | {
+        "state": "requested" if missing else "approved",
+        "missing_teams": missing,
+        "until": until.isoformat(),
+        "closed": False,
+        "safe_to_repeat": True,
+    }
 
 
 def _ids(line: Line | Record, request_id: str) -> dict[str, Any]:
@@ -143,7 +170,7 @@ def _begun(desk: Desk, record: PayoutRecord, messages: Counter[MessageState], fo
         record.incident_id,
         record.studio_name,
         record.amount.grouped,
-        found.label,
+        f"{found.label}, closed" if found.closed and "closed" not in found.label else found.label,
         (record.settlement_rung or "").replace("_", " "),
         ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(messages.items())),
         record.stripe_transfer_id or "",
@@ -167,15 +194,14 @@ def _reversing(desk: Desk, record: ReversalRecord) -> tuple[str, ...]:
 
 
 def _waiting(desk: Desk, found: Request, line: Line) -> tuple[str, ...]:
-    from manual_payout.approval.approvals import teams_approved
-
-    rules, given = desk.settings.policy.request, desk.store.approvals_of(found.request_id)
-    count = len(teams_approved(given, found, rules, desk.now()))
+    missing, until = _awaited(desk, found)
+    who = " and ".join(missing) or "the operator"
+    said = f"requested, {2 - len(missing)} of 2 approved, waits for {who} until {until:%Y-%m-%d %H:%M} UTC"
     return (
         found.incident_id,
         line.studio_name,
         f"−{line.amount.grouped}" if line.stripe_transfer_id else line.amount.grouped,
-        f"{'reversal ' if line.stripe_transfer_id else ''}requested, {count} of 2 approved",
+        f"{'reversal ' if line.stripe_transfer_id else ''}{said}",
         "",
         "",
         line.stripe_transfer_id,

@@ -19,6 +19,21 @@ from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecor
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue
 
+# A word, and what people write where they have nothing to say yet.
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_NOTHING_SAID = frozenset(
+    {
+        "to do",
+        "not known",
+        "not known yet",
+        "see ticket",
+        "see the ticket",
+        "to be done",
+        "to be determined",
+        "not available",
+    }
+)
+
 # What still has to go out; for a text that a person copies see `_told`.
 _MISSING = frozenset({MessageState.ANNOUNCED, MessageState.WAITING, MessageState.SENDING, MessageState.REFUSED})
 
@@ -230,18 +245,26 @@ def _restored(typed: Mapping[str, object]) -> Item:
     done = typed.get("automation_restored") is True
     return Item(
         "automation is restored", done=done, found="confirmed by the operator" if done else "not confirmed",
-        remedy="Restore it, see its next run skip this payout, then set automation_restored.",
+        remedy="Restore it, see its next run skip this payout, then give --automation-restored (automation_restored).",
     )  # fmt: skip
 
 
 def _root_cause(typed: Mapping[str, object]) -> Item:
     text = str(typed.get("root_cause") or "")
-    return Item("root cause is written", done=bool(text), found=text or "none", remedy="Give root_cause.")
+    return Item(
+        "root cause is written", done=_says_why(text), found=text or "none",
+        remedy="Say in a sentence what failed and why, with --root-cause (root_cause).",
+    )  # fmt: skip
+
+
+def _says_why(text: str) -> bool:
+    """Whether it is more than a mark that somebody left: two words at least, of letters."""
+    return len(_WORDS.findall(text)) > 1 and text.strip(" .").casefold() not in _NOTHING_SAID
 
 
 def _planned(typed: Mapping[str, object], today: date) -> Item:
     name, text = "follow-ups have owners and dates", str(typed.get("follow_ups") or "")
-    asked = "Give follow_ups: what, owner, due date as YYYY-MM-DD; a semicolon between two."
+    asked = "Give --follow-ups (follow_ups): what, owner, due date as YYYY-MM-DD; a semicolon between two."
     try:
         planned = read_follow_ups(text, today)
     except ValueError as error:
@@ -255,7 +278,8 @@ def _rotated(standing: ItemStanding) -> Item:
         return Item(name, done=True, found=typed or "not needed: no live key was used", remedy="")
     if not typed:
         remedy = (
-            "Rotate the restricted key, run this with the new one, and give its last four characters as key_rotated_to."
+            "Rotate the restricted key, run this with the new one, and give its last four characters with --key-rotated-to "
+            "(key_rotated_to)."
         )
         return Item(name, done=False, found="no", remedy=remedy)
     found = f"the key at hand is …{key.last4} (sha256 {key.digest_prefix})"
@@ -271,7 +295,7 @@ def _rotated(standing: ItemStanding) -> Item:
 def _reviewed(standing: ItemStanding) -> Item:
     name, text = "the next access review has a date", str(standing.typed.get("access_review_on") or "")
     last = standing.today + timedelta(days=standing.access_review_every_days)
-    remedy = f"Agree on it with Security and give access_review_on, at the latest {last}."
+    remedy = f"Agree on it with Security and give --access-review-on (access_review_on), at the latest {last}."
     if not text:
         return Item(name, done=False, found="none", remedy=remedy)
     on = date.fromisoformat(text)

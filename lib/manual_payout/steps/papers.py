@@ -25,7 +25,7 @@ def keep_approvals(folder: Folder, name: str, given: Sequence[Approval]) -> None
             file = f"approval-{approval.team.value}-{approval.approval_id[:8]}.json"
             folder.keep(file, approval.signed_text)
             folder.keep(f"{file}.sig", approval.signature)
-            folder.keep(file.replace(".json", "-facts.json"), approval.facts)
+            folder.keep(file.replace("approval-", "shown-", 1), approval.facts)
 
 
 def approvals_table(caption: str, given: Sequence[Approval], request: Request | None, desk: Desk) -> Table:
