@@ -137,7 +137,13 @@ def night(world: World, stage: Stage) -> Iterator[str]:
     ):
         stage.run(*command)
     stage.run("run", "-f", path, *OPERATOR, "--stage", "settle")
-    closing = ("--root-cause", "The scheduler stopped", "--follow-ups", "Mend it, Tomas, 2026-03-13", "--automation-restored")
+    closing = (
+        "--root-cause",
+        "The scheduler stopped",
+        "--follow-ups",
+        "Mend it, Tomas, 2026-03-13",
+        "--automation-restored",
+    )
     stage.run("run", "-f", path, *OPERATOR, "--stage", "close", *closing, "--access-review-on", "2026-04-20")
     stage.at_terminal(
         {"Passphrase": passphrase},

@@ -470,7 +470,11 @@ def test_approver_signs_with_a_key_of_their_own(keyed):
     status = keyed("status")
     assert "requested, 0 of 2 approved, waits for Payments Ops and Finance until 2026-03-03 03:00 UTC" in status.out
     asked = json.loads(keyed("status", "--json").out)[0]
-    assert ("requested", ["Payments Ops", "Finance"], False) == (asked["state"], asked["missing_teams"], asked["closed"])
+    assert ("requested", ["Payments Ops", "Finance"], False) == (
+        asked["state"],
+        asked["missing_teams"],
+        asked["closed"],
+    )
     keyed.environment |= {"MANUAL_PAYOUT_SIGNING_KEY": amaras}
     given = json.loads(approve(keyed, "amara", incident.AMOUNT, "_123", "--json").out)
     check_signature(
