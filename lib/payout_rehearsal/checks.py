@@ -25,7 +25,8 @@ MARK = "REHEARSAL"
 # What a template leaves behind that was not filled in.
 _UNFILLED = re.compile(r"\{\{|\{%|\bNone\b|\bUndefined\b")
 # What our emails are made of; everything else would be somebody's name.
-_TAGS = frozenset({"bdi", "html", "body", "p", "strong", "table", "tr", "td", "tbody"})
+_TAGS = frozenset("html head meta title body main h1 p strong bdi table tr td tbody".split())
+_ATTRIBUTES = frozenset({"style", "lang", "dir", "charset", "name", "content"})
 # Slack's control characters, and an ampersand that is none of its three escapes.
 _SLACK_CONTROL = re.compile(r"[<>]|&(?!(?:amp|lt|gt);)")
 _HTML_AMPERSAND = re.compile(r"&(?!(?:[a-z]+|#\d+|#x[0-9a-f]+);)", re.IGNORECASE)
@@ -186,7 +187,7 @@ def _is_harmless(record: PayoutRecord, message: Message) -> bool:
     page.feed(message.body_html)
     return (
         page.tags <= _TAGS
-        and page.attributes <= {"style", "lang", "dir"}
+        and page.attributes <= _ATTRIBUTES
         and not _HTML_AMPERSAND.search(message.body_html)
         and record.studio_name in page.text
     )

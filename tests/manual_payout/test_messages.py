@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manual_payout.approval.requesting import file_request, ticket_text
-from manual_payout.comms.messages import Occasion, amount_for, compose, is_rehearsal, slack_text
+from manual_payout.comms.messages import Occasion, amount_for, compose, fill_in, is_rehearsal, slack_text
 from manual_payout.desk.settings import MessagePolicy
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.errors import ParameterError
@@ -239,6 +239,49 @@ def test_an_arabic_studio_reads_one_english_sentence(occasion):
     assert '<html lang="en" dir="ltr">' in html
     assert "overflow-wrap:anywhere" in html
     assert re.search("<strong><bdi>[^<]+</bdi></strong>", html)
+
+
+def emails(occasion):
+    """Every email there is, by its name."""
+    arrived = replace(occasion, rung="paid_to_bank")
+    told = {
+        "studio_email": occasion,
+        "studio_arrived": arrived,
+        "studio_failed": arrived,
+        "studio_failed, at its studio": replace(occasion, rung="usable_by_studio"),
+        "studio_failed, come back": replace(occasion, rung="accepted"),
+        "studio_came_back": replace(occasion, rung="accepted"),
+        "studio_reversed": occasion,
+    }
+    return {
+        name: fill_in(one, replace(compose(one, at=NIGHT)[1], kind=name.partition(",")[0]))
+        for name, one in told.items()
+    }
+
+
+VIEWS = [{"width": width, "scheme": scheme} for width in (320, 400, 1400) for scheme in ("light", "dark")]
+
+
+@pytest.mark.parametrize(("locale", "rehearsal"), [("en_US", True), ("ar_KW", False)])
+def test_every_email_is_a_page_that_everybody_can_read(browser, occasion, tmp_path, locale, rehearsal):
+    """Nothing that axe finds, in light and dark, on a telephone and on a desk; its title and its heading are its subject."""
+    due = replace(occasion.due, studio_locale=locale)
+    for name, email in emails(replace(occasion, rehearsal=rehearsal, due=due)).items():
+        (tmp_path / "email.html").write_text(email.body_html, "utf-8")
+        seen = browser.look(tmp_path / "email.html", *VIEWS)
+        found = [[look[kind] for kind in ("axe", "poor", "wide", "live")] for look in seen.looks]
+
+        assert [[[], [], [], []]] * len(VIEWS) == found, name
+        assert {email.subject} == {look["title"] for look in seen.looks}
+        assert [] == [look["overflow"] for look in seen.looks if look["overflow"] > 0]
+        tags = [tag for tag, _ in Nodes(email.body_html).tags]
+        assert [1, 1, 1] == [tags.count(tag) for tag in ("title", "main", "h1")]
+        assert ("REHEARSAL: " if rehearsal else "") + heading_of(email.body_html) == email.subject
+
+
+def heading_of(page):
+    """What stands in its h1."""
+    return re.search("<h1[^>]*>([^<]+)</h1>", page)[1]
 
 
 def test_ids_that_stripe_says_in_slack_can_be_copied(occasion):

@@ -125,14 +125,15 @@ def fill_in(occasion: Occasion, announced: Message) -> Message:
     subject = _SUBJECTS.get("studio_came_back" if kind == "studio_failed" and values["came_back"] else kind, "").format(
         amount_local=plain["amount_local"]
     )
-    mark = "REHEARSAL: " if occasion.rehearsal else ""
+    marked = f"REHEARSAL: {subject}" if subject and occasion.rehearsal else subject
+    page = values | {"heading": subject, "subject": marked}
     sends = channel in occasion.automatic and (channel is not Channel.EMAIL or is_address(audience))
     return replace(
         announced,
         audience=audience,
-        subject=f"{mark}{subject}" if subject else "",
+        subject=marked,
         body_text=_TEMPLATES.get_template(f"{kind}.txt.j2").render(plain),
-        body_html=_TEMPLATES.get_template(f"{kind}.html.j2").render(values) if channel is Channel.EMAIL else "",
+        body_html=_TEMPLATES.get_template(f"{kind}.html.j2").render(page) if channel is Channel.EMAIL else "",
         body_json=_structure(occasion, announced, plain),
         state=MessageState.WAITING if sends else MessageState.TO_COPY,
     )
