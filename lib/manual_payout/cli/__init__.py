@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -30,15 +31,26 @@ app = typer.Typer(
     help="Move a failed studio payout by hand through Stripe: once, with two approvals, with evidence.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings=_HELP_NAMES,
 )
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001  # Typer's callback of a flag
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("manual-payout"))
+        raise typer.Exit
+
+
 @app.callback()
-def _program() -> None:
+def _program(
+    version: Annotated[  # noqa: ARG001  # its callback answers
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Refuse, before any command, secrets that could not be kept out of what it writes; help is given to everybody."""
     if not _HELP.intersection(sys.argv):
         from manual_payout.desk.secret_settings import named_secrets, refuse_our_words

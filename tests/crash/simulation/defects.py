@@ -296,8 +296,7 @@ def digest_misses_the_amount_to_reverse(stack: ExitStack) -> Options:
     whole = models.Line.statement
 
     def partial(line: models.Line) -> dict[str, Any]:
-        left_out = "amount_minor" if line.stripe_transfer_id else ""
-        return {name: value for name, value in whole(line).items() if name != left_out}
+        return whole(line) | ({"amount_minor": 0} if line.stripe_transfer_id else {})
 
     _replaced(stack, "statement", partial, models.Line)
     return Options()
