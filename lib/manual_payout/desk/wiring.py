@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +76,13 @@ class Desk:
         if secret is None:
             return self.gateway
         return self._gateway(secret, "STRIPE_READ_SECRET_KEY", "Configure the read-only key of this mode.")
+
+    def that_reads(self) -> Desk:
+        """Return this desk with nothing but the key that reads: whatever is asked of it, no money can move."""
+        other = replace(self)
+        # The property of that name would open the key that pays.
+        other.__dict__["gateway"] = self.watcher
+        return other
 
     def read(self, ask: Callable[[Gateway], T]) -> T:
         """

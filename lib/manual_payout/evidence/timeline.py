@@ -28,6 +28,7 @@ _SHOWN = {
     "outcome_unknown": ("Answer lost: unknown", "bad"),
     "outcome_needs_human": ("A person has to find out", "bad"),
     "outcome_reversed": ("Stripe made the reversal", "good"),
+    "looked_up": ("Looked up at Stripe", "seen"),
     "late_answer": ("A late answer came", "bad"),
     "payout_logged": ("Row compared with Stripe", "seen"),
     "payout_reversed": ("Money came back", "bad"),

@@ -18,6 +18,7 @@ from manual_payout.monitoring.gathering import gather_watched
 from manual_payout.monitoring.raising import alerts_of, raise_and_resolve
 from manual_payout.monitoring.rules import ALERT_RULES, NO_DATA
 from manual_payout.transfer import settlement
+from manual_payout.transfer.resolving import resolve_by_looking
 
 # Who writes into the journal when nobody sits there.
 ACTOR = "monitor"
@@ -58,6 +59,8 @@ def watch_round(desk: Desk, *, actor: str = ACTOR, dry_run: bool = False) -> Wat
         facts = gather_watched(desk)
         evaluation = evaluate(facts, policy)
         return Watch(facts, evaluation, _as_it_would_be(desk, evaluation))
+    # Before what is unknown is judged: most of it only takes a look.
+    resolve_by_looking(desk, actor=actor)
     followed = settlement.follow_due(desk, actor=actor)
     blind = tuple(Missing(subject, reason) for subject, reason in followed.blind)
     facts = gather_watched(desk, blind)

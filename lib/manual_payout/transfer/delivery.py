@@ -158,6 +158,7 @@ def settle(
     request_id: str = "",
     doubt: str = "",
     took: str = "",
+    actor: str = "",
 ) -> R:
     """
     Record what Stripe has made: paid or reversed, or needing a person where it is not what was meant.
@@ -169,6 +170,8 @@ def settle(
 
         took: What it took to get there, for the record.
 
+        actor: Who records it; empty for who runs it.
+
     Raises:
         UnknownOutcomeError: It is not what was meant, or the record could not be taken; it is named.
     """
@@ -178,7 +181,7 @@ def settle(
             record,
             State.NEEDS_HUMAN if differs else record.end_state(made),
             f"{made['id']}: {differs}" if differs else f"{way_of(record).accepted(record, made)}{took}",
-            actor=record.operator_id,
+            actor=actor or record.operator_id,
             made=made,
             made_text=text or json.dumps(made, indent=2, sort_keys=True),
             reversed_minor=way_of(record).reversed_minor(desk, record) if not differs else None,

@@ -4,6 +4,7 @@ One seed, one night: what goes wrong is drawn first, then people do what people 
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -566,7 +567,10 @@ def _beginning(rng: random.Random, stage: Stage) -> datetime:
 
 def _rebuilt(approval: Approval, request: Request) -> Approval:
     """Make *approval* say that it is of *request*, under the signature that it has."""
-    moved = replace(approval, request_digest=request.digest)
+    line, facts = request.line_for(), json.loads(approval.facts)
+    compared = facts["compared"][0] | {"destination_account": line.destination_account}
+    facts |= {"request_digest": request.digest, "compared": [compared]}
+    moved = replace(approval, request_digest=request.digest, facts=canonical_json(facts))
     text = canonical_json(statement_of(request, moved))
     return replace(moved, signed_text=text, statement_digest=digest_bytes(text.encode()))
 
