@@ -245,7 +245,9 @@ def test_absent_ledger_silences_no_page(scene, services):
     _, pagerduty = services
     desk = told_desk(scene, services)
     scene.send()
-    scene.tamper("UPDATE manual_payouts SET state = 'unknown', stripe_transfer_id = NULL, transfer = NULL")
+    # A run holds it, so that the round cannot settle it by looking.
+    held = "state = 'unknown', stripe_transfer_id = NULL, transfer = NULL, lease_until = '2030-01-01 00:00:00.000000'"
+    scene.tamper(f"UPDATE manual_payouts SET {held}")
     scene.pass_time(minutes=30)
     ledger = desk.ledger
     desk.ledger = Ledger(
