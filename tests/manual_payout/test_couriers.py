@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -230,6 +232,94 @@ def test_certificate_that_nobody_vouches_for_gets_no_password(tls, monkeypatch, 
         outcome = mailbox(server, security=security, username="support", password="secret-word").send(EMAIL, told)
 
     assert (isinstance(outcome, Delayed), outcome.in_doubt, told.seen) == (True, False, [])
+
+
+# ------------------------------------------------------------------------------------------------ no way there
+
+
+@pytest.fixture(name="listening")
+def _listening(tls):
+    """The address of something that speaks TLS, by a certificate that this machine trusts until a test says otherwise."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield "127.0.0.1", server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def slack_at(host, port):
+    return SlackBot(TOKEN, base_url=f"https://{host}:{port}/api/", channel="#r", channel_id="", timeout_s=5, dates=True)
+
+
+def webhook_at(host, port):
+    return SlackWebhook(f"https://{host}:{port}/services/T0/B0/secret", timeout_s=5)
+
+
+def pager_at(host, port):
+    return Pager("R0UTINGKEY", base_url=f"https://{host}:{port}", timeout_s=5)
+
+
+def mailbox_at(host, port):
+    return Mailbox(SENDER, host=host, port=port, security="tls", username="", password="", timeout_s=5)
+
+
+WAYS = {
+    "Slack": (slack_at, BASE),
+    "webhook": (webhook_at, BASE),
+    "PagerDuty": (pager_at, PAGE),
+    "mail": (mailbox_at, EMAIL),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_cause_of_silence_has_its_own_remedy(monkeypatch, tmp_path, listening, way):
+    """Intercepted TLS, a missing file of certificates, an unknown host, a dead proxy; none leaves a doubt."""
+    courier, message = WAYS[way]
+
+    def cause(host=listening[0]):
+        outcome = courier(host, listening[1]).send(message, lambda: None)
+        assert (Delayed, False) == (type(outcome), outcome.in_doubt), outcome
+        assert "secret" not in outcome.reason
+        return outcome.reason
+
+    assert "DNS or VPN" in cause("nobody.invalid")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    assert (
+        "file of certificates that it would be checked by is not there. Correct or unset REQUESTS_CA_BUNDLE" in cause()
+    )
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert "opens the encryption" in cause()
+    if way != "mail":
+        # SMTP knows no proxy.
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        assert "unset HTTPS_PROXY" in cause("nobody.invalid")
+
+
+def test_a_proxy_that_lets_nothing_through_leaves_no_doubt(monkeypatch):
+    """It has answered, and nobody behind it has seen a byte."""
+    refusing = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=refusing.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{refusing.server_port}")
+    outcomes = [
+        courier("nobody.invalid", 443).send(message, lambda: None)
+        for courier, message in (WAYS[way] for way in list(WAYS)[:3])
+    ]
+    refusing.shutdown()
+    refusing.server_close()
+
+    assert [False] * 3 == [outcome.in_doubt for outcome in outcomes]
+    assert all("unset HTTPS_PROXY" in outcome.reason for outcome in outcomes)
+
+
+def test_a_mail_server_that_speaks_no_tls_there_is_told_apart(tls):
+    """The security that is set belongs to another port."""
+    with running(Mail(tls)) as server:
+        outcome = mailbox(server, security="tls").send(EMAIL, lambda: None)
+
+    assert "does not speak TLS as it should" in outcome.reason
+    assert "Correct the port and the encryption" in outcome.reason
 
 
 # What servers of Postfix, Google, Exchange and others say, and whether it is about this message or its reader.

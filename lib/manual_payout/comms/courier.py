@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from manual_payout.domain.connections import explain_connection, tunnel_refused
 from manual_payout.domain.models import Message
 
 # Called at the last moment before the provider can have the message; raises ClaimError where that may not happen.
@@ -88,11 +89,31 @@ def never_reached(error: BaseException) -> bool:
             return False
         if isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
             return True
+        if tunnel_refused(cause):
+            return True
         if isinstance(cause, OSError) and cause.errno in _NEVER_REACHED:
             return True
         inner = getattr(cause, "reason", None)
         cause = inner if isinstance(inner, BaseException) else cause.__cause__ or cause.__context__
     return False
+
+
+def unanswered(error: BaseException, service: str, *, proxied: bool) -> Delayed:
+    """Say of a try that brought no answer what stood in its way; arguments as of `obstacle`."""
+    in_doubt = not never_reached(error)
+    said = f"{service} {'did not answer' if in_doubt else 'cannot be reached'} ({type(error.__cause__ or error).__name__})."
+    return Delayed(obstacle(error, service, proxied=proxied) or said, in_doubt=in_doubt)
+
+
+def obstacle(error: BaseException, service: str, *, proxied: bool = False) -> str:
+    """
+    Say why *service* cannot be reached and what to do; nothing where *error* shows no particular cause.
+
+    Args:
+        proxied: Whether the client goes by the machine's proxy.
+    """
+    why, remedy = explain_connection(error, service, proxied=proxied, by_system=True) or ("", "")
+    return why and f"{service} cannot be reached: {why}. {remedy}"
 
 
 def whole_seconds(timeout_s: float) -> int:

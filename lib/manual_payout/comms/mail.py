@@ -27,6 +27,7 @@ from manual_payout.comms.courier import (
     Outcome,
     Unknowable,
     brief,
+    obstacle,
 )
 from manual_payout.domain.models import Message
 
@@ -78,7 +79,8 @@ class Mailbox:
         except (OSError, smtplib.SMTPException) as error:
             # smtplib's own texts quote what the server said and what was sent; its kind is enough.
             reason = f"The mail server did not {'answer' if handed_over else 'get as far as the message'}"
-            return Delayed(f"{reason} ({type(error).__name__}).", in_doubt=handed_over)
+            why = "" if handed_over else obstacle(error, "The mail server")
+            return Delayed(why or f"{reason} ({type(error).__name__}).", in_doubt=handed_over)
 
     def find(self, message: Message) -> Lookup:  # noqa: ARG002  # SMTP can be asked nothing
         """Say that a mail server cannot tell."""

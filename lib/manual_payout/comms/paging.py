@@ -11,6 +11,8 @@ import json
 import logging
 import ssl
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 from pagerduty import Error, EventsApiV2Client, HttpError
@@ -25,7 +27,7 @@ from manual_payout.comms.courier import (
     Outcome,
     Unknowable,
     brief,
-    never_reached,
+    unanswered,
     whole_seconds,
 )
 from manual_payout.domain.models import Message
@@ -55,6 +57,7 @@ class Pager:
     def __init__(self, routing_key: str, *, base_url: str, timeout_s: float) -> None:
         logging.getLogger("pagerduty.api_client").setLevel(logging.CRITICAL)
         self._client = _OneAttempt(routing_key, base_url=base_url, verify=ssl.create_default_context())
+        self._proxied = "https" in getproxies() and not proxy_bypass(urlsplit(base_url).hostname or "")
         self._client.timeout = whole_seconds(timeout_s)
 
     def send(self, message: Message, hand_over: HandOver) -> Outcome:
@@ -67,10 +70,7 @@ class Pager:
         except HttpError as error:
             return _verdict(cast("httpx2.Response", error.response))
         except (Error, httpx2.HTTPError, OSError, ValueError) as error:
-            return Delayed(
-                f"PagerDuty did not answer ({type(error.__cause__ or error).__name__}).",
-                in_doubt=not never_reached(error),
-            )
+            return unanswered(error, "PagerDuty", proxied=self._proxied)
         return Delivered({"provider": "pagerduty", "event_action": action} | answered)
 
     def find(self, message: Message) -> Lookup:

@@ -29,7 +29,7 @@ from manual_payout.comms.courier import (
     Outcome,
     Unknowable,
     brief,
-    never_reached,
+    unanswered,
     whole_seconds,
 )
 from manual_payout.domain.models import Message
@@ -117,7 +117,7 @@ class SlackBot:
         except SlackApiError as error:
             return _judged(error)
         except _FAILURES as error:
-            return _unanswered(error)
+            return unanswered(error, "Slack", proxied=bool(self._client.proxy))
         return Delivered(_receipt(answer.get("channel"), answer.get("ts")))
 
     def find(self, message: Message) -> Lookup:
@@ -130,7 +130,7 @@ class SlackBot:
             # Only a permission that is not there will never come; everything else is asked again.
             return Unknowable() if _word_of(error) in _NOT_READABLE else _still_in_doubt(_judged(error))
         except _FAILURES as error:
-            return _still_in_doubt(_unanswered(error))
+            return _still_in_doubt(unanswered(error, "Slack", proxied=bool(self._client.proxy)))
 
     def reach(self) -> str | None:
         """Ask Slack whose token it is (Slack documentation, *auth.test*)."""
@@ -139,7 +139,7 @@ class SlackBot:
         except SlackApiError as error:
             return f"Slack refuses the token: {_word_of(error)}."
         except _FAILURES as error:
-            return f"Slack does not answer ({type(error).__name__})."
+            return unanswered(error, "Slack", proxied=bool(self._client.proxy)).reason
         return ""
 
     def _window(self, handed_over_at: datetime, *, once: bool) -> tuple[str | None, str | None]:
@@ -191,7 +191,7 @@ class SlackWebhook:
                 text=message.body_text, blocks=_blocks(message), unfurl_links=False, unfurl_media=False
             )
         except _FAILURES as error:
-            return _unanswered(error)
+            return unanswered(error, "Slack", proxied=bool(self._client.proxy))
         if answer.status_code == 200 and answer.body.strip() == "ok":
             return Delivered({"provider": "slack webhook", "answer": "ok"})
         return _verdict(answer.status_code, brief(answer.body), answer.headers)
@@ -232,12 +232,6 @@ def _verdict(status: int, word: str, headers: object) -> Outcome:
         return MessageRefused(f"Slack refuses the message: {word}.")
     doubtful = status >= 500 or word in _IN_DOUBT or not word
     return Delayed(f"Slack answered {status}: {word or 'nothing that can be read'}.", in_doubt=doubtful)
-
-
-def _unanswered(error: Exception) -> Delayed:
-    if never_reached(error):
-        return Delayed(f"Slack cannot be reached ({type(error).__name__}).")
-    return Delayed(f"Slack did not answer ({type(error).__name__}).", in_doubt=True)
 
 
 def _still_in_doubt(outcome: Outcome) -> Delayed:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 _NO_BUNDLE = re.compile(r"CA certificate bundle|TLS certificate file|invalid path", re.IGNORECASE)
+
+_BUNDLE = (
+    "the file of certificates that it would be checked by is not there",
+    "Correct or unset REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE; if none is set, run `make install` again.",
+)
 
 # OpenSSL's numbers (x509_vfy.h): expired or not valid yet, and another host's.
 _OUT_OF_DATE = frozenset({9, 10})
 _OTHER_HOST = frozenset({62, 64})
 
 
-def explain_connection(error: BaseException, service: str) -> tuple[str, str] | None:
+def explain_connection(
+    error: BaseException, service: str, *, proxied: bool = False, by_system: bool = False
+) -> tuple[str, str] | None:
     """
     Say why a connection failed, and what to do; None where the error shows no particular cause.
 
@@ -23,15 +32,20 @@ def explain_connection(error: BaseException, service: str) -> tuple[str, str] | 
 
         service: Who was to be reached, such as ``Stripe``.
 
+        proxied: Whether the client went by the machine's proxy, which its error need not say.
+
+        by_system: Whether it checks certificates by what OpenSSL finds on this machine, where a file that is missing is no error.
+
     Returns:
         The cause as a clause, and the remedy as a sentence.
     """
     chain = list(_causes(error))
+    service = service.replace("The ", "the ", 1)
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _certificate(cause, service)
+            return _BUNDLE if by_system and _bundle_is_missing() else _certificate(cause, service)
     # A proxy's own name can be unknown too: that it is the proxy comes first.
-    if any(type(cause).__name__ == "ProxyError" for cause in chain):
+    if any(type(cause).__name__ == "ProxyError" or (proxied and _is_proxys(cause)) for cause in chain):
         return (
             "the proxy that this machine is told to use does not let it through",
             "Correct or unset HTTPS_PROXY, or have whoever runs the proxy let it through; then run the same command again.",
@@ -42,16 +56,29 @@ def explain_connection(error: BaseException, service: str) -> tuple[str, str] | 
             "Check the network, its DNS or VPN, and the address that is configured; then run the same command again.",
         )
     if any(isinstance(cause, OSError) and _NO_BUNDLE.search(str(cause)) for cause in chain):
-        return (
-            "the file of certificates that it would be checked by is not there",
-            "Correct or unset REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE; if none is set, run `make install` again.",
-        )
+        return _BUNDLE
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return (
             "what answers there does not speak TLS as it should",
-            f"Something stands between this machine and {service}: ask whoever runs the network, or use another one.",
+            f"Correct the port and the encryption that are configured; else ask whoever runs the network what stands before {service}.",
         )
     return None
+
+
+def _bundle_is_missing() -> bool:
+    return any(
+        os.environ.get(name) and not Path(os.environ[name]).exists() for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    )
+
+
+def _is_proxys(cause: BaseException) -> bool:
+    # What was refused or not found is the proxy, which alone was asked; and what it refused has seen no message.
+    return isinstance(cause, ConnectionRefusedError | socket.gaierror) or tunnel_refused(cause)
+
+
+def tunnel_refused(cause: BaseException) -> bool:
+    """Whether *cause* says that a proxy let no connection through."""
+    return type(cause).__name__ == "ProxyError" or str(cause).startswith("Tunnel connection failed")
 
 
 def _certificate(error: ssl.SSLCertVerificationError, service: str) -> tuple[str, str]:
