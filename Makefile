@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install rehearse test lint types tests nbval crash kills mutants bench notebooks lock lab clean
+.PHONY: help install rehearse test lint types tests nbval crash kills mutants bench conformance notebooks lock lab clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ mutants: $(STAMP)  ## Change the code of the money in MUTANTS=200 places, one at
 TURNS ?= 7
 bench: $(STAMP)  ## Measure TURNS=7 times what docs/performance.md states, each thing beside another, in turn
 	$(BIN)/python -m tests.bench --turns $(TURNS)
+
+conformance: $(STAMP)  ## Hold engine, provisioner and sandbox against other people's tests (needs the network)
+	$(BIN)/python -m tests.conformance
 
 notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and keep their outputs and digests
 	$(BIN)/python -m tests.notebooks.refresh

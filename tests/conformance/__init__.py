@@ -1,0 +1,1 @@
+"""Other people's tests, held against our engine, our provisioner and our sandbox."""
