@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import http.client
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
 
+import payout_rehearsal
 from browser import AXE, UNFOLD
+from manual_payout.desk.reviewed import reviewed_digests
+from manual_payout.desk.wiring import open_desk
+from manual_payout.evidence import verifier
+from manual_payout.steps.runner import DRY_RUN, LIVE_RUN, run_stages
 from openssh import openssh, required
 from payout_rehearsal.demo import incident
 from web_scenes import Visitor
@@ -49,6 +55,26 @@ def test_a_night_in_the_browser(house, people, tmp_path):
 
     assert {"payments_ops", "finance"} == {approval.team.value for approval in given}
     assert [] == [said for one in people.values() for said in one.said if not said.startswith(EXPECTED)]
+
+
+@required("ssh-keygen")
+def test_a_night_approved_in_browsers_ends_in_a_folder_that_verifies(house, people):
+    """Run at a terminal by the operator: the one-file verifier with stock OpenSSH passes it, and the page says who used a passkey."""
+    path = people["maya"].file()
+    assert ["", ""] == [people[who].approve(path) for who in ("priya", "amara")]
+    desk = open_desk(house.operators)
+    typed = payout_rehearsal.demo_parameters()
+    request = desk.store.find_request(incident.INCIDENT_ID)
+    filed = replace(typed, notes=request.notes, reason=request.reason)
+    dry = run_stages(desk, DRY_RUN, filed)
+    live = run_stages(desk, LIVE_RUN, replace(filed, dry_run=False, confirm=dry[-1].confirm))
+    folder = verifier.read_folder(desk.folder_path(incident.INCIDENT_ID, incident.LEDGER_PAYOUT_ID))
+    judge = verifier.by_ssh_keygen(house.registry / "allowed_signers", house.registry / "revoked_keys")
+    found = verifier.check_all(folder, verifier.Registry(house.registry / "approvers.toml"), judge, reviewed_digests())
+
+    assert [0] * len(live) == [stage.exit_code for stage in live], live
+    assert {} == {one.name: one.wrong for one in found if one.wrong}
+    assert 2 == (folder.path / "index.html").read_text().count("<b>by passkey</b>")
 
 
 def test_pages_can_be_read_by_everybody(house, people):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from manual_payout.approval.approvals import by_passkey
 from manual_payout.desk.inventory import override_sentence
 from manual_payout.desk.wiring import Desk
 from manual_payout.domain.canonical import instant_text
@@ -120,6 +121,7 @@ def review_page(desk: Desk, story: Story, incident_id: str, ledger_payout_id: st
             line=line,
             lead=_lead(line, story.record, verdict),
             given=[approval for approval in story.approvals if approval.approver_id],
+            passkeys={one.approval_id for one in by_passkey(story.approvals)},
             shown={one.approval_id: json.loads(one.facts)["tables"] for one in story.approvals if one.facts},
             operators=_operators(story),
             rungs=_rungs(story),

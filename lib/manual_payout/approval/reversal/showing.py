@@ -26,7 +26,7 @@ def reversal_shown(desk: Desk, request: Request) -> Shown:
     seen = desk.watcher.get_transfer(line.stripe_transfer_id)
     due = desk.ledger.find_payout_due(line.ledger_payout_id)
     return Shown(
-        (_compared_table(request, line, due, seen), _more(desk, request, line, due)),
+        (_compared_table(request, line, due, seen), _more(desk, request, line, due, seen)),
         (compared_transfer(line, seen),),
         rules_digest(desk.settings.policy),
         desk.registry.digest,
@@ -58,8 +58,10 @@ def _compared_table(request: Request, line: Line, due: PayoutDue | None, seen: d
     return Table(f"{lead} {counted(differing)}", COMPARED_COLUMNS, rows)
 
 
-def _more(desk: Desk, request: Request, line: Line, due: PayoutDue | None) -> Table:
+def _more(desk: Desk, request: Request, line: Line, due: PayoutDue | None, seen: dict[str, Any]) -> Table:
+    left = Money(int(seen["amount"]) - int(seen["amount_reversed"]), line.amount.currency)
     facts = {
+        "left of it → afterwards": f"{left.grouped} → {_after(left, line.amount)}",
         "transfer": line.stripe_transfer_id,
         "ledger payout": f"{line.ledger_payout_id}, {f'{due.status}, {due.amount.grouped}' if due else 'unknown to the ledger'}",
         "reason and notes": f"{request.reason.value}: {request.notes}",
@@ -68,3 +70,7 @@ def _more(desk: Desk, request: Request, line: Line, due: PayoutDue | None) -> Ta
         "request digest": request.digest,
     }
     return facts_table(f"{line.studio_name}: what it is about.", facts)
+
+
+def _after(left: Money, amount: Money) -> str:
+    return (left - amount).grouped if left >= amount else "more than is left: Stripe would refuse"
