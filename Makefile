@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# What running needs, and what changing it needs besides.
+RUNNING := $(VENV)/.installed
+STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install rehearse test lint types tests nbval crash kills mutants bench conformance notebooks lock lab clean
@@ -11,16 +13,23 @@ STAMP := $(VENV)/.installed
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(STAMP)  ## Create .venv and install the locked set into it
+install: $(RUNNING)  ## Create .venv and install what running needs into it, by its lock
 
-$(STAMP): requirements.txt pyproject.toml
+$(RUNNING): requirements.txt pyproject.toml
+	$(call installed,requirements.txt)
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	$(call installed,requirements-dev.txt)
+
+define installed
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+	@touch $@
+endef
 
-rehearse: $(STAMP)  ## Run the demo incident from request to sealed folder on the local sandbox
+rehearse: $(RUNNING)  ## Run the demo incident from request to sealed folder on the local sandbox
 	$(BIN)/manual-payout rehearse
 
 test: lint types tests nbval  ## Lint, types and the whole test suite, notebooks included
@@ -69,9 +78,12 @@ notebooks: $(STAMP)  ## Run the committed notebooks on the demo incident and kee
 lab: $(STAMP)  ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab runbooks
 
-lock:  ## Recompute requirements.txt from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.txt
+# The first is a part of the second, so that both pin one version of everything.
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
+lock:  ## Recompute requirements.txt and requirements-dev.txt from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras $(LOCKED) -o requirements-dev.txt
+	cp requirements-dev.txt requirements.txt
+	uv pip compile pyproject.toml --extra build $(LOCKED) -o requirements.txt
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
