@@ -59,7 +59,7 @@ def test_a_forgotten_claim_relation_is_found_before_anything_runs(forgetful):
     approve_both(forgetful)
     dry = forgetful("run", "INC-123", "--operator", "tomas")
 
-    assert (6, "fail") == (checked.code, by_name(checked)["claim"]["status"])
+    assert (3, "failed") == (checked.code, by_name(checked)["claim"]["status"])
     assert 0 == forgetful("check").code
     assert 3 == dry.code, dry.said
     assert "Can the payout be taken away from the automation?" in dry.said
@@ -68,7 +68,7 @@ def test_a_forgotten_claim_relation_is_found_before_anything_runs(forgetful):
 
 
 def test_what_does_not_answer_is_named_with_its_remedy(shell):
-    """A mail server that is not there, and people of whom one alone could approve: all at once, exit code 6."""
+    """A mail server that is not there, and people of whom one alone could approve: all at once, exit code 3."""
     people = shell.root / "approvers.toml"
     demo = shell.desk.settings.approvers_path()
     people.write_text(demo.read_text("utf-8").replace('may = ["approve"]', "may = []", 1))
@@ -78,8 +78,8 @@ def test_what_does_not_answer_is_named_with_its_remedy(shell):
         "check", "--json", SMTP_HOST="127.0.0.1", SMTP_PORT="1", SMTP_SECURITY="none",
         MANUAL_PAYOUT_APPROVERS=str(people),
     )  # fmt: skip
-    failing = {what: one for what, one in by_name(answer).items() if one["status"] == "fail"}
+    failing = {what: one for what, one in by_name(answer).items() if one["status"] == "failed"}
 
-    assert (6, {"email", "people"}) == (answer.code, set(failing)), answer.said
+    assert (3, {"email", "people"}) == (answer.code, set(failing)), answer.said
     assert "Payments Ops" in failing["people"]["found"]
     assert all(one["remedy"] for one in failing.values())

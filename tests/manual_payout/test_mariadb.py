@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 
@@ -149,11 +150,30 @@ def test_ledger_that_cannot_take_a_claim_says_why(books, statement, said):
     """And nothing is written."""
     ledger, act = books
     act(statement)
+    with pytest.raises(DatabaseError, match=said):
+        ledger.try_claim(page.PAYOUT, "line-1", at=page.NIGHT)
     with pytest.raises(DatabaseError, match=said) as caught:
         ledger.claim(page.PAYOUT, "line-1", at=page.NIGHT)
 
     assert "failed" == ledger.get_payout_due(page.PAYOUT).status
     assert SECRET not in str(caught.value)
+
+
+def test_tried_claim_waits_a_second_for_a_row_that_somebody_holds(books, server):
+    """A claim that is meant waits longer, and afterwards does so again on the same connection."""
+    ledger, (admin, _) = books[0], server
+    waited = []
+    with admin.connect().execution_options(isolation_level="READ COMMITTED") as holder, holder.begin():
+        holder.exec_driver_sql("SELECT * FROM books.payouts FOR UPDATE")
+        began = time.monotonic()
+        with pytest.raises(DatabaseError, match="busy"):
+            ledger.try_claim(page.PAYOUT, "line-1", at=page.NIGHT)
+        waited.append(time.monotonic() - began)
+    ledger.try_claim(page.PAYOUT, "line-1", at=page.NIGHT)
+
+    assert waited[0] < 5
+    assert "failed" == ledger.get_payout_due(page.PAYOUT).status
+    assert page.NIGHT == ledger.claim(page.PAYOUT, "line-1", at=page.NIGHT).claimed_at
 
 
 def test_our_own_tables_are_not_kept_there():

@@ -13,7 +13,7 @@ import typer
 from manual_payout.cli.answers import show_json, show_table
 from manual_payout.cli.options import Json
 from manual_payout.cli.values import open_operators_desk
-from manual_payout.domain.errors import ManualPayoutError, NotFinishedError
+from manual_payout.domain.errors import ManualPayoutError, PolicyRefusedError
 
 if TYPE_CHECKING:
     from manual_payout.desk.wiring import Desk
@@ -32,7 +32,7 @@ class Found:
     What one question came to.
 
     Attributes:
-        status: ``ok``, ``fail``, or ``none`` where nothing is configured, or nothing can be tried.
+        status: ``ok``, ``failed``, or ``none`` where nothing is configured, or nothing can be tried.
     """
 
     what: str
@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """Try everything that a night will need: database, ledger, Stripe, people, keys, messages, ticket, clocks.
 
-    Reads only. With --claim the ledger's one write is tried as well and rolled back, before anybody can see it. Exit code 6 if
+    Reads only. With --claim the ledger's one write is tried as well and rolled back, before anybody can see it. Exit code 3 if
     anything fails; what is not configured is said, and fails nothing.
 
     \b
@@ -67,7 +67,7 @@ def check(
     if claim:
         asked.append(("claim", _claim))
     found = [_asked(desk, what, ask) for what, ask in asked]
-    failing = [one.what for one in found if one.status == "fail"]
+    failing = [one.what for one in found if one.status == "failed"]
     if as_json:
         show_json([vars(one) for one in found])
     else:
@@ -75,14 +75,14 @@ def check(
         rows = tuple((one.status, one.what, one.found, one.remedy) for one in found)
         show_table(Table(summary, ("status", "what", "found", "what to do"), rows))
     if failing:
-        raise NotFinishedError(f"Not everything is ready: {', '.join(failing)}.", "Do what stands beside each.")
+        raise PolicyRefusedError(f"Not everything is ready: {', '.join(failing)}.", "Do what stands beside each.")
 
 
 def _asked(desk: Desk, what: str, ask: Callable[[Desk], str | None]) -> Found:
     try:
         found = ask(desk)
     except ManualPayoutError as error:
-        return Found(what, "fail", error.message, error.remedy)
+        return Found(what, "failed", error.message, error.remedy)
     if found is None:
         return Found(what, "none", "not configured")
     return Found(what, "none" if found.startswith("not ") else "ok", found)
@@ -94,7 +94,7 @@ def _database(desk: Desk) -> str:
 
 def _clocks(desk: Desk) -> str:
     if apart := desk.clocks():
-        raise NotFinishedError(apart, "Set this machine's clock by NTP.")
+        raise PolicyRefusedError(apart, "Set this machine's clock by NTP.")
     return "this machine's and the database's agree"
 
 
@@ -130,7 +130,7 @@ def _people(desk: Desk) -> str:
         for team in Team
     }
     if short := [team.label for team, people in able.items() if len(people) < _APPROVERS_MIN]:
-        raise NotFinishedError(
+        raise PolicyRefusedError(
             f"{' and '.join(short)}: fewer than {_APPROVERS_MIN} people may approve.",
             "Name more approvers of that team (docs/approvals.md), so that one can be away.",
         )
@@ -146,7 +146,7 @@ def _keys(desk: Desk) -> str:
         and not all(desk.registry.signers.keys_for(person.email, purpose, now) for purpose in person.purposes())
     ]
     if lacking:
-        raise NotFinishedError(
+        raise PolicyRefusedError(
             f"No key that may sign all that they do: {', '.join(lacking)}.",
             "Have each make one with `manual-payout keys new`, and its line reviewed.",
         )
@@ -174,7 +174,7 @@ def _reach(channel: Channel, desk: Desk) -> str | None:
     if wrong is None:
         return "not tried: only a message could"
     if wrong:
-        raise NotFinishedError(wrong, "Correct its settings (docs/configuration.md), or ask whoever runs it.")
+        raise PolicyRefusedError(wrong, "Correct its settings (docs/configuration.md), or ask whoever runs it.")
     return "answers"
 
 
@@ -184,7 +184,7 @@ def _jira(desk: Desk) -> str | None:
     if not desk.settings.jira_base_url:
         return None
     if wrong := open_jira(desk.settings).reach():
-        raise NotFinishedError(wrong, "Correct JIRA_BASE_URL, JIRA_USER and JIRA_API_TOKEN.")
+        raise PolicyRefusedError(wrong, "Correct JIRA_BASE_URL, JIRA_USER and JIRA_API_TOKEN.")
     return "answers"
 
 

@@ -92,6 +92,8 @@ class AnyLedger:
                 if writes and self._engine.dialect.name == "mysql":
                     from manual_payout.database.mariadb import require_transactions
 
+                    # For the session, which the pool keeps: each that writes says its own.
+                    connection.execute(text(f"SET SESSION innodb_lock_wait_timeout = {lock_s}"))
                     require_transactions(connection)
                 yield connection
         except driver_errors(self._engine) as error:
