@@ -398,7 +398,7 @@ def test_two_approvals_by_flags_are_counted(shell):
     status = shell("status")
 
     assert (0, 0) == (first.code, second.code), first.err + second.err
-    assert "Approved by Priya Raman for payments_ops until 2026-03-02 07:00 UTC." in first.out
+    assert "Approved by Priya Raman for Payments Ops until 2026-03-02 07:00 UTC." in first.out
     assert "balance before → after" in first.err
     assert "2 of 2 approved" in status.out
 

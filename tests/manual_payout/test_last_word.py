@@ -274,8 +274,13 @@ def test_evidence_folder_that_fails_when_stripe_answers_hides_nothing(shell):
 def test_ctrl_c_in_the_send_says_that_the_outcome_is_open_and_the_command(shell):
     """Not only that it was stopped."""
     live = ready(shell)
-    with once_sent(shell, lambda: signal.raise_signal(signal.SIGINT)):
-        answer = shell(*live, "--stage", "execute")
+    # A suite that was started in the background of a shell has been told to ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with once_sent(shell, lambda: signal.raise_signal(signal.SIGINT)):
+            answer = shell(*live, "--stage", "execute")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert 130 == answer.code, answer.said
     assert "The outcome is open" in answer.err

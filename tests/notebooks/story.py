@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from manual_payout.approval.approvals import approve
+from manual_payout.approval.approving import shown_to_approver
 from manual_payout.approval.reversal import ReversalAsked, file_reversal
 from manual_payout.desk.settings import variables
 from manual_payout.desk.signing import sandbox_key
@@ -69,7 +70,7 @@ class Story:
             approve(
                 desk.store, desk.registry, request, approver=approver, amount="100.00",
                 destination_last4=incident.DESTINATION_ACCOUNT[-4:],
-                rules=desk.settings.policy.request, key=sandbox_key(approver),
+                shown=shown_to_approver(desk, request), rules=desk.settings.policy.request, key=sandbox_key(approver),
             )  # fmt: skip
         desk.clock.wait(PAUSE_S)
         self.reversal_request_id = request.request_id

@@ -214,7 +214,7 @@ def ask_for_approval(
         )
         return
     ends = desk.settings.policy.request.approval_ends(given, found)
-    typer.echo(f"Approved by {person.name} for {given.team.value} until {ends:%Y-%m-%d %H:%M} UTC.")
+    typer.echo(f"Approved by {person.name} for {given.team.label} until {ends:%Y-%m-%d %H:%M} UTC.")
     typer.echo(f"Signed with    {key.fingerprint} ({key.source})")
     typer.echo(f"Request digest {given.request_digest}")
 
