@@ -125,6 +125,20 @@ def test_the_rest_of_a_partial_reversal_is_followed_to_the_bank(story):
     assert "we have taken back money" in story.told()["studio_reversed"]
 
 
+def test_a_refused_close_says_of_each_item_why_with_the_values_and_the_flag(story):
+    """What was typed, what it is held against, and how it is answered, on the operator's screen."""
+    story.pay()
+    typed = {"root-cause": "tbd, tbd", "access-review-on": "2027-01-01", "follow-ups": '"Look; ask", Tomas, 20260313'}
+    closed = story.stage("close", *itertools.chain(*((f"--{name}", text) for name, text in typed.items())))
+    said = re.sub(r"\s+", " ", closed.said)
+
+    assert 6 == closed.code, closed.said
+    assert "'tbd, tbd' says neither what failed nor why" in said
+    assert re.search(r"2027-01-01 is later than \d+ days from today, 2026-03-0\d", said)
+    assert """'"Look; ask", Tomas, 20260313' is not in the form: what, owner, due date as YYYY-MM-DD""" in said
+    assert all(f"--{name}" in said for name in (*typed, "automation-restored"))
+
+
 def test_an_incident_stays_open_while_the_outcome_of_a_reversal_is(story):
     """It leads page and close, whatever became of the payout; the alert names the command of a reversal."""
     story.pay()

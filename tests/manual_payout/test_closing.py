@@ -59,6 +59,10 @@ def test_nothing_is_open_when_everything_is_done(done):
         ({"root_cause": "…"}, "root cause is written"),
         ({"root_cause": "tbd"}, "root cause is written"),
         ({"root_cause": "See ticket."}, "root cause is written"),
+        ({"root_cause": "n/a, n/a"}, "root cause is written"),
+        ({"root_cause": "tbd tbd"}, "root cause is written"),
+        ({"root_cause": "The root cause is not yet known."}, "root cause is written"),
+        ({"root_cause": "原因不明"}, "root cause is written"),
         ({"follow_ups": ""}, "follow-ups have owners and dates"),
         ({"follow_ups": "Reconnect on failure"}, "follow-ups have owners and dates"),
         ({"follow_ups": "Reconnect on failure, Tomas, soon"}, "follow-ups have owners and dates"),
@@ -75,6 +79,13 @@ def test_what_is_missing_is_named_with_its_remedy(done, changed, name):
 
     assert [name] == still_open(standing)
     assert all(item.remedy for item in checklist_of(standing) if not item.done)
+
+
+def test_root_cause_need_not_be_in_a_script_that_parts_words(done):
+    """Japanese and Thai put no space between words."""
+    causes = ("データベースへの接続が切れました", "การเชื่อมต่อฐานข้อมูลขาดหาย")
+
+    assert [[], []] == [still_open(replace(done, typed=TYPED | {"root_cause": cause})) for cause in causes]
 
 
 @pytest.mark.parametrize(

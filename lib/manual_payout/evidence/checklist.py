@@ -15,23 +15,20 @@ from datetime import date, timedelta
 
 from manual_payout.database.store import SEALED
 from manual_payout.domain.account import CLOSED_AS, Account, Standing
+from manual_payout.domain.errors import shorten
 from manual_payout.domain.models import Message, MessageState, Mode, PayoutRecord, State
 from manual_payout.gateway import KeyIdentity
 from manual_payout.ledger import PayoutDue
 
-# A word, and what people write where they have nothing to say yet.
+# A word; and letters of the scripts that put no space between words: Thai to Khmer, and kana and Han.
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_NOTHING_SAID = frozenset(
-    {
-        "to do",
-        "not known",
-        "not known yet",
-        "see ticket",
-        "see the ticket",
-        "to be done",
-        "to be determined",
-        "not available",
-    }
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+_UNSPACED_MIN = 5
+
+# What people write where they have nothing to say yet; text of these words alone says nothing.
+_FILLERS = frozenset(
+    "available be cause determined do done is known later none not nothing pending root see tba tbc tbd the ticket to todo "
+    "unclear unknown yet".split()
 )
 
 # What still has to go out; for a text that a person copies see `_told`.
@@ -212,6 +209,8 @@ def _told(messages: Sequence[Message], mode: Mode) -> Item:
     gone = len(messages) - copy - len(missing)
     counts = ((gone, "sent"), (copy, "ready to copy"), (len(missing), "not sent"))
     found = ", ".join(f"{count} {what}" for count, what in counts if count) or "no message is prepared"
+    if missing:
+        found += f" ({', '.join(f'{m.kind}: {m.state}'.replace('_', ' ') for m in missing)})"
     remedy = "Run 4-notify and send the messages."
     # What a person sends, they say so; a rehearsal's reader is whoever sits there.
     by_hand = copy if mode is Mode.LIVE else 0
@@ -234,6 +233,8 @@ def _left_to_us(account: Account, record: PayoutRecord | None, due: PayoutDue | 
     if account.standing is Standing.TAKEN_BACK or (record is not None and record.state is State.REVERSED):
         return Item(name, done=True, found=f"{found}; the money came back", remedy="")
     ours = record is not None and due.claimed_by == record.payout_id and due.standing in {"claimed", "paid"}
+    if record is not None and not ours:
+        found += f"; our claim is {record.payout_id}"
     remedy = (
         "See in Stripe whether the automation paid too, before anything else; then have the ledger's owner correct the claim "
         "(docs/ledger.md)."
@@ -251,15 +252,18 @@ def _restored(typed: Mapping[str, object]) -> Item:
 
 def _root_cause(typed: Mapping[str, object]) -> Item:
     text = str(typed.get("root_cause") or "")
+    done = _says_why(text)
+    found = text if done or not text.strip() else f"{shorten(text)} says neither what failed nor why"
     return Item(
-        "root cause is written", done=_says_why(text), found=text or "none",
+        "root cause is written", done=done, found=found or "none",
         remedy="Say in a sentence what failed and why, with --root-cause (root_cause).",
     )  # fmt: skip
 
 
 def _says_why(text: str) -> bool:
-    """Whether it is more than a mark that somebody left: two words at least, of letters."""
-    return len(_WORDS.findall(text)) > 1 and text.strip(" .").casefold() not in _NOTHING_SAID
+    """Whether it is more than a mark that somebody left: two different words at least, not all of them fillers."""
+    words = {word.casefold() for word in _WORDS.findall(text)}
+    return (len(words) > 1 and not words <= _FILLERS) or len(_UNSPACED.findall(text)) >= _UNSPACED_MIN
 
 
 def _planned(typed: Mapping[str, object], today: date) -> Item:
@@ -276,13 +280,13 @@ def _rotated(standing: ItemStanding) -> Item:
     name, typed, key = "the key is rotated", str(standing.typed.get("key_rotated_to") or ""), standing.key_at_hand
     if standing.mode is not Mode.LIVE:
         return Item(name, done=True, found=typed or "not needed: no live key was used", remedy="")
+    found = f"the key at hand is …{key.last4} (sha256 {key.digest_prefix})"
     if not typed:
         remedy = (
             "Rotate the restricted key, run this with the new one, and give its last four characters with --key-rotated-to "
             "(key_rotated_to)."
         )
-        return Item(name, done=False, found="no", remedy=remedy)
-    found = f"the key at hand is …{key.last4} (sha256 {key.digest_prefix})"
+        return Item(name, done=False, found=f"no new key is named; {found}", remedy=remedy)
     if key.digest_prefix == standing.key_used:
         return Item(name, done=False, found=f"{found}, the one that paid", remedy="Run 6-close with the new key.")
     if key.last4 != typed:
@@ -298,5 +302,9 @@ def _reviewed(standing: ItemStanding) -> Item:
     remedy = f"Agree on it with Security and give --access-review-on (access_review_on), at the latest {last}."
     if not text:
         return Item(name, done=False, found="none", remedy=remedy)
-    on = date.fromisoformat(text)
-    return Item(name, done=standing.today <= on <= last, found=text, remedy=remedy)
+    on, found = date.fromisoformat(text), text
+    if on < standing.today:
+        found = f"{on} is before today, {standing.today}"
+    elif on > last:
+        found = f"{on} is later than {standing.access_review_every_days} days from today, {standing.today}"
+    return Item(name, done=standing.today <= on <= last, found=found, remedy=remedy)
