@@ -140,7 +140,7 @@ def test_what_was_executed_elsewhere_makes_the_folder_whole(night):
     closed = night("run", "-f", night.root / FOLDER / "incident.yaml", *OPERATOR, "--stage", "close")
 
     assert (0, [], 6) == (night.told["added"].code, added["missing"], len(added["added"]))
-    assert ["ok"] * 15 == [one["status"] for one in json.loads(night.told["whole"].out)]
+    assert ["ok"] * 18 == [one["status"] for one in json.loads(night.told["whole"].out)]
     assert (0, 0) == (alone(night.b), attached.code)
     assert "the evidence is whole" not in closed.err.lower()
 
