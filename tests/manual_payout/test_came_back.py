@@ -223,11 +223,11 @@ def test_a_second_payment_under_a_closed_incident_is_closed_for_itself(story):
         else:
             story.shell.stripe.advance(5 * 24 * 3600)
             story.stage("settle")
-        closed = story.stage("close", *CLOSING, "--root-cause", f"Cause {number}.")
+        closed = story.stage("close", *CLOSING, "--root-cause", f"The scheduler failed, time {number}.")
         assert 0 == closed.code, closed.said
     kept = [e.data["root_cause"] for e in story.desk.store.events_of(STREAM) if e.kind == "incident_closed"]
 
-    assert ["Cause 1.", "Cause 2."] == kept
+    assert ["The scheduler failed, time 1.", "The scheduler failed, time 2."] == kept
 
 
 def test_a_reversal_is_asked_for_approval_by_its_own_command_and_read_as_one(story):
