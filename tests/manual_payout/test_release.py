@@ -36,7 +36,11 @@ def test_licence_is_in_the_metadata_and_in_the_tree():
 def test_a_shell_completes_the_commands():
     """As Bash asks for it."""
     asked = {"_MANUAL_PAYOUT_COMPLETE": "complete_bash", "COMP_WORDS": "manual-payout re", "COMP_CWORD": "1"}
-    program = [sys.executable, "-c", "from manual_payout.cli import app; app(prog_name='manual-payout')"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from manual_payout.cli import main; sys.argv[0] = 'manual-payout'; main()",
+    ]
     told = subprocess.run(program, env=os.environ | asked, capture_output=True, text=True, check=False)
 
     assert {"request", "reconcile", "rehearse", "reversal"} == set(told.stdout.split())

@@ -22,6 +22,9 @@ from truthful_papermill.terminal import guard, not_taken
 # Typer 0.29 brings its own copy of Click, earlier ones used Click itself; either is found through a public name.
 _ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
+# Set by a shell: to what is to be printed, the script that completes commands or the completions.
+_COMPLETE = "_MANUAL_PAYOUT_COMPLETE"
+
 _HELP = frozenset({"--help", "-h"})
 _HELP_NAMES = {"help_option_names": sorted(_HELP), "max_content_width": 100}
 
@@ -31,6 +34,8 @@ app = typer.Typer(
     help="Move a failed studio payout by hand through Stripe: once, with two approvals, with evidence.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    # A shell asks by a variable (`_COMPLETE`); two options of Typer's for it would need a paragraph each.
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings=_HELP_NAMES,
@@ -75,6 +80,10 @@ def main() -> None:
 
 
 def _run() -> None:
+    if _COMPLETE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # public by its name, and not listed
+
+        completion_init()
     as_json = "--json" in sys.argv
     money.about(None)
     try:
