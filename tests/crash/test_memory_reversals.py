@@ -141,7 +141,7 @@ class Both:
     def replace(self, number):
         request = replace(request_of(number), request_id="request-9", nonce="nonce-9")
         line = replace(request.line_for(), line_id="line-9")
-        self.call("record_request", replace(request, lines=(line,)), replaces=f"request-{number}")
+        self.call("record_request", replace(request, lines=(line,), replaces=f"request-{number}"))
 
     def read(self):
         """Everything that can be read, on both."""

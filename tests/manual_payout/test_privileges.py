@@ -111,6 +111,6 @@ def test_the_notebook_shows_the_check_and_goes_on(scene):
     run = Run(Stage.VERIFY, scene.typed(), desk, scene.operator, folder)
     table = verify_step(run)
 
-    assert "GO: all 23 checks allow this payout, 1 with a warning." == table.caption
+    assert "GO: all 25 checks allow this payout, 1 with a warning." == table.caption
     assert (None, "GO", "warn") == (run.refusal, run.verdict, run.findings["checks"]["least_privilege"])
     assert "warn" == scene.events("verified")[-1].data["checks"]["least_privilege"]

@@ -18,6 +18,7 @@ def _lost(any_scene):
     return any_scene
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections that Stripe has dropped
 def test_a_transfer_that_stripe_lists_is_recorded_without_a_person(lost):
     """After five minutes, in the monitor's name; nothing more is posted, and the operator stays who ran it."""
     posts, before = len(lost.posts), lost.record

@@ -44,8 +44,10 @@ class Claiming(AnyLedger):
         key = ledger_payout_id
         if not claim_id:
             raise ParameterError("claim_id", claim_id, "the name under which the payout is claimed")
+        # Built before: it may look a relation up, which takes a connection of its own.
+        statement = self._claim_statement(key, claim_id, aware(at), releasable)
         with self._transaction(writes=True) as connection:
-            return self._write_claim(connection, key, claim_id, at, releasable)
+            return self._write_claim(connection, statement, key, claim_id)
 
     def try_claim(self, ledger_payout_id: str, claim_id: str, *, at: datetime, releasable: Sequence[str] = ()) -> None:
         """
@@ -53,14 +55,13 @@ class Claiming(AnyLedger):
 
         Whoever holds the row is waited for at most a second. Arguments and what is raised are those of `claim`.
         """
+        statement = self._claim_statement(ledger_payout_id, claim_id, aware(at), releasable)
         with suppress(_TakenBackError), self._transaction(writes=True, lock_s=1) as connection:
-            self._write_claim(connection, ledger_payout_id, claim_id, at, releasable)
+            self._write_claim(connection, statement, ledger_payout_id, claim_id)
             raise _TakenBackError
 
-    def _write_claim(
-        self, connection: Connection, key: str, claim_id: str, at: datetime, releasable: Sequence[str]
-    ) -> PayoutDue:
-        changed = connection.execute(self._claim_statement(key, claim_id, aware(at), releasable)).rowcount
+    def _write_claim(self, connection: Connection, statement: Update, key: str, claim_id: str) -> PayoutDue:
+        changed = connection.execute(statement).rowcount
         # Read back in the same transaction: a view's trigger may say that it wrote, and not have written.
         found = self._read_due(connection, key)
         if found is not None and found.is_claimed_by(claim_id):
